@@ -1,0 +1,1 @@
+"""Faust agents: dispatch, aggregate, dead letters, and the transport that carries them."""

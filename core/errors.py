@@ -1,0 +1,69 @@
+"""Errors: each class answers one question: retry, bury, or fix?
+
+``StoreError`` is retried in place, ``EventError`` is buried in the dead-letter topic, ``DefinitionError``
+and ``ConfigurationError`` stop the start, ``RequestError`` goes back to the client as a 4xx.
+"""
+
+from dataclasses import dataclass
+
+
+class FreshetError(Exception):
+    """Root of every error that Freshet raises on purpose."""
+
+
+class StoreError(FreshetError):
+    """A store did not do what it was asked; the same call may succeed later."""
+
+
+class StoreTimeoutError(StoreError):
+    """A store gave no answer within its deadline; whether it acted is unknown."""
+
+
+class BrokerError(FreshetError):
+    """The broker refused or lost something; the worker must not go on as if it had not."""
+
+
+class FormatError(FreshetError):
+    """Bytes that are not what their place promises: a corrupt row, an unknown format number."""
+
+
+class ConfigurationError(FreshetError):
+    """A setting that cannot work: the start stops and says which one and what to do."""
+
+
+class DefinitionError(FreshetError):
+    """A definition that cannot mean anything; the message says what and what to do."""
+
+
+@dataclass(slots=True)
+class EventError(FreshetError):
+    """One event that cannot be used: it goes to the dead-letter topic, the partition goes on.
+
+    Attributes:
+        reason: A short constant for counting: ``malformed``, ``too_large``, ``future``, ``late``, ``overflow``.
+        detail: What is wrong and where, for people; never longer than 500 characters.
+    """
+
+    reason: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+@dataclass(slots=True)
+class RequestError(FreshetError):
+    """A client's mistake, told with the field that is wrong and the limit that it broke.
+
+    Attributes:
+        status: HTTP status, 4xx.
+        detail: What is wrong, where, and what would be right.
+        kind: The class name under which a Feast client knows the mistake, or None.
+    """
+
+    status: int
+    detail: str
+    kind: str | None = None
+
+    def __str__(self) -> str:
+        return self.detail

@@ -1,0 +1,68 @@
+"""Ports: what the pipeline asks of the outside world, as small as it can be.
+
+To add a store: one file in ``stores/``, one line in ``app/wiring.py``, one fixture in ``tests/contract``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class RowKey(NamedTuple):
+    """Where a row lives, the same in every store (SEMANTICS: Keys).
+
+    ``pk`` is ``<entity>#<encoded id>``, ``sk`` is ``<group>@v<n>``. Both are printable text without ``{`` or ``}``.
+    """
+
+    pk: str
+    sk: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """One row as it is written: its place, its version, its bytes.
+
+    Attributes:
+        ver: Version of the row, 0 <= ver < 2**64; the first 8 bytes of ``value``, big-endian, say the same.
+        value: The packed row (``core.rows``), the same bytes in every store.
+        expires_at_ms: Instant from which the row means nothing any more, or None for never.
+    """
+
+    key: RowKey
+    ver: int
+    value: bytes
+    expires_at_ms: int | None = None
+
+
+class Store(Protocol):
+    """A keyed store of packed rows that never goes back in version.
+
+    Every adapter passes ``tests/contract/test_stores.py``. All calls raise ``StoreTimeoutError`` when there is no
+    answer within ``deadline_ms`` and ``StoreError`` for any other failure; neither says whether a write happened.
+    """
+
+    name: str
+
+    async def read(self, keys: Sequence[RowKey], *, deadline_ms: int) -> dict[RowKey, bytes]:
+        """Return the values of those keys that exist, read consistently; a missing key is absent."""
+        ...
+
+    async def write(self, rows: Sequence[StoredRow], *, deadline_ms: int) -> int:
+        """Write each row unless the store holds the same or a higher version of it.
+
+        Returns:
+            How many rows were taken; the others were refused as not newer, which is no error.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections and files; the store is not used afterwards."""
+        ...
+
+
+class Clock(Protocol):
+    """Tells the time, so that tests can."""
+
+    def now_ms(self) -> int:
+        """Return milliseconds since the epoch, UTC."""
+        ...

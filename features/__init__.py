@@ -1,0 +1,1 @@
+"""Feature definitions: what users write."""

@@ -1,0 +1,1 @@
+"""The read path: HTTP routes, feature server, tiers, health."""

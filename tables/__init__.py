@@ -1,0 +1,1 @@
+"""Durable aggregation state: the write-back table and its changelog."""
