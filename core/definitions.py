@@ -1,0 +1,247 @@
+"""Definitions: what a platform user writes, as plain data.
+
+Nothing registers itself: a feature exists because a group lists it, a group because the registry does. Nothing is
+checked here either, so that ``freshet check`` can report every problem at once (``core.check``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel
+
+from core.aggregations import Aggregation, Count, Last, LastN, Latest, Max, Mean, Min, Sum
+from core.expressions import Explode, Expr, col, explode, when
+from core.windows import ALL_TIME, Span, hours, milliseconds, minutes, seconds
+
+__all__ = [
+    "ALL_TIME", "Aggregate", "Count", "Entity", "Feature", "FeatureGroup", "FeatureService", "Last", "LastN", "Latest",
+    "Max", "Mean", "Min", "Ratio", "Registry", "ServingPolicy", "Source", "Sum", "WritePolicy", "aggregate", "col",
+    "explode", "latest", "when",
+]  # fmt: skip
+
+
+PUBLISH_EVERY = milliseconds(50)
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """What features describe: a user, an article, a user in a tab.
+
+    Attributes:
+        name: Name of the entity and of its repartition topic, ``freshet.<name>``.
+        keys: Names of the key columns, in the order in which they make up the key.
+        partitions: Partitions of its repartition topic; state is keyed by it, so it cannot be changed later.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    partitions: int = field(default=8, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A Kafka topic with its event schema.
+
+    Attributes:
+        topic: Name of the topic; its keys and partition count are the producers' business.
+        model: Pydantic model of the JSON in a record's value.
+        event_time: Field with the time at which it happened: an int in milliseconds since the epoch, or a datetime
+            with a time zone.
+        event_id: Field with the producer's identity of the event, or None: then a producer's repetitions count twice.
+        lateness: An event older than its record's timestamp by more than this is late and is not counted.
+        dedupe: How long an ``event_id`` is remembered.
+        dedupe_ids_max: How many are remembered per partition at the most, 20 bytes each; a full memory makes the
+            partition wait.
+        keys: Where a key column is found if not in the field of its own name; ``explode(col(...))`` for lists.
+    """
+
+    topic: str
+    model: type[BaseModel]
+    event_time: str = field(kw_only=True)
+    event_id: str | None = field(kw_only=True)
+    lateness: timedelta = field(default=hours(1), kw_only=True)
+    dedupe: timedelta = field(default=minutes(15), kw_only=True)
+    dedupe_ids_max: int = field(default=5_000_000, kw_only=True)
+    keys: Mapping[str, Expr | Explode] = field(default_factory=dict, kw_only=True)
+    description: str = field(default="", kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """Values of one source, aggregated over one or several windows; made by ``aggregate`` and ``latest``."""
+
+    name: str
+    source: Source
+    aggregation: Aggregation
+    over: tuple[Span, ...] = field(kw_only=True)
+    where: Expr | None = field(default=None, kw_only=True)
+    unit: str = field(default="", kw_only=True)
+    default: Any = field(default=None, kw_only=True)
+    description: str = field(default="", kw_only=True)
+    suffixed: bool = field(default=True, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """One feature of the group divided by another over the same window; null, or ``default``, where that is 0.
+
+    Attributes:
+        numerator: Name of a feature of the same group, without its window.
+        denominator: Likewise.
+        over: Windows; both parts must have them.
+    """
+
+    name: str
+    numerator: str
+    denominator: str
+    over: tuple[Span, ...] = field(kw_only=True)
+    default: float | None = field(default=None, kw_only=True)
+    unit: str = field(default="", kw_only=True)
+    description: str = field(default="", kw_only=True)
+
+
+Feature: TypeAlias = Aggregate | Ratio
+
+
+def aggregate(
+    name: str,
+    source: Source,
+    aggregation: Aggregation,
+    *,
+    over: tuple[Span, ...],
+    where: Expr | None = None,
+    unit: str = "",
+    default: Any = None,
+    description: str = "",
+) -> Aggregate:
+    """Return a feature per window: ``clicks`` over an hour and a day is served as ``clicks_1h`` and ``clicks_1d``.
+
+    Args:
+        name: Name without the window.
+        source: Where the values come from.
+        aggregation: How they become one.
+        over: Windows from 5 minutes to 90 days, and ``ALL_TIME``.
+        where: Condition on the event; events for which it is false or null are left out.
+        unit: Unit of the result, for people.
+        default: Served instead of null.
+        description: What it means, for people.
+    """
+    return Aggregate(
+        name, source, aggregation, over=over, where=where, unit=unit, default=default, description=description
+    )
+
+
+def latest(
+    name: str, source: Source, value: Expr, *, unit: str = "", default: Any = None, description: str = ""
+) -> Aggregate:
+    """Return the value that the youngest event told; it has no window and no suffix."""
+    return Aggregate(
+        name,
+        source,
+        Latest(value),
+        over=(ALL_TIME,),
+        unit=unit,
+        default=default,
+        description=description,
+        suffixed=False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ServingPolicy:
+    """How a group's rows are read.
+
+    Attributes:
+        tier: ``local`` (small and hot), ``remote`` (Redis, with a small local front), ``direct`` (the record).
+        max_age: A row whose newest event is older is OUTSIDE_MAX_AGE; for state features only, windows decay.
+        soft_ttl: Age from which a copy is refreshed, so also the longest that a missed invalidation is felt.
+        hard_ttl: Age from which a copy is not served any more.
+    """
+
+    tier: Literal["local", "remote", "direct"] = "remote"
+    max_age: timedelta | None = None
+    soft_ttl: timedelta = seconds(30)
+    hard_ttl: timedelta = hours(24)
+
+
+@dataclass(frozen=True, slots=True)
+class WritePolicy:
+    """How a group's changed rows are published.
+
+    Attributes:
+        cached: Whether Redis is written too (write-through) or only the record (write-around).
+        every: Shortest time between two publications; the first change goes out at once.
+    """
+
+    cached: bool = True
+    every: timedelta = PUBLISH_EVERY
+
+    @classmethod
+    def through(cls, *, every: timedelta = PUBLISH_EVERY) -> "WritePolicy":
+        """Write record and Redis."""
+        return cls(cached=True, every=every)
+
+    @classmethod
+    def around(cls, *, every: timedelta = PUBLISH_EVERY) -> "WritePolicy":
+        """Write the record and remove the row from Redis."""
+        return cls(cached=False, every=every)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureGroup:
+    """Features of one entity that are computed and stored together, in one row per entity.
+
+    Attributes:
+        row_bytes_max: Limit of a row's worst size, checked by ``freshet check``.
+    """
+
+    name: str
+    entity: Entity = field(kw_only=True)
+    features: tuple[Feature, ...] = field(kw_only=True)
+    owner: str = field(kw_only=True)
+    description: str = field(default="", kw_only=True)
+    serving: ServingPolicy = field(default_factory=ServingPolicy, kw_only=True)
+    writing: WritePolicy = field(default_factory=WritePolicy, kw_only=True)
+    row_bytes_max: int = field(default=64 * 1024, kw_only=True)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources that feed the group, each once, in the order of its features."""
+        found = {feature.source.topic: feature.source for feature in self.features if isinstance(feature, Aggregate)}
+        return tuple(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureService:
+    """The features that a model reads together.
+
+    Attributes:
+        groups: Groups that are read whole.
+        features: Single features, as ``group:feature``.
+    """
+
+    name: str
+    groups: tuple[FeatureGroup, ...] = field(default=(), kw_only=True)
+    features: tuple[str, ...] = field(default=(), kw_only=True)
+    owner: str = field(default="", kw_only=True)
+    description: str = field(default="", kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """The table of contents: everything that a platform runs."""
+
+    groups: tuple[FeatureGroup, ...]
+    services: tuple[FeatureService, ...] = ()
+
+    @property
+    def entities(self) -> dict[str, Entity]:
+        """Entities by name."""
+        return {group.entity.name: group.entity for group in self.groups}
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Sources by topic."""
+        return {source.topic: source for group in self.groups for source in group.sources}

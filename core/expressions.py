@@ -1,0 +1,518 @@
+"""Expressions: small typed trees over an event's fields, as data.
+
+Data, not lambdas: a tree can be checked against the source's model before anything runs, printed in the catalogue,
+hashed into the group's version, and compiled: to a closure for the stream, and to other targets where it must mean
+the same. Meaning (SEMANTICS: Values): null in, null out; a null condition is false; x/0 and NaN are null; integers
+have 64 bits and leaving them is an ``EventError``.
+
+To add an operator: one entry in ``_ARITHMETIC`` or ``_COMPARISONS``, or one class here.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeAlias
+
+from core.errors import DefinitionError, EventError
+from core.keys import INT64_MAX, INT64_MIN
+
+Value: TypeAlias = int | float | str | bool | None
+Fields: TypeAlias = Mapping[str, Any]
+Evaluate: TypeAlias = Callable[[Fields], Any]
+
+
+class ValueType(Enum):
+    """Type of a column or an expression; each may also be null."""
+
+    INT = "int"
+    FLOAT = "float"
+    STR = "str"
+    BOOL = "bool"
+    LIST = "list"
+
+    @property
+    def is_number(self) -> bool:
+        """Whether arithmetic works on it."""
+        return self in (ValueType.INT, ValueType.FLOAT)
+
+
+class Expr:
+    """An expression. Two expressions mean the same if their ``text`` is the same.
+
+    Comparison operators build expressions, so use ``text`` to compare trees.
+    """
+
+    __slots__ = ()
+
+    @property
+    def text(self) -> str:
+        """The expression as one would write it, in one canonical form."""
+        raise NotImplementedError
+
+    def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:
+        """Return the type of the expression.
+
+        Raises:
+            DefinitionError: A column is unknown or an operator does not fit its operands.
+        """
+        raise NotImplementedError
+
+    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
+        """Return a function from an event's fields to the value; ``type_in`` has been asked before."""
+        raise NotImplementedError
+
+    def columns(self) -> frozenset[str]:
+        """Return the names of the fields that the expression reads."""
+        raise NotImplementedError
+
+    def is_in(self, *values: Value) -> "Expr":
+        """Whether the value is one of these; null for null."""
+        return IsIn(self, values)
+
+    def is_null(self) -> "Expr":
+        """Whether the value is null; never null itself."""
+        return IsNull(self)
+
+    def __add__(self, other: "Operand") -> "Expr":
+        return Binary("+", self, _expr(other))
+
+    def __radd__(self, other: "Operand") -> "Expr":
+        return Binary("+", _expr(other), self)
+
+    def __sub__(self, other: "Operand") -> "Expr":
+        return Binary("-", self, _expr(other))
+
+    def __rsub__(self, other: "Operand") -> "Expr":
+        return Binary("-", _expr(other), self)
+
+    def __mul__(self, other: "Operand") -> "Expr":
+        return Binary("*", self, _expr(other))
+
+    def __rmul__(self, other: "Operand") -> "Expr":
+        return Binary("*", _expr(other), self)
+
+    def __truediv__(self, other: "Operand") -> "Expr":
+        return Binary("/", self, _expr(other))
+
+    def __rtruediv__(self, other: "Operand") -> "Expr":
+        return Binary("/", _expr(other), self)
+
+    def __eq__(self, other: "Operand") -> "Expr":  # type: ignore[override]  # builds a tree, as in polars
+        return Binary("==", self, _expr(other))
+
+    def __ne__(self, other: "Operand") -> "Expr":  # type: ignore[override]  # builds a tree, as in polars
+        return Binary("!=", self, _expr(other))
+
+    def __lt__(self, other: "Operand") -> "Expr":
+        return Binary("<", self, _expr(other))
+
+    def __le__(self, other: "Operand") -> "Expr":
+        return Binary("<=", self, _expr(other))
+
+    def __gt__(self, other: "Operand") -> "Expr":
+        return Binary(">", self, _expr(other))
+
+    def __ge__(self, other: "Operand") -> "Expr":
+        return Binary(">=", self, _expr(other))
+
+    def __and__(self, other: "Operand") -> "Expr":
+        return Logic("&", self, _expr(other))
+
+    def __or__(self, other: "Operand") -> "Expr":
+        return Logic("|", self, _expr(other))
+
+    def __invert__(self) -> "Expr":
+        return Not(self)
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __bool__(self) -> bool:
+        raise DefinitionError(
+            f"{self.text} has no truth of its own: combine conditions with &, | and ~, not and, or, not"
+        )
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+Operand: TypeAlias = Expr | int | float | str | bool
+
+
+def col(name: str) -> Expr:
+    """Return the value of an event's field.
+
+    >>> (col("watch_ms") / 1000).text
+    '(watch_ms / 1000)'
+    """
+    return Column(name)
+
+
+def when(condition: Expr) -> "When":
+    """Begin ``when(condition).then(value).otherwise(value)``; a null condition takes ``otherwise``."""
+    return When(condition)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Column(Expr):
+    """A field of the event."""
+
+    name: str
+
+    @property
+    def text(self) -> str:
+        """The field's name."""
+        return self.name
+
+    def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:
+        """Look the column up."""
+        if self.name not in columns:
+            raise DefinitionError(f"unknown field {self.name!r}; there are {', '.join(sorted(columns))}")
+        return columns[self.name]
+
+    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
+        """Read the field; an integer beyond 64 bits and a float that is no number never get past here."""
+        name = self.name
+        if columns[name] is ValueType.INT:
+            return lambda fields: _bounded(fields[name], name)
+        if columns[name] is ValueType.FLOAT:
+            return lambda fields: _finite(fields[name])
+        return lambda fields: fields[name]
+
+    def columns(self) -> frozenset[str]:
+        """Return the field."""
+        return frozenset((self.name,))
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Literal(Expr):
+    """A constant."""
+
+    value: Value
+
+    @property
+    def text(self) -> str:
+        """The constant as Python writes it."""
+        return repr(self.value)
+
+    def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:  # the port's signature
+        """Return the constant's type."""
+        return _literal_type(self.value)
+
+    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:  # the port's signature
+        """Return the constant."""
+        value = self.value
+        return lambda _fields: value
+
+    def columns(self) -> frozenset[str]:
+        """Return nothing."""
+        return frozenset()
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Binary(Expr):
+    """Arithmetic or a comparison of two operands."""
+
+    sign: str
+    left: Expr
+    right: Expr
+
+    @property
+    def text(self) -> str:
+        """Both operands in brackets."""
+        return f"({self.left.text} {self.sign} {self.right.text})"
+
+    def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:
+        """Return the result's type: a comparison is a bool, a division a float."""
+        left, right = self.left.type_in(columns), self.right.type_in(columns)
+        numbers = left.is_number and right.is_number
+        if self.sign in _COMPARISONS:
+            if numbers or (left is right and left is not ValueType.LIST):
+                return ValueType.BOOL
+            raise DefinitionError(f"cannot compare {left.value} with {right.value} in {self.text}")
+        if not numbers:
+            raise DefinitionError(
+                f"cannot compute {self.text}: {left.value} {self.sign} {right.value}; numbers are needed"
+            )
+        if self.sign == "/" or ValueType.FLOAT in (left, right):
+            return ValueType.FLOAT
+        return ValueType.INT
+
+    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
+        """Compute as 64-bit integers or as doubles, chosen by the types."""
+        left, right = self.left.compile(columns), self.right.compile(columns)
+        as_float = self.sign == "/" or self.left.type_in(columns) is not self.right.type_in(columns)
+        apply = (_COMPARISONS | _ARITHMETIC)[self.sign]
+        check = self._check(columns)
+
+        def evaluate(fields: Fields) -> Any:
+            a, b = left(fields), right(fields)
+            if a is None or b is None:
+                return None
+            if as_float:
+                a, b = float(a), float(b)
+            return check(apply(a, b))
+
+        return evaluate
+
+    def columns(self) -> frozenset[str]:
+        """Return what both operands read."""
+        return self.left.columns() | self.right.columns()
+
+    def _check(self, columns: Mapping[str, ValueType]) -> Callable[[Any], Any]:
+        if self.sign in _COMPARISONS:
+            return lambda value: value
+        if self.type_in(columns) is ValueType.INT:
+            text = self.text
+            return lambda value: _bounded(value, text)
+        return _finite
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Logic(Expr):
+    """``&`` or ``|`` of two conditions, with null as "unknown" (Kleene), as in SQL and polars."""
+
+    sign: str
+    left: Expr
+    right: Expr
+
+    @property
+    def text(self) -> str:
+        """Both conditions in brackets."""
+        return f"({self.left.text} {self.sign} {self.right.text})"
+
+    def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:
+        """Return bool; both sides must be conditions."""
+        for side in (self.left, self.right):
+            if side.type_in(columns) is not ValueType.BOOL:
+                raise DefinitionError(f"{side.text} is no condition in {self.text}")
+        return ValueType.BOOL
+
+    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
+        """Decide as soon as one side does."""
+        left, right, decisive = self.left.compile(columns), self.right.compile(columns), self.sign == "|"
+
+        def evaluate(fields: Fields) -> Any:
+            a, b = left(fields), right(fields)
+            if a is decisive or b is decisive:
+                return decisive
+            return None if a is None or b is None else not decisive
+
+        return evaluate
+
+    def columns(self) -> frozenset[str]:
+        """Return what both sides read."""
+        return self.left.columns() | self.right.columns()
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Not(Expr):
+    """The opposite of a condition; null stays null."""
+
+    condition: Expr
+
+    @property
+    def text(self) -> str:
+        """The condition with a tilde."""
+        return f"~{self.condition.text}"
+
+    def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:
+        """Return bool."""
+        if self.condition.type_in(columns) is not ValueType.BOOL:
+            raise DefinitionError(f"{self.condition.text} is no condition in {self.text}")
+        return ValueType.BOOL
+
+    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
+        """Turn the condition round."""
+        condition = self.condition.compile(columns)
+
+        def evaluate(fields: Fields) -> Any:
+            value = condition(fields)
+            return None if value is None else not value
+
+        return evaluate
+
+    def columns(self) -> frozenset[str]:
+        """Return what the condition reads."""
+        return self.condition.columns()
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class IsIn(Expr):
+    """Whether a value is one of a few constants."""
+
+    value: Expr
+    choices: tuple[Value, ...]
+
+    @property
+    def text(self) -> str:
+        """The value and its choices, in the order given."""
+        return f"{self.value.text}.is_in({', '.join(repr(choice) for choice in self.choices)})"
+
+    def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:
+        """Return bool; the choices have the value's type."""
+        own = self.value.type_in(columns)
+        for choice in self.choices:
+            if _literal_type(choice) is not own:
+                raise DefinitionError(f"{choice!r} is no {own.value} in {self.text}")
+        return ValueType.BOOL
+
+    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
+        """Look the value up in a set."""
+        value, choices = self.value.compile(columns), frozenset(self.choices)
+
+        def evaluate(fields: Fields) -> Any:
+            found = value(fields)
+            return None if found is None else found in choices
+
+        return evaluate
+
+    def columns(self) -> frozenset[str]:
+        """Return what the value reads."""
+        return self.value.columns()
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class IsNull(Expr):
+    """Whether a value is null."""
+
+    value: Expr
+
+    @property
+    def text(self) -> str:
+        """The value and the question."""
+        return f"{self.value.text}.is_null()"
+
+    def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:
+        """Return bool."""
+        self.value.type_in(columns)
+        return ValueType.BOOL
+
+    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
+        """Ask for None."""
+        value = self.value.compile(columns)
+        return lambda fields: value(fields) is None
+
+    def columns(self) -> frozenset[str]:
+        """Return what the value reads."""
+        return self.value.columns()
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class When(Expr):
+    """A choice between two values; without ``otherwise`` the other value is null."""
+
+    condition: Expr
+    value: Expr | None = None
+    other: Expr | None = None
+
+    def then(self, value: Operand) -> "When":
+        """Give the value where the condition holds."""
+        return When(self.condition, _expr(value), self.other)
+
+    def otherwise(self, value: Operand) -> "When":
+        """Give the value where the condition is false or null."""
+        return When(self.condition, self.value, _expr(value))
+
+    @property
+    def text(self) -> str:
+        """The whole choice."""
+        other = f".otherwise({self.other.text})" if self.other is not None else ""
+        return f"when({self.condition.text}).then({self.value.text if self.value is not None else ''}){other}"
+
+    def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:
+        """Return the common type of both values."""
+        if self.value is None:
+            raise DefinitionError(f"{self.text} lacks its then(value)")
+        if self.condition.type_in(columns) is not ValueType.BOOL:
+            raise DefinitionError(f"{self.condition.text} is no condition in {self.text}")
+        own = self.value.type_in(columns)
+        if self.other is None or (other := self.other.type_in(columns)) is own:
+            return own
+        if own.is_number and other.is_number:
+            return ValueType.FLOAT
+        raise DefinitionError(f"{self.text} is either {own.value} or {other.value}; both must have one type")
+
+    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
+        """Evaluate the branch that is taken alone."""
+        condition, value = self.condition.compile(columns), _expr(self.value).compile(columns)
+        other = self.other.compile(columns) if self.other is not None else lambda _fields: None
+        as_float = self.type_in(columns) is ValueType.FLOAT
+
+        def evaluate(fields: Fields) -> Any:
+            chosen = value(fields) if condition(fields) else other(fields)
+            return float(chosen) if as_float and chosen is not None else chosen
+
+        return evaluate
+
+    def columns(self) -> frozenset[str]:
+        """Return what all parts read."""
+        return self.condition.columns().union(
+            *(part.columns() for part in (self.value, self.other) if part is not None)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Explode:
+    """In a source's ``keys``: the event touches every distinct item of a list."""
+
+    column: str
+
+
+def explode(column: Expr) -> Explode:
+    """Make one event touch every distinct item of a list field: an impression of ten videos is one event.
+
+    Raises:
+        DefinitionError: The expression is not a plain field.
+    """
+    if not isinstance(column, Column):
+        raise DefinitionError(f"explode takes a field, not {column.text}")
+    return Explode(column.name)
+
+
+def _expr(operand: Operand | None) -> Expr:
+    return operand if isinstance(operand, Expr) else Literal(operand)
+
+
+def _literal_type(value: Value) -> ValueType:
+    for kind, value_type in (
+        (bool, ValueType.BOOL),
+        (int, ValueType.INT),
+        (float, ValueType.FLOAT),
+        (str, ValueType.STR),
+    ):
+        if isinstance(value, kind):
+            return value_type
+    raise DefinitionError(f"{value!r} is no constant of a type that expressions know")
+
+
+def _bounded(value: int | None, what: str) -> int | None:
+    if value is None or INT64_MIN <= value <= INT64_MAX:
+        return value
+    raise EventError("overflow", f"{what[:200]} leaves 64 bits")
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _divide(a: float, b: float) -> float | None:
+    return a / b if b else None
+
+
+_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": _divide,
+}
+_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}

@@ -1,0 +1,59 @@
+"""What a source's pydantic model means to expressions and keys: its columns and their types."""
+
+from datetime import datetime
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from core.expressions import ValueType
+
+_PLAIN = {bool: ValueType.BOOL, int: ValueType.INT, float: ValueType.FLOAT, str: ValueType.STR}
+
+
+def columns_of(model: type[BaseModel]) -> dict[str, ValueType]:
+    """Return the fields of a model that expressions can read, with their types.
+
+    A field of another type (a nested model, a datetime) is left out: it may exist, but no expression can name it.
+
+    >>> class Click(BaseModel):
+    ...     user_id: int
+    ...     kind: Literal["a", "b"] | None = None
+    ...     items: list[int] = []
+    >>> {name: kind.value for name, kind in columns_of(Click).items()}
+    {'user_id': 'int', 'kind': 'str', 'items': 'list'}
+    """
+    found = {name: value_type_of(info.annotation) for name, info in model.model_fields.items()}
+    return {name: kind for name, kind in found.items() if kind is not None}
+
+
+def value_type_of(annotation: Any) -> ValueType | None:
+    """Return the type that values of an annotation have, or None if it is none that expressions know."""
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        kinds = {value_type_of(argument) for argument in get_args(annotation) if argument is not NoneType}
+        return kinds.pop() if len(kinds) == 1 else None
+    if origin is Literal:
+        kinds = {value_type_of(type(argument)) for argument in get_args(annotation) if argument is not None}
+        return kinds.pop() if len(kinds) == 1 else None
+    if origin in (list, tuple, set, frozenset):
+        return ValueType.LIST
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        kinds = {value_type_of(type(member.value)) for member in annotation}
+        return kinds.pop() if len(kinds) == 1 else None
+    return _PLAIN.get(annotation)
+
+
+def list_item_type(model: type[BaseModel], field: str) -> ValueType | None:
+    """Return the type of the items of a list field, or None if it is none that keys know."""
+    annotation = model.model_fields[field].annotation
+    arguments = [argument for argument in get_args(annotation) if argument is not NoneType]
+    if arguments and get_origin(arguments[0]) in (list, tuple, set, frozenset):
+        arguments = list(get_args(arguments[0]))
+    return value_type_of(arguments[0]) if arguments else None
+
+
+def is_event_time(annotation: Any) -> bool:
+    """Whether a field can tell an event's time: an int in milliseconds or a datetime."""
+    return annotation is int or (isinstance(annotation, type) and issubclass(annotation, datetime))

@@ -1,0 +1,84 @@
+"""The packed record: many updates of one source run for one partition of an entity's repartition topic.
+
+Columns, not rows: a pack is decoded into a few flat lists instead of an object per update. Every update carries its
+source position and event id (PROTOCOL, P1), so a pack that is sent again under a new offset is recognised.
+"""
+
+from typing import Any
+
+import msgspec
+
+from core.errors import FormatError
+
+PACK_FORMAT = 1
+PACK_UPDATES_MAX = 500
+
+
+class Pack(msgspec.Struct, array_like=True):
+    """Updates of one source partition, in its order, for one partition of one entity.
+
+    Attributes:
+        source: Topic of the source.
+        topic_id: Identity of that topic's incarnation, empty where the broker tells none.
+        partition: Source partition.
+        names: Texts of the expressions whose values ``columns`` holds, in the same order.
+        offsets: Source offsets, ascending; all lists below run parallel to it.
+        record_times: Kafka timestamps of the source records, milliseconds.
+        event_times: Event times, milliseconds.
+        event_ids: Producers' identities; empty strings where the source has none.
+        checks: 16 bits of a hash over the record's value, to tell a repetition from a conflict.
+        keys: Encoded entity keys.
+        columns: One list of values per name.
+    """
+
+    format: int
+    source: str
+    topic_id: str
+    partition: int
+    names: list[str]
+    offsets: list[int]
+    record_times: list[int]
+    event_times: list[int]
+    event_ids: list[str]
+    checks: list[int]
+    keys: list[str]
+    columns: list[list[Any]]
+
+    @classmethod
+    def empty(cls, source: str, topic_id: str, partition: int, names: list[str]) -> "Pack":
+        """Return a pack to append to."""
+        return cls(PACK_FORMAT, source, topic_id, partition, names, [], [], [], [], [], [], [[] for _ in names])
+
+    @property
+    def origin(self) -> str:
+        """The name under which stamps know the source: ``<topic>@<topic id>``."""
+        return f"{self.source}@{self.topic_id}"
+
+
+pack_bytes = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Pack).decode
+
+
+def unpack(value: bytes) -> Pack:
+    """Return a pack from its bytes.
+
+    Raises:
+        FormatError: The bytes are no pack of a known format, or its lists differ in length.
+    """
+    try:
+        pack = _decode(value)
+    except msgspec.DecodeError as error:
+        raise FormatError(f"not a packed record ({len(value)} bytes): {error}") from error
+    if pack.format != PACK_FORMAT:
+        raise FormatError(f"pack format {pack.format} is unknown, this is format {PACK_FORMAT}")
+    lists: tuple[list[Any], ...] = (
+        pack.record_times,
+        pack.event_times,
+        pack.event_ids,
+        pack.checks,
+        pack.keys,
+        *pack.columns,
+    )
+    if len(pack.names) != len(pack.columns) or any(len(values) != len(pack.offsets) for values in lists):
+        raise FormatError("the lists of a packed record differ in length")
+    return pack

@@ -1,0 +1,224 @@
+"""Plans: definitions compiled once, so that no event and no read interprets them again.
+
+A slot is one aggregation over one source, value and condition; features that differ only in their window share it.
+A resolution is a tile size with the slots that some window of that size needs. The fingerprint is a hash of the
+meaning alone: names, entity, sources, expressions, aggregations, windows; not of order, description, owner or policy.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from core.aggregations import Aggregation
+from core.definitions import Aggregate, FeatureGroup, Ratio
+from core.models import columns_of
+from core.rows import FINGERPRINT_BYTES
+from core.windows import Window, to_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What one state of a tile holds.
+
+    Attributes:
+        value: Text of the aggregated expression, or None where the event itself is counted.
+        where: Text of the condition, or None.
+    """
+
+    source: str
+    aggregation: Aggregation
+    value: str | None
+    where: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """All tiles of one size.
+
+    Attributes:
+        tile_ms: Size of a tile, 0 for all time.
+        size_max_ms: Longest window that is made of them, 0 for all time.
+        slots: The states of a tile, in canonical order.
+        windows: The windows made of them.
+    """
+
+    tile_ms: int
+    size_max_ms: int
+    slots: tuple[Slot, ...]
+    windows: tuple[Window, ...]
+
+    def keeps(self, tile: int, instant_ms: int) -> bool:
+        """Whether a tile may still be needed at an instant or after; one tile longer than it is.
+
+        >>> Resolution(300_000, 3_600_000, (), ()).keeps(0, 4_199_999)
+        True
+        >>> Resolution(300_000, 3_600_000, (), ()).keeps(0, 4_200_000)
+        False
+        """
+        return self.tile_ms == 0 or (tile + 2) * self.tile_ms + self.size_max_ms > instant_ms
+
+
+@dataclass(frozen=True, slots=True)
+class ServedFeature:
+    """One served value.
+
+    Attributes:
+        resolution: Number of its resolution, for a ratio that of its parts.
+        slot: Number of its slot in the resolution, for a ratio that of the numerator.
+        denominator: Number of the denominator's slot, or None if it is no ratio.
+        default: Served instead of null.
+    """
+
+    name: str
+    window: Window
+    resolution: int
+    slot: int
+    denominator: int | None
+    default: Any
+    definition: Aggregate | Ratio
+
+    @property
+    def empty(self) -> Any:
+        """What is served for a key that nothing is known of."""
+        if self.denominator is not None or not isinstance(self.definition, Aggregate):
+            return self.default
+        value = self.definition.aggregation.result(self.definition.aggregation.zero())
+        return self.default if value is None else value
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """A group, ready to be computed and served.
+
+    Attributes:
+        fingerprint: 8 bytes.
+        features: In the order of their names: the order of a row's values.
+    """
+
+    group: FeatureGroup
+    fingerprint: bytes
+    resolutions: tuple[Resolution, ...]
+    features: tuple[ServedFeature, ...]
+
+    @property
+    def name(self) -> str:
+        """The group's name."""
+        return self.group.name
+
+    @property
+    def empty(self) -> list[Any]:
+        """What is served for a key that nothing is known of, in the features' order."""
+        return [feature.empty for feature in self.features]
+
+
+def plan_group(group: FeatureGroup) -> GroupPlan:
+    """Compile a group.
+
+    Raises:
+        DefinitionError: An expression does not fit its source's model.
+        ValueError: A window has no tile.
+        KeyError: A ratio names a feature that is not there. ``core.check`` tells all of these in better words.
+    """
+    aggregates = [feature for feature in group.features if isinstance(feature, Aggregate)]
+    windows = {Window.of(span) for feature in aggregates for span in feature.over}
+    wanted: dict[int, dict[str, Slot]] = {}
+    for feature in aggregates:
+        for span in feature.over:
+            slot = slot_of(feature)
+            wanted.setdefault(Window.of(span).tile_ms, {})[_slot_text(slot)] = slot
+    resolutions = tuple(
+        Resolution(
+            tile_ms,
+            max(window.size_ms for window in windows if window.tile_ms == tile_ms),
+            tuple(slots[text] for text in sorted(slots)),
+            tuple(
+                sorted((window for window in windows if window.tile_ms == tile_ms), key=lambda window: window.size_ms)
+            ),
+        )
+        for tile_ms, slots in sorted(wanted.items())
+    )
+    features = sorted(_serve(group, resolutions), key=lambda feature: feature.name)
+    return GroupPlan(group, _fingerprint(group, features, resolutions), resolutions, tuple(features))
+
+
+def slot_of(feature: Aggregate) -> Slot:
+    """Return what a feature keeps in each of its tiles."""
+    value = feature.aggregation.value
+    return Slot(
+        feature.source.topic,
+        feature.aggregation,
+        value.text if value is not None else None,
+        feature.where.text if feature.where is not None else None,
+    )
+
+
+def _serve(group: FeatureGroup, resolutions: tuple[Resolution, ...]) -> list[ServedFeature]:
+    places = {
+        (number, _slot_text(slot)): place
+        for number, resolution in enumerate(resolutions)
+        for place, slot in enumerate(resolution.slots)
+    }
+    numbers = {resolution.tile_ms: number for number, resolution in enumerate(resolutions)}
+    by_name = {feature.name: feature for feature in group.features if isinstance(feature, Aggregate)}
+    served = []
+    for feature in group.features:
+        for span in feature.over:
+            window = Window.of(span)
+            number = numbers[window.tile_ms]
+            parts = (
+                (feature,)
+                if isinstance(feature, Aggregate)
+                else (by_name[feature.numerator], by_name[feature.denominator])
+            )
+            slots = [places[number, _slot_text(slot_of(part))] for part in parts]
+            name = served_name(feature, window)
+            denominator = slots[1] if len(slots) > 1 else None
+            served.append(ServedFeature(name, window, number, slots[0], denominator, feature.default, feature))
+    return served
+
+
+def served_name(feature: Aggregate | Ratio, window: Window) -> str:
+    """Return the name under which a feature is served over a window."""
+    if isinstance(feature, Aggregate) and not feature.suffixed:
+        return feature.name
+    return f"{feature.name}_{window.label}"
+
+
+def _slot_text(slot: Slot) -> str:
+    return f"{slot.source}|{slot.aggregation.text}|{slot.where or ''}"
+
+
+def _fingerprint(group: FeatureGroup, features: list[ServedFeature], resolutions: tuple[Resolution, ...]) -> bytes:
+    meaning = {
+        "group": group.name,
+        "entity": [group.entity.name, list(group.entity.keys), group.entity.partitions],
+        "sources": sorted(_source_meaning(source) for source in group.sources),
+        "slots": [[resolution.tile_ms, [_slot_text(slot) for slot in resolution.slots]] for resolution in resolutions],
+        "features": [
+            [
+                feature.name,
+                feature.window.size_ms,
+                feature.resolution,
+                feature.slot,
+                feature.denominator,
+                feature.default,
+            ]
+            for feature in features
+        ],
+    }
+    return blake2b(json.dumps(meaning, sort_keys=True).encode(), digest_size=FINGERPRINT_BYTES).digest()
+
+
+def _source_meaning(source: Any) -> list[Any]:
+    keys: Mapping[str, Any] = source.keys
+    return [
+        source.topic,
+        source.event_time,
+        source.event_id or "",
+        to_ms(source.lateness),
+        to_ms(source.dedupe),
+        sorted([name, repr(value)] for name, value in keys.items()),
+        sorted([name, kind.value] for name, kind in columns_of(source.model).items()),
+    ]
