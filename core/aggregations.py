@@ -3,6 +3,7 @@
 States, not results, are kept in tiles, because states merge and results do not: the mean of two means is wrong.
 Every state is made of what msgpack can carry. Nulls are skipped, except by ``Latest``, for which null is a state too.
 The order of events is (event_time_ms, event_id), never the order of arrival: adding in any order gives one state.
+Where a source has no ids, the values decide between events of one time.
 
 To add one, write the class here and append it to ``AGGREGATIONS``; law, codec and oracle tests find it there.
 """
@@ -19,7 +20,8 @@ NUMBERS = frozenset((ValueType.INT, ValueType.FLOAT))
 ORDERED = frozenset((ValueType.INT, ValueType.FLOAT, ValueType.STR))
 
 _TWO_64, _TWO_63 = 1 << 64, 1 << 63
-_EVENT_ID_BYTES = 36
+_ENTRY_BYTES = 1 + 9 + 2 + 36
+"""A time and an event id as long as a UUID, with msgpack's heads: what stands beside a value."""
 _SCALAR_BYTES = {ValueType.INT: 9, ValueType.FLOAT: 9, ValueType.BOOL: 1, ValueType.STR: 66}
 
 
@@ -197,15 +199,16 @@ class Last(Aggregation):
 
     def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:
         """Keep the younger."""
-        if state is None or time_ms > state[0] or (time_ms == state[0] and event_id > state[1]):
-            return (time_ms, event_id, value)
+        entry = (time_ms, event_id, value)
+        if state is None or time_ms > state[0] or (time_ms == state[0] and _youth(entry) > _youth(state)):
+            return entry
         return state
 
     def merge(self, left: State, right: State) -> State:
         """Keep the younger."""
         if left is None or right is None:
             return right if left is None else left
-        return right if (right[0], right[1]) > (left[0], left[1]) else left
+        return right if _youth(right) > _youth(left) else left
 
     def result(self, state: State) -> Any:
         """Return the value alone."""
@@ -213,7 +216,7 @@ class Last(Aggregation):
 
     def worst_state_bytes(self, value_type: ValueType) -> int:
         """Return the size of time, id and value."""
-        return 10 + _EVENT_ID_BYTES + _SCALAR_BYTES[value_type]
+        return _ENTRY_BYTES + _SCALAR_BYTES[value_type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,15 +243,27 @@ class LastN(Aggregation):
         return []
 
     def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:
-        """Put one value into its place."""
-        return self.merge(state, ((time_ms, event_id, value),))
+        """Put one value into its place, nearly always the first one."""
+        entry = (time_ms, event_id, value)
+        youth = _youth(entry)
+        if self.distinct:
+            known = next((place for place, other in enumerate(state) if other[2] == value), None)
+            if known is not None:
+                if _youth(state[known]) >= youth:
+                    return state
+                del state[known]
+        place = next((place for place, other in enumerate(state) if _youth(other) < youth), len(state))
+        if place < self.n:
+            state.insert(place, entry)
+            del state[self.n :]
+        return state
 
     def merge(self, left: State, right: State) -> State:
         """Sort both together, youngest first, and cut.
 
         A value that either side has cut off is older than ``n`` others of that side, so it cannot come back.
         """
-        merged = sorted((*left, *right), key=_youngest_last, reverse=True)
+        merged = sorted((*left, *right), key=_youth, reverse=True)
         if not self.distinct:
             return merged[: self.n]
         seen: set[Any] = set()
@@ -271,7 +286,7 @@ class LastN(Aggregation):
 
     def worst_state_bytes(self, value_type: ValueType) -> int:
         """Return the size of a full list."""
-        return 3 + self.n * (11 + _EVENT_ID_BYTES + _SCALAR_BYTES[value_type])
+        return 3 + self.n * (_ENTRY_BYTES + _SCALAR_BYTES[value_type])
 
     @property
     def text(self) -> str:
@@ -283,5 +298,6 @@ class LastN(Aggregation):
 AGGREGATIONS: tuple[type[Aggregation], ...] = (Count, Sum, Mean, Min, Max, Last, Latest, LastN)
 
 
-def _youngest_last(entry: Sequence[Any]) -> tuple[int, str]:
-    return entry[0], entry[1]
+def _youth(entry: Sequence[Any]) -> tuple[int, str, bool, Any]:
+    time_ms, event_id, value = entry
+    return time_ms, event_id, value is not None, value

@@ -1,12 +1,13 @@
 """Which event ids were seen lately: a producer's repetition told from a replay (PROTOCOL, P3).
 
 An id keeps the source position at which it was first seen. The same id at the same position is a replay and enters
-again; at another position it is a duplicate. Time is the newest record timestamp of the partition, never a clock,
-and is cut into slices of an eighth of the horizon, so every decision depends on the applied prefix alone.
+again; at another position it is a duplicate. Time is the newest record timestamp of the id's own source partition,
+never a clock and never another partition's: a partition that is read faster must not make the others forget. It is
+cut into slices of an eighth of the horizon, so every decision depends on the applied prefix alone.
 
-Ids of the youngest slice are in a dict, which is quick to add to; a full dict and older slices are sorted arrays of 20
-bytes an id: 64 bits of hash, the position (16 bits of partition number, 48 of offset), 16 more bits of hash and a
-16-bit check of the payload.
+Young ids are in a dict, which is quick to add to. A full dict becomes a segment of sorted arrays, 20 bytes an id: 64
+bits of hash, the position (16 bits of partition, 48 of offset), the slice, 8 more bits of hash and 8 bits of a check of
+the payload. Segments of like size are merged, so a look-up asks few of them, for a whole run of ids at once.
 """
 
 from collections.abc import Sequence
@@ -19,8 +20,10 @@ import numpy.typing as npt
 from core.errors import FreshetError
 
 SLICES = 8
+OFFSET_BITS = 48
 _SEAL_AT = 1 << 16
-_EXTRA_BITS = 16
+_EXTRA_BITS = 8
+_SLICE_MASK = 0xFFFF
 
 
 class Verdict(Enum):
@@ -36,108 +39,172 @@ class SeenIdsFullError(FreshetError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Segment:
+class _Entry:
+    position: int
     slice_number: int
-    hashes: npt.NDArray[np.uint64]
-    extras: npt.NDArray[np.uint16]
-    positions: npt.NDArray[np.uint64]
-    checks: npt.NDArray[np.uint16]
+    check: int
 
 
 class SeenIds:
-    """Ids of one source in one partition.
+    """Ids of one source, as far as they reach one partition of an entity.
 
     >>> seen = SeenIds(horizon_ms=900_000, ids_max=1000)
-    >>> [verdict.value for verdict in seen.judge([7, 7, 7, 7], [10, 10, 11, 12], [1, 1, 1, 2], now_ms=0)]
+    >>> verdicts = seen.judge([7, 7, 7, 7], [10, 10, 11, 12], [1, 1, 1, 2], [0, 0, 0, 0], partition=0)
+    >>> [verdict.value for verdict in verdicts]
     ['first', 'first', 'duplicate', 'conflict']
     """
 
     def __init__(self, *, horizon_ms: int, ids_max: int) -> None:
         self._slice_ms = max(horizon_ms // SLICES, 1)
         self._ids_max = ids_max
-        self._now = 0
-        self._young: dict[int, tuple[int, int]] = {}
+        self._clocks: dict[int, int] = {}
+        self._purged_at: dict[int, int] = {}
+        self._young: dict[int, _Entry] = {}
         self._segments: list[_Segment] = []
 
     def __len__(self) -> int:
         return len(self._young) + sum(len(segment.hashes) for segment in self._segments)
 
     def judge(
-        self, hashes: Sequence[int], positions: Sequence[int], checks: Sequence[int], *, now_ms: int
+        self,
+        hashes: Sequence[int],
+        positions: Sequence[int],
+        checks: Sequence[int],
+        times: Sequence[int],
+        *,
+        partition: int,
     ) -> list[Verdict]:
-        """Decide for a run of ids, and enter those that are new.
+        """Decide for a run of ids of one source partition, and enter those that are new.
 
         Args:
-            hashes: 80-bit hashes of (event id, entity key).
+            hashes: 72-bit hashes of (event id, entity key).
             positions: Source positions, ``partition << 48 | offset``.
-            checks: 16-bit checks of the payloads.
-            now_ms: Newest record timestamp of the partition up to and including this run; it never falls.
+            checks: Checks of the payloads, of which 8 bits count.
+            times: Record timestamps, milliseconds; one that is older than the newest so far counts as that.
+            partition: The source partition, below 65,536.
 
         Raises:
             SeenIdsFullError: The run does not fit; nothing was entered.
         """
-        self._advance(now_ms // self._slice_ms)
+        if len(self) + len(hashes) > self._ids_max:
+            self._purge()
         if len(self) + len(hashes) > self._ids_max:
             raise SeenIdsFullError(
                 f"{len(self)} event ids are remembered, the limit is {self._ids_max}: "
                 f"raise the source's dedupe_ids_max or shorten its dedupe horizon"
             )
-        old = self._find_sealed(hashes)
+        sealed = self._find_sealed(hashes)
         verdicts = []
-        for number, (name, position, check) in enumerate(zip(hashes, positions, checks, strict=True)):
-            known = self._young.get(name) or old.get(number)
+        for number, (name, position, check, time_ms) in enumerate(zip(hashes, positions, checks, times, strict=True)):
+            now = self._advance(partition, time_ms // self._slice_ms)
+            known = next(filter(self._counts, (*self._young_entries(name), *sealed.get(number, ()))), None)
             if known is None:
-                self._young[name] = (position, check)
+                self._young[name] = _Entry(position, now, check & 0xFF)
                 verdicts.append(Verdict.FIRST)
-            elif known[0] == position:
+            elif known.position == position:
                 verdicts.append(Verdict.FIRST)
             else:
-                verdicts.append(Verdict.DUPLICATE if known[1] == check else Verdict.CONFLICT)
+                verdicts.append(Verdict.DUPLICATE if known.check == check & 0xFF else Verdict.CONFLICT)
         if len(self._young) >= _SEAL_AT:
             self._seal()
         return verdicts
 
-    def _advance(self, now: int) -> None:
-        if now <= self._now:
-            return
-        if self._young:
-            self._seal()
-        self._now = now
-        self._segments = [segment for segment in self._segments if segment.slice_number >= now - SLICES]
+    def _young_entries(self, name: int) -> tuple[_Entry, ...]:
+        entry = self._young.get(name)
+        return (entry,) if entry is not None else ()
+
+    def _counts(self, entry: _Entry) -> bool:
+        """Whether an entry is within the horizon of its own partition's time."""
+        return self._clocks[entry.position >> OFFSET_BITS] - entry.slice_number <= SLICES
+
+    def _advance(self, partition: int, slice_number: int) -> int:
+        now = self._clocks.get(partition)
+        if now is None or slice_number > now:
+            self._clocks[partition] = now = slice_number
+            # Once per horizon, so that a slice number, of which segments keep 16 bits, never comes round again.
+            if now - self._purged_at.setdefault(partition, now) > SLICES:
+                self._purge()
+        return now
+
+    def _purge(self) -> None:
+        self._purged_at = dict(self._clocks)
+        self._young = {name: entry for name, entry in self._young.items() if self._counts(entry)}
+        kept = (segment.select(self._fresh(segment)) for segment in self._segments)
+        self._segments = [segment for segment in kept if len(segment.hashes)]
+
+    def _fresh(self, segment: "_Segment") -> npt.NDArray[np.bool_]:
+        fresh = np.zeros(len(segment.hashes), dtype=np.bool_)
+        partitions = segment.positions >> np.uint64(OFFSET_BITS)
+        for partition in np.unique(partitions).tolist():
+            age = (self._clocks[partition] - segment.slices.astype(np.int64)) & _SLICE_MASK
+            fresh |= (partitions == partition) & (age <= SLICES)
+        return fresh
 
     def _seal(self) -> None:
         names = sorted(self._young)
         entries = [self._young[name] for name in names]
         self._segments.append(
             _Segment(
-                self._now,
                 np.array([name >> _EXTRA_BITS for name in names], dtype=np.uint64),
-                np.array([name & 0xFFFF for name in names], dtype=np.uint16),
-                np.array([position for position, _ in entries], dtype=np.uint64),
-                np.array([check for _, check in entries], dtype=np.uint16),
+                np.array([entry.position for entry in entries], dtype=np.uint64),
+                np.array([entry.slice_number & _SLICE_MASK for entry in entries], dtype=np.uint16),
+                np.array([name & 0xFF for name in names], dtype=np.uint8),
+                np.array([entry.check for entry in entries], dtype=np.uint8),
             )
         )
         self._young = {}
+        while len(self._segments) > 1 and len(self._segments[-2].hashes) < 2 * len(self._segments[-1].hashes):
+            last, before = self._segments.pop(), self._segments.pop()
+            self._segments.append(before.merge(last))
 
-    def _find_sealed(self, hashes: Sequence[int]) -> dict[int, tuple[int, int]]:
+    def _find_sealed(self, hashes: Sequence[int]) -> dict[int, list[_Entry]]:
         if not self._segments or not hashes:
             return {}
         wanted = np.array([name >> _EXTRA_BITS for name in hashes], dtype=np.uint64)
-        found: dict[int, tuple[int, int]] = {}
+        found: dict[int, list[_Entry]] = {}
         for segment in self._segments:
             places = np.searchsorted(segment.hashes, wanted)
             places[places == len(segment.hashes)] = 0
             for number in np.flatnonzero(segment.hashes[places] == wanted).tolist():
-                entry = self._match(segment, int(places[number]), hashes[number])
-                if entry is not None and number not in found:
-                    found[number] = entry
+                found.setdefault(number, []).extend(segment.entries(int(places[number]), hashes[number], self._clocks))
         return found
 
-    @staticmethod
-    def _match(segment: _Segment, place: int, name: int) -> tuple[int, int] | None:
-        # Equal 64-bit hashes stand side by side; the 16 further bits decide among them.
-        while place < len(segment.hashes) and int(segment.hashes[place]) == name >> _EXTRA_BITS:
-            if int(segment.extras[place]) == name & 0xFFFF:
-                return int(segment.positions[place]), int(segment.checks[place])
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """Ids that are no longer young, sorted by hash."""
+
+    hashes: npt.NDArray[np.uint64]
+    positions: npt.NDArray[np.uint64]
+    slices: npt.NDArray[np.uint16]
+    extras: npt.NDArray[np.uint8]
+    checks: npt.NDArray[np.uint8]
+
+    def select(self, chosen: "npt.NDArray[np.bool_] | npt.NDArray[np.intp]") -> "_Segment":
+        """Return the ids that a mask or an order chooses."""
+        return _Segment(
+            self.hashes[chosen], self.positions[chosen], self.slices[chosen], self.extras[chosen], self.checks[chosen]
+        )
+
+    def merge(self, other: "_Segment") -> "_Segment":
+        """Return both, sorted."""
+        both = _Segment(
+            np.concatenate((self.hashes, other.hashes)),
+            np.concatenate((self.positions, other.positions)),
+            np.concatenate((self.slices, other.slices)),
+            np.concatenate((self.extras, other.extras)),
+            np.concatenate((self.checks, other.checks)),
+        )
+        return both.select(np.argsort(both.hashes, kind="stable"))
+
+    def entries(self, place: int, name: int, clocks: dict[int, int]) -> list[_Entry]:
+        """Return the ids of one hash, which stand side by side from a place on; 8 further bits decide among them."""
+        found = []
+        while place < len(self.hashes) and int(self.hashes[place]) == name >> _EXTRA_BITS:
+            if int(self.extras[place]) == name & 0xFF:
+                position = int(self.positions[place])
+                clock = clocks[position >> OFFSET_BITS]
+                age = (clock - int(self.slices[place])) & _SLICE_MASK
+                found.append(_Entry(position, clock - age, int(self.checks[place])))
             place += 1
-        return None
+        return found

@@ -152,7 +152,7 @@ def col(name: str) -> Expr:
 
 def when(condition: Expr) -> "When":
     """Begin ``when(condition).then(value).otherwise(value)``; a null condition takes ``otherwise``."""
-    return When(condition)
+    return When(_expr(condition))
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -315,8 +315,8 @@ class Not(Expr):
 
     @property
     def text(self) -> str:
-        """The condition with a tilde."""
-        return f"~{self.condition.text}"
+        """The condition with a tilde, in brackets: without them it reads as the opposite of what follows."""
+        return f"(~{self.condition.text})"
 
     def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:
         """Return bool."""
@@ -352,8 +352,10 @@ class IsIn(Expr):
         return f"{self.value.text}.is_in({', '.join(repr(choice) for choice in self.choices)})"
 
     def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:
-        """Return bool; the choices have the value's type."""
+        """Return bool; there are choices, and they have the value's type."""
         own = self.value.type_in(columns)
+        if not self.choices:
+            raise DefinitionError(f"{self.text} has nothing to choose from; give at least one value")
         for choice in self.choices:
             if _literal_type(choice) is not own:
                 raise DefinitionError(f"{choice!r} is no {own.value} in {self.text}")
@@ -468,7 +470,7 @@ def explode(column: Expr) -> Explode:
         DefinitionError: The expression is not a plain field.
     """
     if not isinstance(column, Column):
-        raise DefinitionError(f"explode takes a field, not {column.text}")
+        raise DefinitionError(f"explode takes a field, not {column!r}")
     return Explode(column.name)
 
 
@@ -484,6 +486,10 @@ def _literal_type(value: Value) -> ValueType:
         (str, ValueType.STR),
     ):
         if isinstance(value, kind):
+            if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
+                raise DefinitionError("an integer constant must fit in 64 bits")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise DefinitionError(f"the constant {value} is no finite number")
             return value_type
     raise DefinitionError(f"{value!r} is no constant of a type that expressions know")
 

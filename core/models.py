@@ -3,9 +3,9 @@
 from datetime import datetime
 from enum import Enum
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 from core.expressions import ValueType
 
@@ -30,6 +30,7 @@ def columns_of(model: type[BaseModel]) -> dict[str, ValueType]:
 
 def value_type_of(annotation: Any) -> ValueType | None:
     """Return the type that values of an annotation have, or None if it is none that expressions know."""
+    annotation = _bare(annotation)
     origin = get_origin(annotation)
     if origin in (Union, UnionType):
         kinds = {value_type_of(argument) for argument in get_args(annotation) if argument is not NoneType}
@@ -48,7 +49,7 @@ def value_type_of(annotation: Any) -> ValueType | None:
 def list_item_type(model: type[BaseModel], field: str) -> ValueType | None:
     """Return the type of the items of a list field, or None if it is none that keys know."""
     annotation = model.model_fields[field].annotation
-    arguments = [argument for argument in get_args(annotation) if argument is not NoneType]
+    arguments = [_bare(argument) for argument in get_args(annotation) if argument is not NoneType]
     if arguments and get_origin(arguments[0]) in (list, tuple, set, frozenset):
         arguments = list(get_args(arguments[0]))
     return value_type_of(arguments[0]) if arguments else None
@@ -56,4 +57,11 @@ def list_item_type(model: type[BaseModel], field: str) -> ValueType | None:
 
 def is_event_time(annotation: Any) -> bool:
     """Whether a field can tell an event's time: an int in milliseconds or a datetime."""
-    return annotation is int or (isinstance(annotation, type) and issubclass(annotation, datetime))
+    if annotation is int or annotation is AwareDatetime:
+        return True
+    return isinstance(annotation, type) and issubclass(annotation, datetime)
+
+
+def _bare(annotation: Any) -> Any:
+    """Return an annotation without its constraints, which pydantic strips from the outermost one only."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation

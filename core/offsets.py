@@ -67,6 +67,13 @@ class OwnedOffsets(Generic[P]):
         """Whether anything is handed out and unfinished."""
         return any(self._queues.values())
 
+    def finished(self, partition: P, *, default: int) -> int:
+        """Return the offset up to which a partition is finished, or a default if nothing was delivered."""
+        if partition in self._done:
+            return self._done[partition]
+        queue = self._queues.get(partition)
+        return queue[0].end - queue[0].records if queue else default
+
     def positions(self) -> dict[P, int]:
         """Return the offsets that may be committed and are not yet."""
         return {partition: end for partition, end in self._done.items() if end > self._committed.get(partition, -1)}

@@ -61,6 +61,18 @@ class Resolution:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """What one slot of one resolution does with an event of a source."""
+
+    resolution: int
+    tile_ms: int
+    slot: int
+    aggregation: Aggregation
+    value: str | None
+    where: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ServedFeature:
     """One served value.
 
@@ -95,12 +107,14 @@ class GroupPlan:
     Attributes:
         fingerprint: 8 bytes.
         features: In the order of their names: the order of a row's values.
+        steps: Per source what each of its events does.
     """
 
     group: FeatureGroup
     fingerprint: bytes
     resolutions: tuple[Resolution, ...]
     features: tuple[ServedFeature, ...]
+    steps: Mapping[str, tuple[Step, ...]]
 
     @property
     def name(self) -> str:
@@ -140,7 +154,8 @@ def plan_group(group: FeatureGroup) -> GroupPlan:
         for tile_ms, slots in sorted(wanted.items())
     )
     features = sorted(_serve(group, resolutions), key=lambda feature: feature.name)
-    return GroupPlan(group, _fingerprint(group, features, resolutions), resolutions, tuple(features))
+    fingerprint = _fingerprint(group, features, resolutions)
+    return GroupPlan(group, fingerprint, resolutions, tuple(features), _steps_by_source(group, resolutions))
 
 
 def slot_of(feature: Aggregate) -> Slot:
@@ -152,6 +167,18 @@ def slot_of(feature: Aggregate) -> Slot:
         value.text if value is not None else None,
         feature.where.text if feature.where is not None else None,
     )
+
+
+def _steps_by_source(group: FeatureGroup, resolutions: tuple[Resolution, ...]) -> dict[str, tuple[Step, ...]]:
+    return {
+        source.topic: tuple(
+            Step(number, resolution.tile_ms, place, slot.aggregation, slot.value, slot.where)
+            for number, resolution in enumerate(resolutions)
+            for place, slot in enumerate(resolution.slots)
+            if slot.source == source.topic
+        )
+        for source in group.sources
+    }
 
 
 def _serve(group: FeatureGroup, resolutions: tuple[Resolution, ...]) -> list[ServedFeature]:

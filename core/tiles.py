@@ -1,5 +1,6 @@
 """Merging tiles: from states to served values at an instant. Used by the writer's head and by every later read."""
 
+import math
 from typing import Any, NamedTuple
 
 from core.plans import GroupPlan, Resolution, ServedFeature
@@ -66,6 +67,9 @@ def _value(feature: ServedFeature, resolution: Resolution, tiles: list[Tile]) ->
     if feature.denominator is not None:
         below = _merged(resolution, feature.denominator, tiles)
         value = value / below if value is not None and below else None
+    if type(value) is float and not math.isfinite(value):
+        # As in expressions, what has left the doubles is null: a sum of 1e308 and 1e308, a ratio of 1e300 to 1e-300.
+        value = None
     return feature.default if value is None else value
 
 

@@ -1,0 +1,75 @@
+"""Aggregate: runs of packed records become changed rows; the publisher makes them durable."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from agents.publish import Publisher
+from core.dedupe import SeenIdsFullError
+from core.metrics import Metrics
+from core.packs import Pack, unpack
+from tables.apply import Applied, apply_pack
+from tables.owned import OwnedTables
+from tables.table import TablePartition
+
+log = logging.getLogger(__name__)
+
+_YIELD_UPDATES = 400
+_FULL_RETRY_S = 5.0
+
+
+class Aggregator:
+    """Applies runs to the tables that this worker owns."""
+
+    def __init__(self, tables: OwnedTables, publisher: Publisher, metrics: Metrics) -> None:
+        self._tables = tables
+        self._publisher = publisher
+        self._metrics = metrics
+        self._working = asyncio.Lock()
+
+    async def take(self, message: Any) -> None:
+        """Apply one run; it is finished when everything it changed is published."""
+        await self._publisher.wait_for_room()
+        async with self._working:
+            table = self._tables.get(message.topic, message.partition)
+            if table is None:
+                # Given away while the run waited in the queue: its next owner reads it again.
+                return
+            updates = await self._apply_run(table, message.value)
+            self._publisher.applied(table, message, updates=updates)
+
+    async def settle(self) -> None:
+        """Wait until the run in hand is applied and everything applied is published."""
+        async with self._working:
+            await self._publisher.settle()
+
+    async def _apply_run(self, table: TablePartition, records: Sequence[Any]) -> int:
+        counts: dict[str, Applied] = {}
+        updates = since_yield = 0
+        for record in records:
+            pack = unpack(record.value)
+            counts.setdefault(pack.source, Applied()).add(await self._apply(table, pack, record.offset))
+            updates += len(pack.offsets)
+            since_yield += len(pack.offsets)
+            if since_yield >= _YIELD_UPDATES:
+                since_yield = 0
+                await asyncio.sleep(0)
+        for source, count in counts.items():
+            self._metrics.updates(
+                table.entity,
+                source,
+                applied=count.applied,
+                duplicates=count.duplicates,
+                conflicts=count.conflicts,
+                replays=count.replays,
+            )
+        return updates
+
+    async def _apply(self, table: TablePartition, pack: Pack, offset: int) -> Applied:
+        while True:
+            try:
+                return apply_pack(table, pack, offset)
+            except SeenIdsFullError as error:
+                log.error("partition waits: %s", error, extra={"entity": table.entity, "partition": table.partition})  # noqa: TRY400  # no trace needed
+                await asyncio.sleep(_FULL_RETRY_S)

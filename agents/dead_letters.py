@@ -1,0 +1,78 @@
+"""Dead letters: events that cannot be used, kept with everything needed to mend and repeat them.
+
+The record's key tells where the event stood (``topic/partition/offset``), its value is the payload as it came, its
+headers say the reason. Late events are kept the same way, so every source offset is in exactly one place.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import EventError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One event that could not be used.
+
+    Attributes:
+        key: Key of the source record, or None.
+        payload: Value of the source record, or None.
+        record_time_ms: Timestamp of the source record; a repetition keeps it.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    record_time_ms: int
+    reason: str
+    detail: str
+    key: bytes | None
+    payload: bytes | None
+
+    @classmethod
+    def of(cls, record: Any, error: EventError) -> "DeadLetter":
+        """Return the dead letter of a consumed record."""
+        return cls(
+            record.topic, record.partition, record.offset, record.timestamp, error.reason, error.detail, record.key,
+            record.value,
+        )  # fmt: skip
+
+    @property
+    def place(self) -> bytes:
+        """The Kafka key: where the event stood."""
+        return f"{self.topic}/{self.partition}/{self.offset}".encode()
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        """Return the Kafka headers."""
+        facts = [
+            ("topic", self.topic.encode()),
+            ("partition", str(self.partition).encode()),
+            ("offset", str(self.offset).encode()),
+            ("record_time_ms", str(self.record_time_ms).encode()),
+            ("reason", self.reason.encode()),
+            ("detail", self.detail.encode(errors="backslashreplace")),
+        ]
+        return [*facts, ("key", self.key)] if self.key is not None else facts
+
+    @classmethod
+    def from_record(cls, headers: Iterable[tuple[str, bytes]], payload: bytes | None) -> "DeadLetter":
+        """Return the dead letter that a record of the dead-letter topic holds.
+
+        Raises:
+            KeyError: A header is missing: no dead letter of ours.
+        """
+        facts = dict(headers)
+        return cls(
+            facts["topic"].decode(),
+            int(facts["partition"]),
+            int(facts["offset"]),
+            int(facts["record_time_ms"]),
+            facts["reason"].decode(),
+            facts["detail"].decode(),
+            facts.get("key"),
+            payload,
+        )

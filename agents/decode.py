@@ -1,0 +1,193 @@
+"""Decoding: from a record's bytes to the values that some group needs, or to the reason why not. Pure.
+
+Expressions are evaluated here, once per event, not per entity or group: what is sent on are values of expressions. So
+an overflow is found before anything was counted, and is decided per source offset like every other flaw of an event.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import xxhash
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from core.definitions import Aggregate, Entity, FeatureGroup, Source
+from core.errors import EventError
+from core.expressions import Evaluate, Explode, Expr, col
+from core.keys import INT64_MAX, INT64_MIN, encode_key
+from core.models import columns_of
+from core.windows import to_ms
+
+FUTURE_MS = 10_000
+EVENT_ID_BYTES_MAX = 128
+RECORD_BYTES_MAX = 1 << 20
+_TIME_MAX_MS = 1 << 53
+_DETAIL_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An entity that a source touches.
+
+    Attributes:
+        names: Texts of the expressions that the entity's groups need.
+        places: Where their values stand in ``Decoded.values``.
+    """
+
+    entity: Entity
+    names: list[str]
+    places: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One good event.
+
+    Attributes:
+        check: 16 bits of a hash over the record's value.
+        keys: Per target, in their order: the encoded keys that the event touches, each once.
+        values: Values of the source's expressions.
+    """
+
+    event_time_ms: int
+    event_id: str
+    check: int
+    keys: list[list[str]]
+    values: list[Any]
+
+
+class SourceDecoder:
+    """Decodes the records of one source."""
+
+    def __init__(self, source: Source, groups: Iterable[FeatureGroup]) -> None:
+        self.source = source
+        self._model = _strict(source.model)
+        self._lateness_ms = to_ms(source.lateness)
+        columns = columns_of(source.model)
+        wanted = _expressions(source, groups)
+        every = {text: expression for expressions in wanted.values() for text, expression in expressions.items()}
+        self._evaluate: list[Evaluate] = [every[text].compile(columns) for text in sorted(every)]
+        places = {text: place for place, text in enumerate(sorted(every))}
+        entities = {group.entity.name: group.entity for group in groups}
+        self.targets = [
+            Target(entities[name], sorted(expressions), [places[text] for text in sorted(expressions)])
+            for name, expressions in sorted(wanted.items())
+        ]
+        self._keys = [_key_reader(target.entity, source.keys, columns) for target in self.targets]
+
+    def decode(self, value: bytes | None, record_time_ms: int) -> Decoded:
+        """Decode the value of one record.
+
+        Args:
+            value: JSON.
+            record_time_ms: Kafka's timestamp of the record: lateness and future depend on it alone, never on a clock.
+
+        Raises:
+            EventError: The event cannot be used; the reason is ``malformed``, ``too_large``, ``overflow``, ``late``
+                or ``future``.
+        """
+        fields = self._fields(value)
+        event_time_ms = self._event_time(fields)
+        event_id = self._event_id(fields)
+        try:
+            keys = [read(fields) for read in self._keys]
+        except ValueError as error:
+            raise EventError("malformed", f"key: {error}"[:_DETAIL_MAX]) from error
+        values = [evaluate(fields) for evaluate in self._evaluate]
+        if record_time_ms - event_time_ms > self._lateness_ms:
+            late_s = (record_time_ms - event_time_ms) / 1000
+            raise EventError("late", f"{late_s:.0f} s before its record, {self._lateness_ms / 1000:g} s are allowed")
+        if event_time_ms - record_time_ms > FUTURE_MS:
+            early_s = (event_time_ms - record_time_ms) / 1000
+            raise EventError("future", f"{early_s:.0f} s after its record, {FUTURE_MS / 1000:g} s are allowed")
+        return Decoded(event_time_ms, event_id, xxhash.xxh3_64_intdigest(value or b"") & 0xFFFF, keys, values)
+
+    def _fields(self, value: bytes | None) -> Mapping[str, Any]:
+        if value is None:
+            raise EventError("malformed", "the record has no value")
+        if len(value) > RECORD_BYTES_MAX:
+            raise EventError("too_large", f"{len(value)} bytes, the limit is {RECORD_BYTES_MAX}")
+        try:
+            return vars(self._model.model_validate_json(value))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "value"
+            more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+            raise EventError("malformed", f"{where}: {first['msg']}{more}"[:_DETAIL_MAX]) from error
+
+    def _event_time(self, fields: Mapping[str, Any]) -> int:
+        time = fields[self.source.event_time]
+        if isinstance(time, datetime):
+            if time.tzinfo is None:
+                raise EventError("malformed", f"{self.source.event_time}: a time without a time zone")
+            time = math.floor(time.timestamp() * 1000)
+        if type(time) is not int or not 0 <= time <= _TIME_MAX_MS:
+            raise EventError("malformed", f"{self.source.event_time}: not milliseconds since the epoch")
+        return time
+
+    def _event_id(self, fields: Mapping[str, Any]) -> str:
+        if self.source.event_id is None:
+            return ""
+        event_id = str(fields[self.source.event_id])
+        size = len(event_id.encode(errors="surrogatepass"))
+        if not 0 < size <= EVENT_ID_BYTES_MAX:
+            raise EventError(
+                "malformed", f"{self.source.event_id}: {size} bytes, 1 to {EVENT_ID_BYTES_MAX} are allowed"
+            )
+        return event_id
+
+
+def _strict(model: type[BaseModel]) -> type[BaseModel]:
+    """Return the model with infinity and NaN refused, which pydantic accepts in JSON by default."""
+    return type(
+        model.__name__, (model,), {"model_config": ConfigDict(allow_inf_nan=False), "__module__": model.__module__}
+    )
+
+
+def _expressions(source: Source, groups: Iterable[FeatureGroup]) -> dict[str, dict[str, Expr]]:
+    wanted: dict[str, dict[str, Expr]] = {}
+    for group in groups:
+        for feature in group.features:
+            if isinstance(feature, Aggregate) and feature.source.topic == source.topic:
+                mine = wanted.setdefault(group.entity.name, {})
+                for expression in (feature.aggregation.value, feature.where):
+                    if expression is not None:
+                        mine[expression.text] = expression
+    return wanted
+
+
+def _key_reader(
+    entity: Entity, keys: Mapping[str, Expr | Explode], columns: Mapping[str, Any]
+) -> Callable[[Mapping[str, Any]], list[str]]:
+    """Return a function from an event's fields to the encoded keys of an entity that it touches, each once."""
+    parts = [keys.get(name, col(name)) for name in entity.keys]
+    readers = [_part_reader(part, columns) for part in parts]
+    if not any(isinstance(part, Explode) for part in parts):
+        return lambda fields: [encode_key([_key_part(read(fields)) for read in readers])]
+
+    def read_all(fields: Mapping[str, Any]) -> list[str]:
+        found: list[Sequence[Any]] = [()]
+        for part, read in zip(parts, readers, strict=True):
+            value = read(fields)
+            items = (value or ()) if isinstance(part, Explode) else (value,)
+            found = [(*key, _key_part(item)) for key in found for item in items]
+        return list(dict.fromkeys(encode_key(key) for key in found))
+
+    return read_all
+
+
+def _part_reader(part: Expr | Explode, columns: Mapping[str, Any]) -> Evaluate:
+    if isinstance(part, Explode):
+        name = part.column
+        return lambda fields: fields[name]
+    return part.compile(columns)
+
+
+def _key_part(value: Any) -> Any:
+    if value is None:
+        raise ValueError("it is null")
+    if type(value) is int and not INT64_MIN <= value <= INT64_MAX:
+        raise ValueError("an integer key must fit in 64 bits")
+    return getattr(value, "value", value)

@@ -1,0 +1,75 @@
+"""The fence: a worker that may have been replaced writes nothing (PROTOCOL, P7).
+
+While the group coordinator's last answer is older than 0.7 x the session timeout, another worker may already own our
+partitions, so produce requests wait. A heartbeat that the coordinator refuses means that it does: the process ends at
+once. Age alone never ends it: no heartbeat is sent during a join, and none is answered by a dead coordinator.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiokafka import errors as kafka_errors
+
+_FRESH_SHARE = 0.7
+_CHECK_S = 0.02
+_REFUSALS = (
+    kafka_errors.IllegalGenerationError,
+    kafka_errors.UnknownMemberIdError,
+)
+
+
+class Fence:
+    """Knows when the coordinator last answered, and lets produce requests pass or wait."""
+
+    def __init__(self, *, session_timeout_ms: int, die: Callable[[str], None]) -> None:
+        self._fresh_s = session_timeout_ms / 1000 * _FRESH_SHARE
+        self._die = die
+        self._answered_at = time.monotonic()
+        self._owns = False
+
+    def owns(self, *, anything: bool) -> None:
+        """Note whether any partition is owned; the fence is not in force while nothing is."""
+        self._owns = anything
+        self._answered_at = time.monotonic()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a produce request may be written now."""
+        return not self._owns or time.monotonic() - self._answered_at <= self._fresh_s
+
+    async def wait_open(self) -> None:
+        """Wait until a produce request may be written; either the coordinator answers again or the process ends."""
+        while not self.is_open:  # noqa: ASYNC110  # time opens and closes it, nobody could set an event
+            await asyncio.sleep(_CHECK_S)
+
+    def watch_heartbeats(self, coordinator: Any) -> None:
+        """Observe every answer that an aiokafka group coordinator gets to its heartbeats."""
+        send = coordinator._send_req  # noqa: SLF001  # aiokafka has no hook; held by tests/contract/test_transport.py
+
+        async def observed(request: Any) -> Any:
+            answer = await send(request)
+            if type(request).__name__.startswith("Heartbeat"):
+                self._heard(kafka_errors.for_code(answer.error_code))
+            return answer
+
+        coordinator._send_req = observed  # noqa: SLF001  # see above
+
+    def guard_sends(self, sender: Any) -> None:
+        """Make every produce request of an aiokafka sender wait at the fence, where it is written."""
+        send = sender._send_produce_req  # noqa: SLF001  # see watch_heartbeats
+
+        async def fenced(node_id: Any, batches: Any) -> None:
+            await self.wait_open()
+            await send(node_id, batches)
+
+        sender._send_produce_req = fenced  # noqa: SLF001  # see watch_heartbeats
+
+    def _heard(self, error: type[Exception]) -> None:
+        if error in _REFUSALS and self._owns:
+            self._die(
+                f"the group coordinator refused a heartbeat ({error.__name__}): another worker owns our partitions"
+            )
+        elif error in (kafka_errors.NoError, kafka_errors.RebalanceInProgressError):
+            self._answered_at = time.monotonic()

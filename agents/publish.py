@@ -1,0 +1,254 @@
+"""Publish: changed rows go to the changelog, the record and the cache, in this order, and only then are runs finished.
+
+One flush is in flight at a time; meanwhile the next runs are applied, so under load rows coalesce and the interval
+stretches by itself. A group is flushed at once when it changes, and then not again before its ``every`` is over. A run
+is finished (its offsets may be committed) when every group that it changed was flushed (PROTOCOL, P6).
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from agents.cache_debt import CacheDebt
+from core.definitions import FeatureGroup
+from core.errors import StoreError
+from core.metrics import Metrics
+from core.ports import Store, StoredRow
+from core.progress import progress_row
+from core.topics import changelog_topic
+from core.versions import version
+from tables.changelog import ChangelogWriter
+from tables.owned import OwnedTables
+from tables.table import GroupTable, PackedRow, TablePartition, freeze
+
+log = logging.getLogger(__name__)
+
+UPDATES_WAITING_MAX = 30_000
+_ROWS_PER_CALL = 2_000
+_YIELD_EVERY = 100
+_RECORD_DEADLINE_MS = 5_000
+_RETRY_FIRST_S, _RETRY_LAST_S = 0.05, 5.0
+_PROGRESS_EVERY_S = 0.25
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """An applied run that waits for its groups to be flushed."""
+
+    sequence: int
+    message: Any
+    table: TablePartition
+    updates: int
+    as_of_ms: int
+    groups: set[str] = field(default_factory=set)
+
+
+class Publisher:
+    """Flushes the dirty rows of all owned tables."""
+
+    def __init__(
+        self,
+        tables: OwnedTables,
+        *,
+        changelog: ChangelogWriter,
+        record: Store,
+        cache: CacheDebt,
+        finish: Callable[[Any], None],
+        announce: Callable[[Sequence[StoredRow]], None],
+        metrics: Metrics,
+    ) -> None:
+        self._tables = tables
+        self._changelog = changelog
+        self._record = record
+        self._cache = cache
+        self._finish = finish
+        self._announce = announce
+        self._metrics = metrics
+        self._waiting: deque[_Waiting] = deque()
+        self._updates = 0
+        self._sequence = 0
+        self._due: dict[str, float] = {}
+        self._progress_at: dict[TablePartition, float] = {}
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._flushed = asyncio.Condition()
+        self._hurried = asyncio.Event()
+        self._settling = 0
+
+    def applied(self, table: TablePartition, message: Any, *, updates: int) -> None:
+        """Note a run that was applied to a table."""
+        self._sequence += 1
+        dirty = {group.sk for group in table.groups if group.dirty}
+        self._waiting.append(_Waiting(self._sequence, message, table, updates, table.as_of_ms, dirty))
+        self._updates += updates
+        if self._updates >= UPDATES_WAITING_MAX:
+            self._room.clear()
+        self._wake.set()
+
+    def touch(self) -> None:
+        """Note rows that were made dirty without a run: they are written again."""
+        self._wake.set()
+
+    async def wait_for_room(self) -> None:
+        """Wait while too much is applied and not yet published."""
+        await self._room.wait()
+
+    async def settle(self) -> None:
+        """Publish everything that was applied, whatever the intervals, and wait for it."""
+        self._settling += 1
+        self._hurried.set()
+        self._wake.set()
+        try:
+            async with self._flushed:
+                await self._flushed.wait_for(lambda: not self._waiting)
+        finally:
+            self._settling -= 1
+            if not self._settling:
+                self._hurried.clear()
+
+    def given_away(self) -> None:
+        """Forget what waits: the partitions are somebody else's."""
+        self._waiting.clear()
+        self._progress_at.clear()
+        self._updates = 0
+        self._room.set()
+
+    async def run(self) -> None:
+        """Flush whenever something is due, for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            delay_s = self._delay_s()
+            if delay_s > 0:
+                await self._sleep_or_hurry(delay_s)
+            await self._flush()
+
+    def _delay_s(self) -> float:
+        """Return how long until the first dirty group is due."""
+        if self._settling:
+            return 0
+        now = time.monotonic()
+        dirty = {group.sk for table in self._tables for group in table.groups if group.dirty}
+        return min((self._due.get(sk, 0) - now for sk in dirty), default=0)
+
+    async def _sleep_or_hurry(self, delay_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._hurried.wait()
+
+    async def _flush(self) -> None:
+        started = time.monotonic()
+        sequence, groups = self._sequence, self._take_due(started)
+        rows = await self._freeze(groups)
+        if rows:
+            await self._write(rows)
+            self._metrics.flushed(sum(map(len, rows.values())), time.monotonic() - started)
+        for _, group, _ in groups:
+            group.cool()
+        await self._finish_runs(sequence, {group.sk for _, group, _ in groups})
+        if any(group.dirty for table in self._tables for group in table.groups):
+            self._wake.set()
+
+    def _take_due(self, now: float) -> list[tuple[TablePartition, GroupTable, dict[str, Any]]]:
+        due = []
+        taken: dict[str, float] = {}
+        for table in self._tables:
+            for group in table.groups:
+                if group.dirty and (self._settling or self._due.get(group.sk, 0) <= now):
+                    due.append((table, group, group.dirty))
+                    group.dirty = {}
+                    taken[group.sk] = now + _every_s(group.plan.group)
+        self._due.update(taken)
+        return due
+
+    async def _freeze(
+        self, groups: Iterable[tuple[TablePartition, GroupTable, dict[str, Any]]]
+    ) -> dict[TopicPartition, list[PackedRow]]:
+        rows: dict[TopicPartition, list[PackedRow]] = {}
+        count = 0
+        for table, group, dirty in groups:
+            packed = rows.setdefault(TopicPartition(changelog_topic(table.entity), table.partition), [])
+            for key, row in dirty.items():
+                packed.append(freeze(group, key, row))
+                count += 1
+                if count % _YIELD_EVERY == 0:
+                    await asyncio.sleep(0)
+        return rows
+
+    async def _write(self, rows: dict[TopicPartition, list[PackedRow]]) -> None:
+        await self._changelog.write(rows)
+        stored = [
+            StoredRow(row.key, row.ver, row.value, row.expires_at_ms) for changed in rows.values() for row in changed
+        ]
+        await self._store(stored)
+        self._announce(stored)
+
+    async def _store(self, rows: Sequence[StoredRow]) -> None:
+        """Write record and cache. A record that fails is tried again until it does not: the partition waits."""
+        for start in range(0, len(rows), _ROWS_PER_CALL):
+            some = rows[start : start + _ROWS_PER_CALL]
+            await self._write_record(some)
+            await self._cache.write(some)
+
+    async def _write_record(self, rows: Sequence[StoredRow]) -> None:
+        pause_s = _RETRY_FIRST_S
+        while True:
+            started = time.monotonic()
+            try:
+                await self._record.write(rows, deadline_ms=_RECORD_DEADLINE_MS)
+            except StoreError as error:
+                self._metrics.store_call(self._record.name, "write", time.monotonic() - started, failed=True)
+                log.warning(
+                    "record write failed, trying again: %s", error, extra={"rows": len(rows), "pause_s": pause_s}
+                )
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _RETRY_LAST_S)
+            else:
+                self._metrics.store_call(self._record.name, "write", time.monotonic() - started, failed=False)
+                return
+
+    async def _finish_runs(self, sequence: int, flushed: set[str]) -> None:
+        """Finish, in order, the runs up to a sequence of which every group was flushed since."""
+        progress: dict[TablePartition, _Waiting] = {}
+        blocked: set[TablePartition] = set()
+        left: deque[_Waiting] = deque()
+        while self._waiting and self._waiting[0].sequence <= sequence:
+            run = self._waiting.popleft()
+            run.groups -= flushed
+            if run.groups or run.table in blocked:
+                blocked.add(run.table)
+                left.append(run)
+                continue
+            self._finish(run.message)
+            self._updates -= run.updates
+            progress[run.table] = run
+        self._waiting.extendleft(reversed(left))
+        if self._updates < UPDATES_WAITING_MAX:
+            self._room.set()
+        await self._publish_progress(progress)
+        async with self._flushed:
+            self._flushed.notify_all()
+
+    async def _publish_progress(self, runs: dict[TablePartition, _Waiting]) -> None:
+        now = time.monotonic()
+        due = {table: run for table, run in runs.items() if now - self._progress_at.get(table, 0) >= _PROGRESS_EVERY_S}
+        if due:
+            self._progress_at.update(dict.fromkeys(due, now))
+            await self._store([_progress(table, run) for table, run in due.items()])
+
+
+def _progress(table: TablePartition, run: _Waiting) -> StoredRow:
+    ver = version(table.epoch, run.message.offset)
+    return progress_row(table.entity, table.partition, ver=ver, as_of_ms=run.as_of_ms)
+
+
+def _every_s(group: FeatureGroup) -> float:
+    return group.writing.every.total_seconds()

@@ -1,0 +1,81 @@
+"""Endpoints: where broker, cache and record are, the embedded ones started first."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.settings import EMBEDDED, Settings
+from core.definitions import Registry
+from core.errors import ConfigurationError
+from core.ports import Clock, Store
+from core.topics import DEAD_LETTERS, changelog_topic, repartition_topic
+from services.embedded import EmbeddedServices, start_embedded
+from stores.memory import MemoryStore
+from stores.redis import RedisStore
+from stores.sqlite import SqliteStore
+
+log = logging.getLogger(__name__)
+
+EMBEDDED_SOURCE_PARTITIONS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """What a worker connects to.
+
+    Attributes:
+        bootstrap: ``host:port`` of brokers.
+        redis_url: Where Redis is, or None where there is none.
+        record_path: SQLite file of the record, or None for memory.
+        embedded: The processes behind them, if they were started here.
+    """
+
+    bootstrap: list[str]
+    redis_url: str | None
+    record_path: Path | None
+    embedded: EmbeddedServices | None = None
+
+    def stop(self) -> None:
+        """Stop what was started here."""
+        if self.embedded is not None:
+            self.embedded.stop()
+
+
+def embedded_topics(registry: Registry) -> dict[str, int]:
+    """Return all topics of a registry with their partition counts, for a broker that starts empty."""
+    topics = dict.fromkeys(registry.sources, EMBEDDED_SOURCE_PARTITIONS) | {DEAD_LETTERS: 1}
+    for entity in registry.entities.values():
+        topics |= {repartition_topic(entity.name): entity.partitions, changelog_topic(entity.name): entity.partitions}
+    return topics
+
+
+def open_endpoints(settings: Settings, registry: Registry) -> Endpoints:
+    """Return the endpoints that settings name, embedded services started if any is asked for.
+
+    Raises:
+        ConfigurationError: Settings that do not fit together, or embedded services that do not start.
+    """
+    redis = settings.redis.get_secret_value()
+    if not settings.is_embedded:
+        if EMBEDDED in (redis, settings.record):
+            raise ConfigurationError(
+                "FRESHET_BROKER names a real broker, so FRESHET_REDIS (redis://…, or none) and FRESHET_RECORD "
+                "(sqlite:///path) must be set too: the embedded ones keep nothing"
+            )
+        return Endpoints(settings.broker.split(","), None if redis == "none" else redis, settings.sqlite_path())
+    embedded = start_embedded(embedded_topics(registry))
+    redis_url = embedded.redis_url if redis == EMBEDDED else (None if redis == "none" else redis)
+    if redis == EMBEDDED and redis_url is None:
+        log.warning("no redis-server here: reads go to the record; install one to have the cache")
+    path = embedded.record_path if settings.record == EMBEDDED else settings.sqlite_path()
+    return Endpoints([embedded.broker], redis_url, path, embedded)
+
+
+def open_record(endpoints: Endpoints, clock: Clock) -> Store:
+    """Return the record."""
+    return SqliteStore(endpoints.record_path, clock) if endpoints.record_path is not None else MemoryStore(clock)
+
+
+def open_cache(endpoints: Endpoints) -> Store | None:
+    """Return the cache, or None where there is no Redis."""
+    return RedisStore(endpoints.redis_url) if endpoints.redis_url is not None else None

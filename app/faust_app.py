@@ -1,0 +1,92 @@
+"""The Faust application: Faust's agents, groups, web server and command line, with Freshet's transport."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import faust
+from aiohttp import web
+from faust.app.base import BootStrategy
+
+from agents.fence import Fence
+from agents.guard import die
+from agents.transport import Ownership, Transport
+from app.logs import logging_config
+from app.settings import Role, Settings
+from serving.requests import BODY_BYTES_MAX
+
+REBALANCE_TIMEOUT_S = 30.0
+_REQUEST_TIMEOUT_S = 20.0
+_COMMIT_INTERVAL_S = 1.0
+
+
+class ServingBoot(BootStrategy):
+    """A serving worker opens no consumer and no producer."""
+
+    enable_kafka = False
+
+
+class App(faust.App):
+    """A Faust app that opens its platform before its services start and closes it after they stop."""
+
+    open_platform: Callable[[], Awaitable[None]]
+    close_platform: Callable[[], Awaitable[None]]
+    attach_routes: Callable[[web.Application], None]
+    _routes_attached = False
+
+    async def on_first_start(self) -> None:
+        """Open stores and tasks; the broker's address is known from here on."""
+        await self.open_platform()
+        await super().on_first_start()
+
+    async def on_shutdown(self) -> None:
+        """Close after everything has stopped: consumer and producer need the broker until then."""
+        await super().on_shutdown()
+        await self.close_platform()
+
+    def on_webserver_init(self, web: Any) -> None:
+        """Add the routes; Faust calls this twice."""
+        if not self._routes_attached:
+            self._routes_attached = True
+            self.attach_routes(web.web_app)
+
+    def _create_directories(self) -> None:
+        """Create nothing: state is not kept in Faust's data directory."""
+
+
+def new_app(settings: Settings, *, ownership: Ownership) -> App:
+    """Return a Faust app for a role; every role has its own consumer group."""
+    app = App(
+        f"freshet-{settings.role}",
+        broker="kafka://127.0.0.1:1",
+        store="memory://",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        consumer_auto_offset_reset="earliest",
+        broker_session_timeout=settings.session_timeout_ms / 1000,
+        broker_heartbeat_interval=settings.session_timeout_ms / 1000 / 5,
+        broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
+        broker_request_timeout=_REQUEST_TIMEOUT_S,
+        broker_commit_interval=_COMMIT_INTERVAL_S,
+        broker_max_poll_records=settings.run_records_max,
+        producer_linger=0.0,
+        producer_max_batch_size=512 * 1024,
+        producer_request_timeout=_REQUEST_TIMEOUT_S,
+        stream_wait_empty=True,
+        web_bind=settings.web_host,
+        web_host=settings.web_host,
+        web_port=settings.web_port,
+        web_tables_enabled=False,
+        web_router_enabled=False,
+        web_stats_enabled=False,
+        web_graph_enabled=False,
+        web_metrics_enabled=False,
+        web_application_options={"client_max_size": BODY_BYTES_MAX},
+        logging_config=logging_config(settings.log_level),
+    )
+    fence = Fence(session_timeout_ms=settings.session_timeout_ms, die=die)
+    app.transport = Transport(app.conf.broker_consumer, app, fence=fence, ownership=ownership, die=die)
+    app.producer_transport = app.transport
+    if settings.role is Role.SERVING:
+        app.boot_strategy = ServingBoot(app)
+    return app

@@ -1,0 +1,41 @@
+"""Logs: one line an event, a constant message and its facts; secrets and feature values are never among them."""
+
+import logging
+from typing import Any
+
+from typing_extensions import override
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "extra", "data"}
+
+
+class FactsFormatter(logging.Formatter):
+    """Writes ``time level logger message key=value …``.
+
+    >>> record = logging.makeLogRecord({"name": "agents", "levelname": "INFO", "msg": "flushed", "rows": 3})
+    >>> FactsFormatter().format(record).split(" ", 1)[1]
+    'INFO agents: flushed rows=3'
+    """
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self.default_msec_format = "%s.%03d"
+        self.default_time_format = "%Y-%m-%dT%H:%M:%S"
+
+    @override
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        facts = " ".join(f"{key}={value}" for key, value in vars(record).items() if key not in _STANDARD)
+        line = super().formatMessage(record)
+        return f"{line} {facts}" if facts else line
+
+
+def logging_config(level: str) -> dict[str, Any]:
+    """Return the configuration of the root logger; libraries speak from WARNING on."""
+    quiet = ("aiokafka", "faust", "mode", "asyncio", "aiohttp.access")
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"facts": {"()": FactsFormatter}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "facts"}},
+        "root": {"handlers": ["stderr"], "level": level},
+        "loggers": {name: {"level": "WARNING"} for name in quiet},
+    }

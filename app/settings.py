@@ -1,0 +1,96 @@
+"""Settings: every knob of a worker, read from ``FRESHET_*`` in the environment, and nowhere else."""
+
+import ipaddress
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core.definitions import Registry
+from core.errors import ConfigurationError
+
+EMBEDDED = "embedded"
+
+
+class Role(StrEnum):
+    """What a worker does."""
+
+    ALL = "all"
+    DISPATCHER = "dispatcher"
+    AGGREGATOR = "aggregator"
+    SERVING = "serving"
+
+    @property
+    def dispatches(self) -> bool:
+        """Whether it reads sources."""
+        return self in (Role.ALL, Role.DISPATCHER)
+
+    @property
+    def aggregates(self) -> bool:
+        """Whether it owns tables."""
+        return self in (Role.ALL, Role.AGGREGATOR)
+
+    @property
+    def serves(self) -> bool:
+        """Whether it answers reads of features."""
+        return self in (Role.ALL, Role.SERVING)
+
+
+class Settings(BaseSettings):
+    """Settings of one worker."""
+
+    model_config = SettingsConfigDict(env_prefix="FRESHET_", frozen=True)
+
+    role: Role = Field(Role.ALL, description="What the worker does: all, dispatcher, aggregator or serving.")
+    registry: str = Field("features:REGISTRY", description="Where the definitions are: package.module:REGISTRY.")
+    broker: str = Field(EMBEDDED, description="Kafka's bootstrap servers, host:port[,host:port]; or embedded.")
+    redis: SecretStr = Field(SecretStr(EMBEDDED), description="redis://host:port/db; or embedded, or none.")
+    record: str = Field(EMBEDDED, description="sqlite:///path; or embedded, or memory.")
+    web_host: str = Field("127.0.0.1", description="Address to serve at; only loopback.")
+    web_port: int = Field(6566, ge=0, le=65535, description="Port to serve at.")
+    apply: bool | None = Field(
+        None, description="Whether to apply unknown definitions at start; by default with the embedded record only."
+    )
+    session_timeout_ms: int = Field(8_000, ge=6_000, le=60_000, description="Kafka session timeout, milliseconds.")
+    local_bytes_max: int = Field(64 << 20, ge=0, description="Bytes of local copies.")
+    run_records_max: int = Field(2_000, ge=1, le=100_000, description="Records fetched at once.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    exit_with_parent: bool = Field(
+        default=False, description="Whether to stop when the process that started the worker dies."
+    )
+
+    @field_validator("web_host")
+    @classmethod
+    def _only_loopback(cls, host: str) -> str:
+        if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+            raise ValueError("nothing listens beyond loopback until there is authentication; use 127.0.0.1")
+        return host
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the broker is started beside the worker."""
+        return self.broker == EMBEDDED
+
+    def load_registry(self) -> Registry:
+        """Import the definitions.
+
+        Raises:
+            ConfigurationError: There are none at the place that ``FRESHET_REGISTRY`` names.
+        """
+        module, _, name = self.registry.partition(":")
+        try:
+            registry = getattr(import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigurationError(
+                f"FRESHET_REGISTRY={self.registry}: {error}; it must be package.module:NAME of a Registry on PYTHONPATH"
+            ) from error
+        if not isinstance(registry, Registry):
+            raise ConfigurationError(f"FRESHET_REGISTRY={self.registry} is a {type(registry).__name__}, not a Registry")
+        return registry
+
+    def sqlite_path(self) -> Path | None:
+        """Return the path of the SQLite record, or None if the record is another."""
+        return Path(self.record.removeprefix("sqlite:///")) if self.record.startswith("sqlite:///") else None

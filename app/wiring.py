@@ -1,0 +1,295 @@
+"""Wiring: the whole platform of one worker, built in readable lines. Adapters are named here and in ``endpoints``."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from typing import Any, cast
+
+from aiohttp import web
+from faust.transport.drivers import aiokafka as driver
+from yarl import URL
+
+from agents.aggregate import Aggregator
+from agents.cache_debt import CacheDebt
+from agents.decode import SourceDecoder
+from agents.dispatch import Dispatcher
+from agents.guard import die, guarded
+from agents.publish import Publisher
+from agents.transport import Consumer, RunMessage, RunSchema
+from app.clock import SystemClock
+from app.endpoints import Endpoints, open_cache, open_endpoints, open_record
+from app.faust_app import App, new_app
+from app.settings import Settings
+from app.versions import resolve_versions
+from core.check import Problem, check_registry
+from core.errors import ConfigurationError, StoreError
+from core.keys import kafka_partition
+from core.metrics import Metrics
+from core.plans import plan_group
+from core.ports import RowKey, Store
+from core.topics import repartition_topic, row_name
+from serving.http import Routes
+from serving.local import LocalCopies
+from serving.plans import Planner
+from serving.progress import ProgressBoard
+from serving.server import FeatureServer
+from serving.tiers import TieredReader
+from tables.changelog import ChangelogReader, ChangelogWriter
+from tables.mend import ChangelogMender
+from tables.owned import OwnedTables
+
+log = logging.getLogger(__name__)
+
+_PROBE = RowKey("#probe", "#probe")
+_PROBE_DEADLINE_MS = 500
+_PARENT_POLL_S = 0.5
+
+
+class Platform:
+    """One worker: its Faust app, and everything that the app's role needs.
+
+    It plays the part of the transport's ``Ownership`` and of the routes' ``Health``.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.registry = settings.load_registry()
+        _refuse_problems(settings, check_registry(self.registry))
+        self.plans = {group.name: plan_group(group) for group in self.registry.groups}
+        self.metrics = Metrics()
+        self.clock = SystemClock()
+        self.app: App = new_app(settings, ownership=self)
+        self.app.open_platform = self.open
+        self.app.close_platform = self.close
+        self.app.attach_routes = self._attach_routes
+        self._attach_agents()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._lag: dict[str, int] = {}
+
+    # -- opening and closing
+
+    async def open(self) -> None:
+        """Start or find the services, then build what reads and writes them."""
+        self.endpoints: Endpoints = open_endpoints(self.settings, self.registry)
+        self.app.transport.url = [_url(place) for place in self.endpoints.bootstrap]
+        self.record: Store = open_record(self.endpoints, self.clock)
+        self.cache: Store | None = open_cache(self.endpoints)
+        may_apply = self.settings.apply if self.settings.apply is not None else self.settings.is_embedded
+        self.numbers = await resolve_versions(self.record, self.plans.values(), may_apply=may_apply)
+        self._build_reading()
+        self._build_writing()
+        self._start(self._watch_lag(), what="watch of the lag")
+        if self.settings.exit_with_parent:
+            self._start(self._watch_parent(os.getppid()), what="watch of the parent")
+        log.info(
+            "platform open",
+            extra={
+                "role": self.settings.role.value,
+                "broker": ",".join(self.endpoints.bootstrap),
+                "cache": self.cache is not None,
+            },
+        )
+
+    async def close(self) -> None:
+        """Stop background work, close the stores, stop what was started here."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for store in (self.record, self.cache):
+            if store is not None:
+                await store.close()
+        self.endpoints.stop()
+
+    def _build_reading(self) -> None:
+        settings = self.settings
+        self.local = LocalCopies(bytes_max=settings.local_bytes_max, is_announced=self._is_announced)
+        reader = TieredReader(
+            # Only a worker that aggregates hears of changes; elsewhere a copy could be old for a whole soft_ttl.
+            local=self.local if settings.role.aggregates and settings.local_bytes_max else None,
+            cache=self.cache,
+            record=self.record,
+            clock=self.clock,
+            metrics=self.metrics,
+        )
+        self.server = FeatureServer(
+            planner=Planner(self.registry, self.plans, self.numbers),
+            reader=reader,
+            progress=ProgressBoard(store=self.cache or self.record, clock=self.clock),
+            clock=self.clock,
+        )
+
+    def _build_writing(self) -> None:
+        uncached = frozenset(
+            row_name(group.name, self.numbers[group.name]) for group in self.registry.groups if not group.writing.cached
+        )
+        changelog = ChangelogWriter(self._producer)
+        changes = ChangelogReader({"bootstrap_servers": self.endpoints.bootstrap})
+        self.tables = OwnedTables(self.registry, self.plans, self.numbers, reader=changes, changelog=changelog)
+        self.debt = CacheDebt(self.cache, self.metrics, uncached=uncached)
+        self.publisher = Publisher(
+            self.tables,
+            changelog=changelog,
+            record=self.record,
+            cache=self.debt,
+            finish=self._finish,
+            announce=self.local.announce,
+            metrics=self.metrics,
+        )
+        self.aggregator = Aggregator(self.tables, self.publisher, self.metrics)
+        self.dispatcher = Dispatcher(
+            {topic: SourceDecoder(source, self.registry.groups) for topic, source in self.registry.sources.items()},
+            producer=self._producer,
+            finish=self._finish,
+            metrics=self.metrics,
+            topic_ids={},
+        )
+        if self.settings.role.dispatches:
+            self._start(self.dispatcher.acknowledge(), what="acknowledgement of sends")
+        if self.settings.role.aggregates:
+            mender = ChangelogMender(self.tables, changelog, changes, touched=self.publisher.touch, die=die)
+            self._start(self.publisher.run(), what="publication of rows")
+            self._start(self.debt.settle(), what="settling of the cache's debt")
+            self._start(mender.run(), what="watch of the changelog")
+
+    def _start(self, work: Coroutine[Any, Any, None], *, what: str) -> None:
+        self._tasks.append(asyncio.create_task(guarded(work, what=what), name=what))
+
+    # -- agents
+
+    def _attach_agents(self) -> None:
+        app, role = self.app, self.settings.role
+        if role.dispatches:
+            sources = app.topic(*self.registry.sources, schema=RunSchema())
+            app.agent(sources, name="dispatch")(self._dispatch)
+        if role.aggregates:
+            entities = app.topic(*map(repartition_topic, self.registry.entities), schema=RunSchema())
+            app.agent(entities, name="aggregate")(self._aggregate)
+
+    async def _dispatch(self, stream: Any) -> None:
+        async for event in stream.noack().events():
+            await self._taken(self.dispatcher.take(event.message), what="dispatch")
+
+    async def _aggregate(self, stream: Any) -> None:
+        async for event in stream.noack().events():
+            await self._taken(self.aggregator.take(event.message), what="aggregate")
+
+    @staticmethod
+    async def _taken(work: Awaitable[None], *, what: str) -> None:
+        await guarded(work, what=what)
+
+    def _producer(self) -> Any:
+        # Faust's own aiokafka producer, idempotent and fenced: its public sends cost four times as much.
+        return cast("driver.Producer", self.app.producer)._producer  # noqa: SLF001  # see above
+
+    def _finish(self, message: RunMessage) -> None:
+        self._consumer.finish(message)
+
+    @property
+    def _consumer(self) -> Consumer:
+        return cast("Consumer", self.app.consumer)
+
+    # -- ownership
+
+    async def settle(self) -> None:
+        """Make everything that was taken durable."""
+        if self.settings.role.dispatches:
+            await self.dispatcher.settle()
+        if self.settings.role.aggregates:
+            await self.aggregator.settle()
+
+    def given_away(self) -> None:
+        """Drop state and copies: nothing is owned."""
+        self.tables.drop()
+        self.publisher.given_away()
+        self.local.clear()
+
+    async def take_over(self, committed: Mapping[Any, int], assigned: set[Any]) -> None:
+        """Restore the tables of assigned partitions."""
+        await self.tables.take_over(committed, assigned)
+
+    def _is_announced(self, key: RowKey) -> bool:
+        entity, _, encoded = key.pk.partition("#")
+        definition = self.registry.entities.get(entity)
+        if definition is None:
+            return False
+        return self.tables.get(repartition_topic(entity), kafka_partition(encoded, definition.partitions)) is not None
+
+    # -- health
+
+    async def can_read(self) -> bool:
+        """Whether the record answers; the cache may be down."""
+        try:
+            await self.record.read([_PROBE], deadline_ms=_PROBE_DEADLINE_MS)
+        except StoreError:
+            return False
+        return True
+
+    def ingest(self) -> dict[str, Any]:
+        """Return the figures of ingestion and set their gauges."""
+        consumer = self._consumer if self._ingests else None
+        ready = consumer.ready_partitions if consumer is not None else frozenset()
+        age_s = time.monotonic() - consumer.committed_at if consumer is not None else 0.0
+        rows = sum(len(group) for table in self.tables for group in table.groups)
+        self.metrics.state(
+            commit_age_s=age_s, owed=self.debt.owed, rows=rows, ids=sum(table.ids for table in self.tables)
+        )
+        self.metrics.lag(self._lag)
+        return {
+            "ready": bool(ready) or not self._ingests,
+            "role": self.settings.role.value,
+            "partitions": len(ready),
+            "lag": sum(self._lag.values()),
+            "commit_age_s": round(age_s, 3),
+            "rows": rows,
+            "cache_owed": self.debt.owed,
+        }
+
+    @property
+    def _ingests(self) -> bool:
+        return self.settings.role.dispatches or self.settings.role.aggregates
+
+    async def _watch_lag(self) -> None:
+        while self._ingests:
+            self._lag = self._measure_lag()
+            await asyncio.sleep(0.05)
+
+    def _measure_lag(self) -> dict[str, int]:
+        lags: dict[str, int] = {}
+        for tp, records in self._consumer.lag().items():
+            lags[tp.topic] = lags.get(tp.topic, 0) + records
+        return lags
+
+    async def _watch_parent(self, parent: int) -> None:
+        while os.getppid() == parent:  # noqa: ASYNC110  # nobody tells of a parent's death everywhere
+            await asyncio.sleep(_PARENT_POLL_S)
+        self.endpoints.stop()
+        die("the process that started this worker is gone")
+
+    def _attach_routes(self, web_app: web.Application) -> None:
+        Routes(server=lambda: self.server, health=self, metrics=self.metrics).attach(
+            web_app, features=self.settings.role.serves
+        )
+
+
+def _refuse_problems(settings: Settings, problems: Sequence[Problem]) -> None:
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if errors:
+        told = "\n".join(f"- {problem.where}: {problem.reason}; {problem.remedy}" for problem in errors)
+        raise ConfigurationError(
+            f"{settings.registry} has {len(errors)} problems (`freshet check` tells them too):\n{told}"
+        )
+
+
+def _url(place: str) -> URL:
+    return URL(f"kafka://{place}")
+
+
+def open_platform(settings: Settings) -> Platform:
+    """Return the platform of one worker; nothing is connected or started before its Faust app starts.
+
+    Raises:
+        ConfigurationError: Definitions or settings that cannot work; all problems are told.
+    """
+    return Platform(settings)

@@ -1,0 +1,114 @@
+"""The catalogue: what features there are, for people. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.definitions import Aggregate, Feature, FeatureGroup, Registry
+from core.expressions import ValueType
+from core.models import columns_of
+from core.plans import served_name
+from core.windows import Window
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """One served feature.
+
+    Attributes:
+        feature: Name under which it is served.
+        default: What is served where its value would be null.
+        window: ``1h``, ``7d``, ``all``.
+        sources: Topics that it is computed from.
+        definition: What is computed, as one would write it.
+        python_function: Whether an arbitrary Python function takes part, which nothing can check or translate.
+        dedupe_note: What its users must know about repeated events, or empty.
+    """
+
+    group: str
+    feature: str
+    entity: str = field(kw_only=True)
+    value_type: ValueType = field(kw_only=True)
+    unit: str = field(kw_only=True)
+    default: Any = field(kw_only=True)
+    window: str = field(kw_only=True)
+    sources: tuple[str, ...] = field(kw_only=True)
+    definition: str = field(kw_only=True)
+    owner: str = field(kw_only=True)
+    description: str = field(kw_only=True)
+    python_function: bool = field(kw_only=True)
+    dedupe_note: str = field(kw_only=True)
+
+
+def catalogue(registry: Registry) -> list[CatalogueEntry]:
+    """Return every served feature, in the order in which the definitions stand.
+
+    Raises:
+        DefinitionError, ValueError, KeyError: The definitions have problems; ``core.check`` tells them.
+    """
+    return [entry for group in registry.groups for feature in group.features for entry in _entries(group, feature)]
+
+
+def value_type(feature: Aggregate) -> ValueType:
+    """Return the type of the values that a feature aggregates; an event itself counts as an int.
+
+    Raises:
+        DefinitionError: The expression does not fit the source's model.
+    """
+    value = feature.aggregation.value
+    return ValueType.INT if value is None else value.type_in(columns_of(feature.source.model))
+
+
+def result_type(feature: Feature) -> ValueType:
+    """Return the type of what a feature serves.
+
+    Raises:
+        DefinitionError: As ``value_type``.
+    """
+    if isinstance(feature, Aggregate):
+        return feature.aggregation.result_type(value_type(feature))
+    return ValueType.FLOAT
+
+
+def _entries(group: FeatureGroup, feature: Feature) -> Iterator[CatalogueEntry]:
+    parts = _parts(group, feature)
+    sources = {part.source.topic: part.source for part in parts}
+    without_id = [topic for topic, source in sources.items() if source.event_id is None]
+    for span in feature.over:
+        window = Window.of(span)
+        yield CatalogueEntry(
+            group.name,
+            served_name(feature, window),
+            entity=group.entity.name,
+            value_type=result_type(feature),
+            unit=feature.unit,
+            default=feature.default,
+            window=window.label,
+            sources=tuple(sources),
+            definition=_definition(feature),
+            owner=group.owner,
+            description=feature.description,
+            # Definitions are expressions alone as yet; one that could hold a function would say so here.
+            python_function=False,
+            dedupe_note=_dedupe_note(without_id),
+        )
+
+
+def _parts(group: FeatureGroup, feature: Feature) -> list[Aggregate]:
+    if isinstance(feature, Aggregate):
+        return [feature]
+    by_name = {other.name: other for other in group.features if isinstance(other, Aggregate)}
+    return [by_name[feature.numerator], by_name[feature.denominator]]
+
+
+def _definition(feature: Feature) -> str:
+    if isinstance(feature, Aggregate):
+        condition = f" where {feature.where.text}" if feature.where is not None else ""
+        return f"{feature.aggregation.text}{condition}"
+    return f"{feature.numerator} / {feature.denominator}"
+
+
+def _dedupe_note(topics_without_id: list[str]) -> str:
+    if not topics_without_id:
+        return ""
+    return f"{', '.join(topics_without_id)}: no event id, so an event that its producer repeats counts twice"

@@ -1,0 +1,183 @@
+"""Checking definitions: every problem at once, each with its place, reason and remedy. Pure; nothing is raised.
+
+One function per kind of definition: groups and services here, features in ``core.check_features``, entities and
+sources in ``core.check_sources``.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from core.check_features import check_aggregate, check_ratio, is_model, served_names
+from core.check_sources import check_entity, check_key_types, check_one_meaning, check_source
+from core.definitions import Aggregate, Entity, Feature, FeatureGroup, FeatureService, Ratio, Registry, Source
+from core.problems import (
+    Problem,
+    check_clashes,
+    check_listed,
+    check_name,
+    check_span,
+    check_whole_number,
+    listed,
+    suggestion,
+)
+from core.row_size import worst_row
+from core.windows import ALL_TIME, days, hours
+
+__all__ = ["Problem", "check_registry"]
+
+TIERS = ("local", "remote", "direct")
+TTL_MAX = days(3650)
+EVERY_MAX = hours(1)
+ROW_BYTES_MAX = 1 << 20
+_CONTRIBUTORS = 3
+
+T = TypeVar("T")
+
+
+def check_registry(registry: Registry) -> list[Problem]:
+    """Return all problems of the definitions; without an error among them they can run."""
+    groups = [group for group in listed(registry.groups) if isinstance(group, FeatureGroup)]
+    services = [service for service in listed(registry.services) if isinstance(service, FeatureService)]
+    feeds = [(group.entity, source) for group in groups for source in _sources(group) if _has_entity(group)]
+    entities = _distinct(group.entity for group in groups if _has_entity(group))
+    sources = _distinct(source for group in groups for source in _sources(group))
+    problems = [
+        *check_listed("registry", "groups", registry.groups),
+        *check_clashes("group", [group.name for group in groups]),
+        *check_clashes("service", [service.name for service in services]),
+        *check_one_meaning(entities, sources),
+        *check_key_types(feeds),
+    ]
+    for entity in entities:
+        problems += check_entity(entity)
+    for source in sources:
+        problems += check_source(source, [entity for entity, fed_by in feeds if fed_by is source])
+    for group in groups:
+        problems += _check_group(group)
+    for service in services:
+        problems += _check_service(service, groups)
+    return list(dict.fromkeys(problems))
+
+
+def _check_group(group: FeatureGroup) -> Iterator[Problem]:
+    where = f"group {group.name}"
+    yield from check_name(where, group.name)
+    if not _has_entity(group):
+        yield Problem(where, f"{group.entity!r} is no entity", remedy="give the Entity itself")
+    yield from check_listed(where, "features", group.features)
+    yield from _check_features(where, group)
+    yield from _check_served_names(where, group)
+    yield from _check_serving(where, group)
+    yield from check_span(where, "every", group.writing.every, most=EVERY_MAX)
+    yield from _check_row_size(where, group)
+
+
+def _check_features(where: str, group: FeatureGroup) -> Iterator[Problem]:
+    features = _features(group)
+    for feature in listed(group.features):
+        if isinstance(feature, Aggregate):
+            yield from check_aggregate(f"{where}, feature {feature.name}", feature)
+        elif isinstance(feature, Ratio):
+            yield from check_ratio(f"{where}, feature {feature.name}", feature, features)
+        else:
+            yield Problem(where, f"{feature!r} is no feature", remedy="write aggregate(...), latest(...) or Ratio(...)")
+
+
+def _check_served_names(where: str, group: FeatureGroup) -> Iterator[Problem]:
+    features = _features(group)
+    names = [str(feature.name) for feature in features]
+    keys = listed(group.entity.keys) if _has_entity(group) else ()
+    # A name that stands twice is reported as such, not again with each window.
+    served = [(feature, name) for feature in features for name in served_names(feature)]
+    yield from check_clashes(f"{where}, feature", names)
+    yield from check_clashes(
+        f"{where}, feature", [name for feature, name in served if names.count(str(feature.name)) == 1]
+    )
+    for feature, name in served:
+        place = f"{where}, feature {feature.name}"
+        if name in keys:
+            yield Problem(place, f"{name} is a key of {group.entity.name} too", remedy="rename the feature")
+        if not check_name(place, feature.name):
+            yield from check_name(place, name)
+
+
+def _check_serving(where: str, group: FeatureGroup) -> Iterator[Problem]:
+    serving = group.serving
+    if serving.tier not in TIERS:
+        yield Problem(where, f"there is no tier {serving.tier!r}", remedy=suggestion(str(serving.tier), TIERS))
+    wrong = [
+        *check_span(where, "soft_ttl", serving.soft_ttl, most=TTL_MAX),
+        *check_span(where, "hard_ttl", serving.hard_ttl, most=TTL_MAX),
+    ]
+    yield from wrong
+    if not wrong and serving.hard_ttl < serving.soft_ttl:
+        remedy = "give it at least soft_ttl: a copy is refreshed first and dropped later"
+        yield Problem(where, "hard_ttl is shorter than soft_ttl", remedy=remedy)
+    if serving.max_age is not None:
+        yield from check_span(where, "max_age", serving.max_age, most=TTL_MAX)
+        windowed = [
+            feature.name for feature in _features(group) if any(span is not ALL_TIME for span in listed(feature.over))
+        ]
+        if windowed:
+            reason = f"max_age is for states, and windows decay by themselves: {', '.join(map(str, windowed))}"
+            yield Problem(where, reason, remedy="leave max_age out, or give the states a group of their own")
+
+
+def _check_row_size(where: str, group: FeatureGroup) -> Iterator[Problem]:
+    wrong = check_whole_number(where, "row_bytes_max", group.row_bytes_max, least=1, most=ROW_BYTES_MAX)
+    yield from wrong
+    features = _features(group)
+    sound = [feature for feature in features if isinstance(feature, Aggregate) and _is_sound(feature)]
+    ratios = sum(len(served_names(feature)) for feature in features if isinstance(feature, Ratio))
+    worst = worst_row(sound, ratios=ratios)
+    if wrong or worst.row_bytes <= group.row_bytes_max:
+        return
+    largest = ", ".join(f"{name} {size:,}" for name, size in list(worst.parts.items())[:_CONTRIBUTORS])
+    reason = f"its worst row has {worst.row_bytes:,} bytes, the limit is {group.row_bytes_max:,}; most are of {largest}"
+    remedy = "take fewer windows or a smaller n, divide the group in two, or raise row_bytes_max"
+    yield Problem(where, reason, remedy=remedy)
+
+
+def _check_service(service: FeatureService, groups: Sequence[FeatureGroup]) -> Iterator[Problem]:
+    where = f"service {service.name}"
+    yield from check_name(where, service.name)
+    if not listed(service.groups) and not listed(service.features):
+        yield Problem(where, "nothing is in it", remedy="list groups, or features as group:feature")
+    known = {str(group.name): group for group in groups}
+    for group in listed(service.groups):
+        if not any(group is other for other in groups):
+            name = group.name if isinstance(group, FeatureGroup) else repr(group)
+            yield Problem(where, f"the group {name} is not in the registry", remedy="list it in the registry too")
+    for reference in listed(service.features):
+        group_name, colon, feature = str(reference).partition(":")
+        if not colon:
+            yield Problem(where, f"{reference!r} names no group", remedy="write group:feature")
+        elif group_name not in known:
+            yield Problem(where, f"{reference}: there is no such group", remedy=suggestion(group_name, known))
+        else:
+            names = [name for other in _features(known[group_name]) for name in served_names(other)]
+            if feature not in names:
+                remedy = suggestion(feature, names)
+                yield Problem(where, f"{reference}: there is no such feature", remedy=remedy)
+
+
+def _features(group: FeatureGroup) -> list[Feature]:
+    return [feature for feature in listed(group.features) if isinstance(feature, Aggregate | Ratio)]
+
+
+def _sources(group: FeatureGroup) -> list[Source]:
+    # Not group.sources: it knows one source per topic, and takes for granted that all are well made.
+    sources = (feature.source for feature in _features(group) if isinstance(feature, Aggregate))
+    return _distinct(source for source in sources if isinstance(source, Source))
+
+
+def _has_entity(group: FeatureGroup) -> bool:
+    return isinstance(group.entity, Entity)
+
+
+def _is_sound(feature: Aggregate) -> bool:
+    return isinstance(feature.source, Source) and is_model(feature.source.model) and not check_aggregate("", feature)
+
+
+def _distinct(items: Iterable[T]) -> list[T]:
+    return list({id(item): item for item in items}.values())

@@ -1,0 +1,100 @@
+"""Metrics: every name in one place, Prometheus style, unit last.
+
+Counters say what became of events: ``dispatched`` and ``buried`` per source offset, ``applied``, ``duplicate`` and
+``replayed`` per (source offset, entity key). Feast's names are used where a Feast dashboard expects them.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_MS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """The metrics of one worker, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._events = self._counter("freshet_events_total", "What became of source records", "source", "outcome")
+        self._updates = self._counter(
+            "freshet_updates_total",
+            "What became of updates per (source offset, entity key)",
+            "entity",
+            "source",
+            "outcome",
+        )
+        self._flushed = self._counter("freshet_rows_flushed_total", "Rows flushed to changelog and stores")
+        self._flush_seconds = self._histogram(
+            "freshet_flush_seconds", "Time from taking dirty rows to their acknowledgement"
+        )
+        self._store_seconds = self._histogram("freshet_store_seconds", "Time of a store call", "store", "operation")
+        self._store_errors = self._counter("freshet_store_errors_total", "Failed store calls", "store", "operation")
+        self._tier_keys = self._counter("freshet_tier_keys_total", "Keys asked of a tier", "tier", "outcome")
+        self._read_seconds = self._histogram("feast_feature_server_request_latency_seconds", "Time of a read request")
+        self._requests = self._counter("freshet_requests_total", "Requests by status", "status")
+        self._lag = self._gauge("freshet_lag_records", "Records written and not yet durable here", "topic")
+        self._commit_age = self._gauge("freshet_commit_age_seconds", "Age of the last commit")
+        self._owed = self._gauge("freshet_cache_owed_rows", "Rows that the cache has not taken yet")
+        self._rows = self._gauge("freshet_table_rows", "Rows in the tables of this worker")
+        self._ids = self._gauge("freshet_dedupe_ids", "Event ids remembered")
+
+    def dispatched(self, source: str, events: int) -> None:
+        """Count good events of a source."""
+        self._events.labels(source, "dispatched").inc(events)
+
+    def buried(self, source: str, reason: str) -> None:
+        """Count one event that went to the dead-letter topic."""
+        self._events.labels(source, reason).inc()
+
+    def updates(self, entity: str, source: str, *, applied: int, duplicates: int, conflicts: int, replays: int) -> None:
+        """Count what became of the updates of an entity by a source; conflicts are duplicates too."""
+        outcomes = {"applied": applied, "duplicate": duplicates, "conflict": conflicts, "replayed": replays}
+        for outcome, number in outcomes.items():
+            if number:
+                self._updates.labels(entity, source, outcome).inc(number)
+
+    def flushed(self, rows: int, seconds: float) -> None:
+        """Observe one flush."""
+        self._flushed.inc(rows)
+        self._flush_seconds.observe(seconds)
+
+    def store_call(self, store: str, operation: str, seconds: float, *, failed: bool) -> None:
+        """Observe one call of a store."""
+        self._store_seconds.labels(store, operation).observe(seconds)
+        if failed:
+            self._store_errors.labels(store, operation).inc()
+
+    def tier(self, name: str, *, hits: int, misses: int, failed: int = 0) -> None:
+        """Count keys asked of a tier; a tier that fails is a counted miss."""
+        for outcome, number in (("hit", hits), ("miss", misses), ("failed", failed)):
+            if number:
+                self._tier_keys.labels(name, outcome).inc(number)
+
+    def request(self, status: int, seconds: float) -> None:
+        """Observe one read request."""
+        self._requests.labels(str(status)).inc()
+        self._read_seconds.observe(seconds)
+
+    def lag(self, by_topic: dict[str, int]) -> None:
+        """Set the lag per topic."""
+        for topic, records in by_topic.items():
+            self._lag.labels(topic).set(records)
+
+    def state(self, *, commit_age_s: float, owed: int, rows: int, ids: int) -> None:
+        """Set the gauges of a worker's state."""
+        self._commit_age.set(commit_age_s)
+        self._owed.set(owed)
+        self._rows.set(rows)
+        self._ids.set(ids)
+
+    def text(self) -> bytes:
+        """Return the exposition that Prometheus scrapes."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=_MS_BUCKETS)

@@ -1,0 +1,194 @@
+"""A run of the demo against a running worker: load, live part, check; figures as they come and at the end."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from statistics import quantiles
+from typing import Any
+
+from core.errors import FreshetError
+from demo.check import check_served
+from demo.figures import Figures, Ingest, read_figures, read_ingest
+from demo.freshness import FreshnessProbe
+from demo.log import DemoEvent, load_log
+from demo.oracle import Oracle
+from demo.replay import LIVE_EVENTS_PER_S, Replay
+
+_POLL_S = 0.05
+_DRAIN_DEADLINE_S = 30.0
+
+
+class DemoError(FreshetError):
+    """The demo could not be run to its end."""
+
+
+@dataclass(slots=True)
+class Report:
+    """The figures of a finished run, as ``freshet demo --exit --json`` prints them."""
+
+    events: int = 0
+    applied: int = 0
+    duplicates: int = 0
+    late: int = 0
+    dead_letters: int = 0
+    values_checked: int = 0
+    values_wrong: int = 0
+    events_per_s: int = 0
+    freshness_ms_p50: float | None = None
+    freshness_ms_p99: float | None = None
+    read_ms_p50: float | None = None
+    read_ms_p99: float | None = None
+    first_wrong: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what is printed; descriptions of wrong values only if there are any."""
+        facts = asdict(self)
+        if not facts["first_wrong"]:
+            del facts["first_wrong"]
+        return facts
+
+
+@dataclass(slots=True)
+class Progress:
+    """How a run stands, for a screen that is drawn beside it.
+
+    Attributes:
+        phase: ``loading``, ``live``, ``checking`` or ``done``.
+        events_per_s: While loading: accounted events per second so far.
+    """
+
+    phase: str = "starting"
+    total: int = 0
+    sent: int = 0
+    figures: Figures = field(default_factory=Figures)
+    ingest: Ingest = field(default_factory=lambda: Ingest(ready=False, lag=0, rows=0))
+    events_per_s: float = 0.0
+    freshness_ms: list[float] = field(default_factory=list)
+    report: Report | None = None
+
+
+class Session:
+    """One run of the demo."""
+
+    def __init__(self, base_url: str, bootstrap: str) -> None:
+        self._base_url = base_url
+        self._bootstrap = bootstrap
+        self._stop = threading.Event()
+        self.progress = Progress()
+
+    def stop(self) -> None:
+        """End the replay within a moment."""
+        self._stop.set()
+
+    async def run(self, *, live_events_per_s: float = LIVE_EVENTS_PER_S) -> Report:
+        """Load the log, play its last part live, check every served value.
+
+        Raises:
+            DemoError: Events were not accounted for in time.
+            BrokerError: The replay failed.
+        """
+        events = load_log(int(time.time() * 1000))
+        self.progress.total = len(events)
+        probe = FreshnessProbe(self._base_url)
+        replay = Replay(events, self._bootstrap, accounted=self._accounted, stop=self._stop)
+        watcher = asyncio.create_task(self._watch(replay))
+        prober = asyncio.create_task(probe.run())
+        try:
+            loading_s = await self._load(replay, probe, events)
+            await self._live(replay, probe, live_events_per_s)
+            report = await self._check(events, probe, loading_s)
+        finally:
+            self._stop.set()
+            for task in (watcher, prober):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        self.progress.report, self.progress.phase = report, "done"
+        return report
+
+    async def _load(self, replay: Replay, probe: FreshnessProbe, events: list[DemoEvent]) -> float:
+        self.progress.phase = "loading"
+        started = time.monotonic()
+        loaded = await asyncio.to_thread(replay.load)
+        await self._drain(loaded)
+        loading_s = time.monotonic() - started
+        self.progress.events_per_s = loaded / loading_s
+        for event in events[:loaded]:
+            probe.count(event)
+        return loading_s
+
+    async def _live(self, replay: Replay, probe: FreshnessProbe, events_per_s: float) -> None:
+        self.progress.phase = "live"
+        self.progress.freshness_ms = probe.ms
+        loop = asyncio.get_running_loop()
+
+        def on_sent(event: DemoEvent) -> None:
+            loop.call_soon_threadsafe(probe.sent, event, time.perf_counter())
+
+        await asyncio.to_thread(replay.live, on_sent, events_per_s=events_per_s)
+        if not self._stop.is_set():
+            await probe.drained()
+            await self._drain(replay.sent)
+
+    async def _check(self, events: list[DemoEvent], probe: FreshnessProbe, loading_s: float) -> Report:
+        self.progress.phase = "checking"
+        oracle = await asyncio.to_thread(Oracle, events)
+        result = await check_served(self._base_url, oracle)
+        figures = await asyncio.to_thread(read_figures, self._base_url)
+        applied, duplicates = figures.events_applied, figures.events_duplicate
+        freshness, reads = _percentiles(probe.ms), _percentiles(result.read_ms)
+        wrong = list(result.first_wrong)
+        if applied + duplicates + figures.late + figures.dead_letters != len(events) or probe.unseen:
+            result.values_wrong += 1
+            wrong.insert(0, f"not every event is in exactly one set: {figures}, {probe.unseen} never seen")
+        return Report(
+            events=len(events),
+            applied=applied,
+            duplicates=duplicates,
+            late=figures.late,
+            dead_letters=figures.dead_letters,
+            values_checked=result.values_checked,
+            values_wrong=result.values_wrong,
+            events_per_s=round(self.progress.events_per_s),
+            freshness_ms_p50=freshness[0],
+            freshness_ms_p99=freshness[1],
+            read_ms_p50=reads[0],
+            read_ms_p99=reads[1],
+            first_wrong=wrong,
+        )
+
+    async def _drain(self, sent: int) -> None:
+        deadline = time.monotonic() + _DRAIN_DEADLINE_S
+        while not self._stop.is_set():
+            figures, ingest = await asyncio.to_thread(self._read)
+            if figures.accounted >= sent and ingest.lag == 0:
+                return
+            if time.monotonic() > deadline:
+                raise DemoError(
+                    f"{sent} events sent, {figures.accounted} accounted for, lag {ingest.lag} after "
+                    f"{_DRAIN_DEADLINE_S:.0f} s; see the worker's log"
+                )
+            await asyncio.sleep(_POLL_S)
+
+    async def _watch(self, replay: Replay) -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                self.progress.figures, self.progress.ingest = await asyncio.to_thread(self._read)
+            self.progress.sent = replay.sent
+            await asyncio.sleep(0.25)
+
+    def _read(self) -> tuple[Figures, Ingest]:
+        return read_figures(self._base_url), read_ingest(self._base_url)
+
+    def _accounted(self) -> int:
+        return read_figures(self._base_url).accounted
+
+
+def _percentiles(values: list[float]) -> tuple[float | None, float | None]:
+    """Return the median and the 99th percentile, in the values' unit."""
+    if len(values) < 2:
+        return None, None
+    cuts = quantiles(values, n=100, method="inclusive")
+    return round(cuts[49], 1), round(cuts[98], 1)

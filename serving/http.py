@@ -1,0 +1,118 @@
+"""HTTP routes of the read path, in the worker's own web server; Feast's wire contract with truthful statuses."""
+
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import orjson
+from aiohttp import web
+
+from core.errors import RequestError, StoreError
+from core.metrics import Metrics
+from serving.requests import BODY_BYTES_MAX, parse_request
+from serving.server import FeatureServer
+
+log = logging.getLogger(__name__)
+
+_JSON = "application/json"
+_RETRY_AFTER_S = "1"
+
+
+class Health(Protocol):
+    """What a worker knows about itself."""
+
+    async def can_read(self) -> bool:
+        """Whether the stores answer."""
+        ...
+
+    def ingest(self) -> dict[str, Any]:
+        """Return ``ready`` and the figures of ingestion: partitions, lag, age of the last commit."""
+        ...
+
+
+class Routes:
+    """The handlers of one worker."""
+
+    def __init__(self, *, server: Callable[[], FeatureServer], health: Health, metrics: Metrics) -> None:
+        self._server = server
+        self._health = health
+        self._metrics = metrics
+
+    def attach(self, app: web.Application, *, features: bool) -> None:
+        """Add the routes to a web application.
+
+        Args:
+            app: The worker's.
+            features: Whether this worker answers reads of features, or tells of its health alone.
+        """
+        if features:
+            app.router.add_post("/get-online-features", self.get_online_features)
+        app.router.add_get("/health", self.alive)
+        app.router.add_get("/ready", self.ready)
+        app.router.add_get("/ready/ingest", self.ready_ingest)
+        app.router.add_get("/metrics", self.metrics)
+
+    async def get_online_features(self, request: web.Request) -> web.Response:
+        """Answer ``POST /get-online-features``."""
+        started = time.perf_counter()
+        response = await _answered(self._features(request))
+        self._metrics.request(response.status, time.perf_counter() - started)
+        return response
+
+    async def alive(self, _request: web.Request) -> web.Response:
+        """Answer ``GET /health``: the process runs its loop."""
+        return web.Response()
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        """Answer ``GET /ready``: reads work."""
+        works = await self._health.can_read()
+        return _json({"ready": works}, status=200 if works else 503)
+
+    async def ready_ingest(self, _request: web.Request) -> web.Response:
+        """Answer ``GET /ready/ingest``: partitions are owned, restored and read."""
+        facts = self._health.ingest()
+        return _json(facts, status=200 if facts["ready"] else 503)
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """Answer ``GET /metrics`` for Prometheus."""
+        self._health.ingest()
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    async def _features(self, request: web.Request) -> web.Response:
+        answer = await self._server().answer(parse_request(await _body(request)))
+        return _json(answer)
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise RequestError(413, f"the body is larger than the limit of {BODY_BYTES_MAX} bytes") from error
+
+
+async def _answered(work: Awaitable[web.Response]) -> web.Response:
+    try:
+        return await work
+    except RequestError as error:
+        return error_response(error)
+    except StoreError as error:
+        log.warning("read failed: %s", error)
+        return _json({"detail": "the record store gives no answer; try again"}, status=503, retry_after=_RETRY_AFTER_S)
+
+
+def error_response(error: RequestError) -> web.Response:
+    """Return a client's mistake as Feast's clients expect it.
+
+    An error that they know by class comes as a JSON string that holds JSON; any other as an object with ``detail``.
+    """
+    if error.kind is None:
+        return _json({"detail": error.detail}, status=error.status)
+    inner = json.dumps({"module": "feast.errors", "class": error.kind, "message": error.detail})
+    return _json(inner, status=error.status)
+
+
+def _json(content: Any, *, status: int = 200, retry_after: str | None = None) -> web.Response:
+    headers = {"Retry-After": retry_after} if retry_after is not None else None
+    return web.Response(body=orjson.dumps(content), status=status, content_type=_JSON, headers=headers)

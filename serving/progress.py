@@ -1,0 +1,43 @@
+"""Progress as readers see it: up to when the partitions of the keys that they read are complete."""
+
+import logging
+from collections.abc import Iterable
+
+from core.errors import StoreError
+from core.ports import Clock, Store
+from core.progress import progress_as_of_ms, progress_key
+
+log = logging.getLogger(__name__)
+
+_FRESH_MS = 250
+_DEADLINE_MS = 150
+
+
+class ProgressBoard:
+    """Remembers partitions' progress for a moment; what cannot be read is unknown, not an error."""
+
+    def __init__(self, *, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._known: dict[tuple[str, int], tuple[int, int]] = {}
+
+    async def as_of_ms(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Return the progress of (entity, partition) pairs; 0 where none is known."""
+        wanted = list(dict.fromkeys(partitions))
+        now_ms = self._clock.now_ms()
+        old = [place for place in wanted if place not in self._known or now_ms - self._known[place][0] > _FRESH_MS]
+        if old:
+            await self._refresh(old, now_ms)
+        return {place: self._known.get(place, (0, 0))[1] for place in wanted}
+
+    async def _refresh(self, places: list[tuple[str, int]], now_ms: int) -> None:
+        keys = {place: progress_key(*place) for place in places}
+        try:
+            values = await self._store.read(list(keys.values()), deadline_ms=_DEADLINE_MS)
+        except StoreError as error:
+            log.warning("progress unknown: %s", error)
+            return
+        for place, key in keys.items():
+            value = values.get(key)
+            known = self._known.get(place, (0, 0))[1]
+            self._known[place] = (now_ms, max(known, progress_as_of_ms(value)) if value is not None else known)

@@ -1,0 +1,110 @@
+"""Requests: what a client may ask, checked at the edge, every mistake told with its field and limit. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from core.errors import RequestError
+from core.expressions import ValueType
+from core.keys import encode_key
+
+ENTITIES_MAX = 1_000
+FEATURES_MAX = 1_000
+VALUES_MAX = 200_000
+BODY_BYTES_MAX = 2 << 20
+
+
+class FeaturesRequest(msgspec.Struct, omit_defaults=True):
+    """The body of ``POST /get-online-features``, as Feast's clients send it.
+
+    Attributes:
+        entities: Columns of key values, all of one length; one row of them is one entity.
+        features: ``group:feature`` references, in the order in which they will be answered.
+        feature_service: Name of a service; it wins if both are given.
+        full_feature_names: Whether names are answered as ``group__feature``.
+    """
+
+    entities: dict[str, list[Any]]
+    features: list[str] | None = None
+    feature_service: str | None = None
+    full_feature_names: bool = False
+    include_feature_view_version_metadata: bool = False
+
+
+_decoder = msgspec.json.Decoder(FeaturesRequest)
+
+
+def parse_request(body: bytes) -> FeaturesRequest:
+    """Return the request in a body.
+
+    Raises:
+        RequestError: 400, 413 or 422; it names the field.
+    """
+    if len(body) > BODY_BYTES_MAX:
+        raise RequestError(413, f"the body has {len(body)} bytes, the limit is {BODY_BYTES_MAX}")
+    try:
+        request = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise RequestError(422, f"the request is not as expected: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(400, f"the body is no JSON: {error}") from error
+    _bound(request)
+    return request
+
+
+def _bound(request: FeaturesRequest) -> None:
+    if not request.entities:
+        raise RequestError(400, "entities: at least one key column is needed")
+    lengths = {name: len(values) for name, values in request.entities.items()}
+    if len(set(lengths.values())) > 1:
+        raise RequestError(400, f"entities: all columns must have one length, they have {lengths}")
+    rows = next(iter(lengths.values()))
+    if not 0 < rows <= ENTITIES_MAX:
+        raise RequestError(400, f"entities: {rows} rows, 1 to {ENTITIES_MAX} are allowed in one request")
+    if request.feature_service is None and not request.features:
+        raise RequestError(400, "features or feature_service: one of them is needed")
+    if request.features is not None and len(request.features) > FEATURES_MAX:
+        raise RequestError(400, f"features: {len(request.features)} references, the limit is {FEATURES_MAX}")
+
+
+@dataclass(frozen=True, slots=True)
+class EntityKeys:
+    """How the rows of a request become encoded keys of one entity.
+
+    Attributes:
+        columns: Key columns with their types, in the entity's order.
+    """
+
+    entity: str
+    columns: Mapping[str, ValueType]
+
+    def encode(self, entities: Mapping[str, list[Any]]) -> list[str]:
+        """Return the encoded key of every row.
+
+        Raises:
+            RequestError: 400: a column is missing, or a value has the wrong type or is too large; it says which.
+        """
+        missing = [name for name in self.columns if name not in entities]
+        if missing:
+            raise RequestError(
+                400, f"entities: the key column {missing[0]!r} of entity {self.entity!r} is missing; it is keyed by "
+                f"{', '.join(self.columns)}"
+            )  # fmt: skip
+        for name, kind in self.columns.items():
+            expected = int if kind is ValueType.INT else str
+            for number, value in enumerate(entities[name]):
+                if type(value) is not expected:
+                    raise RequestError(
+                        400, f"entities.{name}[{number}]: expected {expected.__name__}, got {type(value).__name__}; "
+                        'keys are typed, 1 and "1" differ'
+                    )  # fmt: skip
+        rows = zip(*(entities[name] for name in self.columns), strict=True)
+        return [self._encode_row(number, row) for number, row in enumerate(rows)]
+
+    def _encode_row(self, number: int, row: tuple[Any, ...]) -> str:
+        try:
+            return encode_key(row)
+        except ValueError as error:
+            raise RequestError(400, f"entities, row {number}: the key of {self.entity!r}: {error}") from error

@@ -1,0 +1,135 @@
+"""The feature server: from a request to an answer, one instant for all of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from core.keys import kafka_partition
+from core.ports import Clock, RowKey
+from core.rows import Row, unpack_tail
+from core.tiles import finish
+from core.windows import to_ms
+from serving.plans import GroupRead, Planner, ReadPlan, row_pk
+from serving.progress import ProgressBoard
+from serving.requests import FeaturesRequest
+from serving.tiers import TieredReader, Wanted
+
+PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE = "PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE"
+EPOCH = "1970-01-01T00:00:00Z"
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """Values of one group for one key at the answer's instant."""
+
+    values: Sequence[Any]
+    status: str | None
+    event_time: str
+
+
+class FeatureServer:
+    """Answers ``get-online-features``."""
+
+    def __init__(self, *, planner: Planner, reader: TieredReader, progress: ProgressBoard, clock: Clock) -> None:
+        self._planner = planner
+        self._reader = reader
+        self._progress = progress
+        self._clock = clock
+
+    async def answer(self, request: FeaturesRequest) -> dict[str, Any]:
+        """Return the answer in Feast's shape: one result per key column and feature, one value per entity row.
+
+        Raises:
+            RequestError: The request cannot be answered as it is.
+            StoreError: The record failed.
+        """
+        plan = self._planner.plan(
+            features=request.features, service=request.feature_service, full_names=request.full_feature_names
+        )
+        keys = {read.keys.entity: read.keys for read in plan.groups}
+        encoded = {entity: own.encode(request.entities) for entity, own in keys.items()}
+        rows = await self._reader.read(_wanted(plan, encoded))
+        instant_ms = max((self._clock.now_ms(), *(row.valid_from_ms for row in rows.values())))
+        served = [_serve_group(read, encoded[read.keys.entity], rows, instant_ms) for read in plan.groups]
+        metadata: dict[str, Any] = {
+            "feature_names": [*plan.key_columns, *plan.names],
+            "instant_ms": instant_ms,
+            "min_as_of_ms": await self._min_as_of_ms(plan, encoded, rows),
+        }
+        if request.include_feature_view_version_metadata:
+            names = [read.plan.name for read in plan.groups]
+            metadata["feature_view_metadata"] = [
+                {"name": name, "version": self._planner.version(name)} for name in names
+            ]
+        results = [_key_result(request.entities[name]) for name in plan.key_columns]
+        results += [_result(plan.groups[group].places[place], served[group]) for group, place in plan.order]
+        return {"metadata": metadata, "results": results}
+
+    async def _min_as_of_ms(
+        self, plan: ReadPlan, encoded: Mapping[str, Sequence[str]], rows: Mapping[RowKey, Row]
+    ) -> int:
+        """Return up to when every row of the answer is known to be complete."""
+        entities = {read.keys.entity: read.plan.group.entity for read in plan.groups}
+        places = {
+            (entity, key): (entity, kafka_partition(key, entities[entity].partitions))
+            for entity, keys in encoded.items()
+            for key in keys
+        }
+        progress = await self._progress.as_of_ms(places.values())
+        ages = []
+        for read in plan.groups:
+            for key in encoded[read.keys.entity]:
+                row = rows.get(RowKey(row_pk(read, key), read.sk))
+                ages.append(max(row.as_of_ms if row is not None else 0, progress[places[read.keys.entity, key]]))
+        return min(ages, default=0)
+
+
+def _wanted(plan: ReadPlan, encoded: Mapping[str, Sequence[str]]) -> list[Wanted]:
+    return list(
+        {
+            key: Wanted(key, read.plan.group.serving, read.plan.group.writing.cached)
+            for read in plan.groups
+            for key in (RowKey(row_pk(read, name), read.sk) for name in encoded[read.keys.entity])
+        }.values()
+    )
+
+
+def _serve_group(read: GroupRead, encoded: Sequence[str], rows: Mapping[RowKey, Row], instant_ms: int) -> list[_Served]:
+    nothing = _Served(read.plan.empty, NOT_FOUND, EPOCH)
+    served = []
+    for key in encoded:
+        row = rows.get(RowKey(row_pk(read, key), read.sk))
+        served.append(nothing if row is None or row.expires_at_ms <= instant_ms else _serve_row(read, row, instant_ms))
+    return served
+
+
+def _serve_row(read: GroupRead, row: Row, instant_ms: int) -> _Served:
+    event_time = _rfc3339(row.event_time_ms)
+    max_age = read.plan.group.serving.max_age
+    if max_age is not None and instant_ms - row.event_time_ms > to_ms(max_age):
+        return _Served([None] * len(read.plan.features), OUTSIDE_MAX_AGE, event_time)
+    if instant_ms < row.valid_until_ms:
+        return _Served(row.values, None, event_time)
+    return _Served(finish(read.plan, unpack_tail(row), instant_ms).values, None, event_time)
+
+
+def _key_result(values: list[Any]) -> dict[str, Any]:
+    return {"values": values, "statuses": [PRESENT] * len(values), "event_timestamps": [EPOCH] * len(values)}
+
+
+def _result(place: int, served: Sequence[_Served]) -> dict[str, Any]:
+    values = [one.values[place] for one in served]
+    return {
+        "values": values,
+        "statuses": [
+            one.status or (NULL_VALUE if value is None else PRESENT) for one, value in zip(served, values, strict=True)
+        ],
+        "event_timestamps": [one.event_time for one in served],
+    }
+
+
+def _rfc3339(time_ms: int) -> str:
+    seconds, rest = divmod(time_ms, 1000)
+    text = datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{rest:03d}Z" if rest else f"{text}Z"

@@ -1,0 +1,111 @@
+"""Tiers: local copies, then the cache, then the record; each is asked once, in one batch, for what is still missing.
+
+A tier that fails or is slow is a counted miss. Only the record's failure reaches the reader: behind it is nothing.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.definitions import ServingPolicy
+from core.errors import StoreError
+from core.metrics import Metrics
+from core.ports import Clock, RowKey, Store
+from core.rows import Row, unpack_row
+from core.windows import to_ms
+from serving.local import LocalCopies
+
+log = logging.getLogger(__name__)
+
+CACHE_DEADLINE_MS = 150
+RECORD_DEADLINE_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A row that is asked for, with what its group says about copies.
+
+    Attributes:
+        cached: Whether the group's rows are in the cache at all.
+    """
+
+    key: RowKey
+    policy: ServingPolicy
+    cached: bool
+
+
+class TieredReader:
+    """Reads rows through the tiers."""
+
+    def __init__(
+        self, *, local: LocalCopies | None, cache: Store | None, record: Store, clock: Clock, metrics: Metrics
+    ) -> None:
+        self._local = local
+        self._cache = cache
+        self._record = record
+        self._clock = clock
+        self._metrics = metrics
+
+    async def read(self, wanted: Sequence[Wanted]) -> dict[RowKey, Row]:
+        """Return the rows that exist; a missing key is absent.
+
+        Raises:
+            StoreError: The record failed.
+            FormatError: A stored row cannot be read.
+        """
+        found = self._from_local(wanted)
+        missing = [want for want in wanted if want.key not in found]
+        if missing and self._cache is not None:
+            found |= await self._from_cache(self._cache, [want for want in missing if want.cached])
+            missing = [want for want in missing if want.key not in found]
+        if missing:
+            keys = [want.key for want in missing]
+            found |= self._decode(await self._timed(self._record, keys, RECORD_DEADLINE_MS), missing)
+        return found
+
+    def _from_local(self, wanted: Sequence[Wanted]) -> dict[RowKey, Row]:
+        if self._local is None:
+            return {}
+        now_ms = self._clock.now_ms()
+        found = {}
+        for want in wanted:
+            row = self._local.get(want.key, oldest_ms=now_ms - to_ms(want.policy.soft_ttl))
+            if row is not None:
+                found[want.key] = row
+        self._metrics.tier("local", hits=len(found), misses=len(wanted) - len(found))
+        return found
+
+    async def _from_cache(self, cache: Store, wanted: Sequence[Wanted]) -> dict[RowKey, Row]:
+        asked = [want for want in wanted if want.policy.tier != "direct"]
+        if not asked:
+            return {}
+        try:
+            values = await self._timed(cache, [want.key for want in asked], CACHE_DEADLINE_MS)
+        except StoreError as error:
+            log.warning("cache read failed: %s", error)
+            return {}
+        return self._decode(values, asked)
+
+    async def _timed(self, store: Store, keys: Sequence[RowKey], deadline_ms: int) -> dict[RowKey, bytes]:
+        started = time.monotonic()
+        try:
+            values = await store.read(keys, deadline_ms=deadline_ms)
+        except StoreError:
+            self._metrics.store_call(store.name, "read", time.monotonic() - started, failed=True)
+            self._metrics.tier(store.name, hits=0, misses=0, failed=len(keys))
+            raise
+        self._metrics.store_call(store.name, "read", time.monotonic() - started, failed=False)
+        self._metrics.tier(store.name, hits=len(values), misses=len(keys) - len(values))
+        return values
+
+    def _decode(self, values: dict[RowKey, bytes], wanted: Sequence[Wanted]) -> dict[RowKey, Row]:
+        rows = {}
+        now_ms = self._clock.now_ms()
+        for want in wanted:
+            value = values.get(want.key)
+            if value is not None:
+                rows[want.key] = row = unpack_row(value)
+                if self._local is not None:
+                    self._local.put(want.key, row, size=len(value), read_at_ms=now_ms)
+        return rows

@@ -1,0 +1,61 @@
+"""A store in a dictionary: the fake of the tests, and the plainest statement of what every store does."""
+
+from collections.abc import Sequence
+
+from typing_extensions import override
+
+from core.errors import StoreTimeoutError
+from core.ports import Clock, RowKey, Store, StoredRow
+
+
+class MemoryStore(Store):
+    """Rows in this process; they die with it.
+
+    It keeps whatever it is given, so it is bounded by its caller; an expired row is dropped when it is read.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.name = "memory"
+        self._clock = clock
+        self._rows: dict[RowKey, StoredRow] = {}
+
+    @override
+    async def read(self, keys: Sequence[RowKey], *, deadline_ms: int) -> dict[RowKey, bytes]:
+        _require_time(deadline_ms)
+        now_ms = self._clock.now_ms()
+        found: dict[RowKey, bytes] = {}
+        for key in keys:
+            row = self._rows.get(key)
+            if row is None:
+                continue
+            if _is_expired(row, now_ms):
+                del self._rows[key]
+            else:
+                found[key] = row.value
+        return found
+
+    @override
+    async def write(self, rows: Sequence[StoredRow], *, deadline_ms: int) -> int:
+        _require_time(deadline_ms)
+        now_ms = self._clock.now_ms()
+        taken = 0
+        for row in rows:
+            held = self._rows.get(row.key)
+            if held is None or row.ver > held.ver or _is_expired(held, now_ms):
+                self._rows[row.key] = row
+                taken += 1
+        return taken
+
+    @override
+    async def close(self) -> None:
+        self._rows.clear()
+
+
+def _is_expired(row: StoredRow, now_ms: int) -> bool:
+    return row.expires_at_ms is not None and row.expires_at_ms <= now_ms
+
+
+def _require_time(deadline_ms: int) -> None:
+    # Nothing here waits, so the only deadline that can be missed is one that has passed already.
+    if deadline_ms <= 0:
+        raise StoreTimeoutError(f"memory: no answer within {deadline_ms} ms")

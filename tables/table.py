@@ -1,0 +1,210 @@
+"""The write-back table: an entity's rows in one partition, changed in memory and flushed by someone else.
+
+Nothing is written per event. A row that was touched is live (mutable tiles) and dirty until it is flushed; rows that
+have cooled down are kept as their packed changelog bytes. The table decides and remembers; it does no I/O.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from core.dedupe import SeenIds
+from core.definitions import Source
+from core.keys import partition_key
+from core.plans import GroupPlan
+from core.ports import RowKey
+from core.rows import Stamps, Tail, pack_change, pack_row, unpack_change, unpack_row, unpack_tail
+from core.tiles import expires_at_ms, finish
+from core.topics import row_name
+from core.versions import version_of
+from core.windows import NEVER_MS, to_ms
+
+LIVE_ROWS_MAX = 20_000
+
+
+@dataclass(slots=True)
+class LiveRow:
+    """A row's state while it changes.
+
+    Attributes:
+        tiles: Per resolution of the plan: states by tile index.
+        stamps: Last source offset seen, per origin and partition.
+        ver: Version of the applied prefix.
+        as_of_ms: Newest record timestamp seen.
+        event_time_ms: Newest event time applied.
+        packed: Changelog bytes of the last flush, or None before it.
+    """
+
+    tiles: list[dict[int, list[Any]]]
+    stamps: Stamps = field(default_factory=dict)
+    ver: int = 0
+    as_of_ms: int = 0
+    event_time_ms: int = 0
+    packed: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRow:
+    """A row ready to be written.
+
+    Attributes:
+        value: Bytes for record and Redis.
+        change: Bytes for the changelog: the same and the stamps.
+        expires_at_ms: Instant from which the row means nothing, or None for never.
+    """
+
+    key: RowKey
+    ver: int
+    value: bytes
+    change: bytes
+    expires_at_ms: int | None
+
+
+class GroupTable:
+    """The rows of one group in one partition."""
+
+    def __init__(self, plan: GroupPlan, number: int) -> None:
+        self.plan = plan
+        self.sk = row_name(plan.name, number)
+        self.dirty: dict[str, LiveRow] = {}
+        self._rows: dict[str, LiveRow | bytes] = {}
+        self._live: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, key: str) -> LiveRow:
+        """Return the row of an encoded key, made live or made new."""
+        row = self._rows.get(key)
+        if type(row) is LiveRow:
+            return row
+        live = thaw(self.plan, row) if isinstance(row, bytes) else LiveRow([{} for _ in self.plan.resolutions])
+        self._rows[key] = live
+        self._live[key] = None
+        return live
+
+    def put_packed(self, key: str, change: bytes, ver: int) -> None:
+        """Restore a row from a changelog record, unless a higher version of it is known (PROTOCOL, P7b)."""
+        known = self._rows.get(key)
+        if known is None or ver > (known.ver if isinstance(known, LiveRow) else _change_version(known)):
+            self._rows[key] = change
+
+    def version(self, key: str) -> int | None:
+        """Return the version of a row, or None if there is none."""
+        known = self._rows.get(key)
+        if known is None:
+            return None
+        return known.ver if isinstance(known, LiveRow) else _change_version(known)
+
+    def packed_rows(self) -> Iterator[tuple[str, bytes]]:
+        """Yield every row's key and changelog bytes."""
+        for key, row in self._rows.items():
+            yield key, freeze(self, key, row).change if isinstance(row, LiveRow) else row
+
+    def cool(self) -> None:
+        """Keep the rows that were made live longest ago as bytes again, beyond a bound and if they are clean."""
+        excess = len(self._live) - LIVE_ROWS_MAX
+        if excess <= 0:
+            return
+        for key in list(self._live)[:excess]:
+            del self._live[key]
+            row = self._rows[key]
+            if isinstance(row, LiveRow):
+                if key in self.dirty or row.packed is None:
+                    self._live[key] = None
+                else:
+                    self._rows[key] = row.packed
+
+
+class TablePartition:
+    """An entity's table in one partition of its repartition topic.
+
+    Attributes:
+        as_of_ms: Newest record timestamp that was applied in the partition: its progress.
+    """
+
+    def __init__(
+        self, entity: str, partition: int, groups: Sequence[GroupTable], sources: Sequence[Source], *, epoch: int = 0
+    ) -> None:
+        self.entity = entity
+        self.partition = partition
+        self.epoch = epoch
+        self.groups = tuple(groups)
+        self.as_of_ms = 0
+        self._sources = {source.topic: source for source in sources}
+        self._seen: dict[str, SeenIds] = {}
+
+    def seen(self, source: str) -> SeenIds | None:
+        """Return the ids seen of a source, or None if it has no event ids."""
+        seen = self._seen.get(source)
+        if seen is None:
+            definition = self._sources[source]
+            if definition.event_id is None:
+                return None
+            seen = SeenIds(horizon_ms=to_ms(definition.dedupe), ids_max=definition.dedupe_ids_max)
+            self._seen[source] = seen
+        return seen
+
+    @property
+    def horizons(self) -> list[timedelta]:
+        """How long event ids are remembered, per source that has them."""
+        return [source.dedupe for source in self._sources.values() if source.event_id is not None]
+
+    @property
+    def ids(self) -> int:
+        """How many event ids are remembered."""
+        return sum(len(seen) for seen in self._seen.values())
+
+    def group(self, sk: str) -> GroupTable | None:
+        """Return the table of a group's version, or None if it is not an active one."""
+        return next((group for group in self.groups if group.sk == sk), None)
+
+
+def freeze(table: GroupTable, key: str, row: LiveRow) -> PackedRow:
+    """Pack a live row, its past tiles left out.
+
+    The head is finished for the row's newest record timestamp, not for a clock: a row's bytes are a function of the
+    applied prefix alone, so two owners of one prefix write the same bytes under the same version.
+    """
+    plan, instant_ms = table.plan, row.as_of_ms
+    tail: Tail = []
+    for resolution, tiles in zip(plan.resolutions, row.tiles, strict=True):
+        past = [index for index in tiles if not resolution.keeps(index, instant_ms)]
+        for index in past:
+            del tiles[index]
+        if tiles:
+            tail.append((resolution.tile_ms, [[index, *tiles[index]] for index in sorted(tiles)]))
+    values, valid_until_ms = finish(plan, tail, instant_ms)
+    expires = expires_at_ms(plan, tail, instant_ms)
+    value = pack_row(
+        ver=row.ver,
+        fingerprint=plan.fingerprint,
+        as_of_ms=row.as_of_ms,
+        valid_from_ms=instant_ms,
+        valid_until_ms=valid_until_ms,
+        expires_at_ms=expires,
+        event_time_ms=row.event_time_ms,
+        values=values,
+        tail=tail,
+    )
+    row.packed = pack_change(value, row.stamps)
+    place = RowKey(partition_key(plan.group.entity.name, key), table.sk)
+    return PackedRow(place, row.ver, value, row.packed, None if expires == NEVER_MS else expires)
+
+
+def thaw(plan: GroupPlan, change: bytes) -> LiveRow:
+    """Return the live row of changelog bytes.
+
+    Raises:
+        FormatError: They are none.
+    """
+    value, stamps = unpack_change(change)
+    row = unpack_row(value)
+    tail = dict(unpack_tail(row))
+    tiles = [{tile[0]: tile[1:] for tile in tail.get(resolution.tile_ms, ())} for resolution in plan.resolutions]
+    return LiveRow(tiles, stamps, row.ver, row.as_of_ms, row.event_time_ms, change)
+
+
+def _change_version(change: bytes) -> int:
+    return version_of(unpack_change(change)[0])
