@@ -10,14 +10,13 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import TopicPartition
 
 from agents.cache_debt import CacheDebt
-from core.definitions import FeatureGroup
 from core.errors import StoreError
 from core.metrics import Metrics
 from core.ports import Store, StoredRow
@@ -31,11 +30,13 @@ from tables.table import GroupTable, PackedRow, TablePartition, freeze
 log = logging.getLogger(__name__)
 
 UPDATES_WAITING_MAX = 30_000
-_ROWS_PER_CALL = 2_000
+_ROWS_PER_CALL = 1_000
 _YIELD_EVERY = 100
 _RECORD_DEADLINE_MS = 5_000
 _RETRY_FIRST_S, _RETRY_LAST_S = 0.05, 5.0
 _PROGRESS_EVERY_S = 0.25
+_STRETCH = 2.0
+"""A flush that takes long is not begun again before twice its time: under load rows coalesce instead."""
 
 
 @dataclass(slots=True)
@@ -91,6 +92,7 @@ class Publisher:
         self._updates += updates
         if self._updates >= UPDATES_WAITING_MAX:
             self._room.clear()
+            self._hurried.set()
         self._wake.set()
 
     def touch(self) -> None:
@@ -111,8 +113,11 @@ class Publisher:
                 await self._flushed.wait_for(lambda: not self._waiting)
         finally:
             self._settling -= 1
-            if not self._settling:
-                self._hurried.clear()
+            self._calm()
+
+    def _calm(self) -> None:
+        if not self._settling and self._room.is_set():
+            self._hurried.clear()
 
     def given_away(self) -> None:
         """Forget what waits: the partitions are somebody else's."""
@@ -133,7 +138,7 @@ class Publisher:
 
     def _delay_s(self) -> float:
         """Return how long until the first dirty group is due."""
-        if self._settling:
+        if self._settling or not self._room.is_set():
             return 0
         now = time.monotonic()
         dirty = {group.sk for table in self._tables for group in table.groups if group.dirty}
@@ -147,56 +152,70 @@ class Publisher:
     async def _flush(self) -> None:
         started = time.monotonic()
         sequence, groups = self._sequence, self._take_due(started)
-        rows = await self._freeze(groups)
+        rows = await self._write_groups(groups)
         if rows:
-            await self._write(rows)
-            self._metrics.flushed(sum(map(len, rows.values())), time.monotonic() - started)
+            took_s = time.monotonic() - started
+            self._metrics.flushed(rows, took_s)
+            for _, group, _ in groups:
+                self._due[group.sk] = started + max(_every_s(group), took_s * _STRETCH)
         for _, group, _ in groups:
             group.cool()
         await self._finish_runs(sequence, {group.sk for _, group, _ in groups})
         if any(group.dirty for table in self._tables for group in table.groups):
             self._wake.set()
 
+    async def _write_groups(self, groups: Iterable[tuple[TablePartition, GroupTable, dict[str, Any]]]) -> int:
+        """Pack and write rows, some at a time: while some are being written, the next are packed."""
+        writing: asyncio.Task[None] | None = None
+        total = 0
+        async for rows in self._freeze(groups):
+            total += sum(map(len, rows.values()))
+            if writing is not None:
+                await writing
+            writing = asyncio.create_task(self._write(rows))
+        if writing is not None:
+            await writing
+        return total
+
     def _take_due(self, now: float) -> list[tuple[TablePartition, GroupTable, dict[str, Any]]]:
+        hurry = self._settling or not self._room.is_set()
         due = []
-        taken: dict[str, float] = {}
         for table in self._tables:
             for group in table.groups:
-                if group.dirty and (self._settling or self._due.get(group.sk, 0) <= now):
+                # Groups that are nearly due come along: one flush of five groups costs less than five flushes.
+                if group.dirty and (hurry or self._due.get(group.sk, 0) - _every_s(group) / 2 <= now):
                     due.append((table, group, group.dirty))
                     group.dirty = {}
-                    taken[group.sk] = now + _every_s(group.plan.group)
-        self._due.update(taken)
         return due
 
     async def _freeze(
         self, groups: Iterable[tuple[TablePartition, GroupTable, dict[str, Any]]]
-    ) -> dict[TopicPartition, list[PackedRow]]:
+    ) -> AsyncIterator[dict[TopicPartition, list[PackedRow]]]:
         rows: dict[TopicPartition, list[PackedRow]] = {}
         count = 0
         for table, group, dirty in groups:
-            packed = rows.setdefault(TopicPartition(changelog_topic(table.entity), table.partition), [])
+            place = TopicPartition(changelog_topic(table.entity), table.partition)
             for key, row in dirty.items():
-                packed.append(freeze(group, key, row))
+                rows.setdefault(place, []).append(freeze(group, key, row))
                 count += 1
-                if count % _YIELD_EVERY == 0:
+                if count % _ROWS_PER_CALL == 0:
+                    yield rows
+                    rows = {}
+                elif count % _YIELD_EVERY == 0:
                     await asyncio.sleep(0)
-        return rows
+        if rows:
+            yield rows
 
     async def _write(self, rows: dict[TopicPartition, list[PackedRow]]) -> None:
         await self._changelog.write(rows)
-        stored = [
-            StoredRow(row.key, row.ver, row.value, row.expires_at_ms) for changed in rows.values() for row in changed
-        ]
+        stored = [row.stored for changed in rows.values() for row in changed]
         await self._store(stored)
         self._announce(stored)
 
     async def _store(self, rows: Sequence[StoredRow]) -> None:
         """Write record and cache. A record that fails is tried again until it does not: the partition waits."""
-        for start in range(0, len(rows), _ROWS_PER_CALL):
-            some = rows[start : start + _ROWS_PER_CALL]
-            await self._write_record(some)
-            await self._cache.write(some)
+        await self._write_record(rows)
+        await self._cache.write(rows)
 
     async def _write_record(self, rows: Sequence[StoredRow]) -> None:
         pause_s = _RETRY_FIRST_S
@@ -233,6 +252,7 @@ class Publisher:
         self._waiting.extendleft(reversed(left))
         if self._updates < UPDATES_WAITING_MAX:
             self._room.set()
+            self._calm()
         await self._publish_progress(progress)
         async with self._flushed:
             self._flushed.notify_all()
@@ -250,5 +270,5 @@ def _progress(table: TablePartition, run: _Waiting) -> StoredRow:
     return progress_row(table.entity, table.partition, ver=ver, as_of_ms=run.as_of_ms)
 
 
-def _every_s(group: FeatureGroup) -> float:
-    return group.writing.every.total_seconds()
+def _every_s(group: GroupTable) -> float:
+    return group.plan.group.writing.every.total_seconds()

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, cast
 
 from aiohttp import web
@@ -169,15 +169,17 @@ class Platform:
 
     async def _dispatch(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            await self._taken(self.dispatcher.take(event.message), what="dispatch")
+            if self._is_current(event.message):
+                await guarded(self.dispatcher.take(event.message), what="dispatch")
 
     async def _aggregate(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            await self._taken(self.aggregator.take(event.message), what="aggregate")
+            if self._is_current(event.message):
+                await guarded(self.aggregator.take(event.message), what="aggregate")
 
-    @staticmethod
-    async def _taken(work: Awaitable[None], *, what: str) -> None:
-        await guarded(work, what=what)
+    def _is_current(self, message: RunMessage) -> bool:
+        """Whether a run was read in the present generation; one from before would be out of order by now."""
+        return bool(message.generation_id == self.app.consumer_generation_id)
 
     def _producer(self) -> Any:
         # Faust's own aiokafka producer, idempotent and fenced: its public sends cost four times as much.

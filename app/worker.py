@@ -1,6 +1,8 @@
 """The worker: ``faust -A app.worker worker``. The one module that builds something when it is imported."""
 
 import asyncio
+import gc
+import sys
 
 import uvloop
 
@@ -8,6 +10,10 @@ from app.settings import Settings
 from app.wiring import open_platform
 
 asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+# The tables are hundreds of thousands of small objects that live long: looking through them often finds nothing.
+gc.set_threshold(50_000, 20, 100)
+# Consumer and SQLite work in threads of their own; at the default 5 ms each of their steps waits for a busy loop.
+sys.setswitchinterval(0.001)
 
 platform = open_platform(Settings())
 app = platform.app

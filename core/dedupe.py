@@ -13,6 +13,7 @@ the payload. Segments of like size are merged, so a look-up asks few of them, fo
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,9 @@ from core.errors import FreshetError
 
 SLICES = 8
 OFFSET_BITS = 48
-_SEAL_AT = 1 << 16
+_SEAL_AT = 1 << 14
+# Merging more than this at once would hold up the event loop for longer than the look-ups gain.
+_MERGE_MAX = 1 << 21
 _EXTRA_BITS = 8
 _SLICE_MASK = 0xFFFF
 
@@ -38,11 +41,8 @@ class SeenIdsFullError(FreshetError):
     """No room for another id; the partition waits until the limit is raised."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    position: int
-    slice_number: int
-    check: int
+_Entry: TypeAlias = tuple[int, int, int]
+"""Position, slice number and check: a plain tuple, because one is made per event."""
 
 
 class SeenIds:
@@ -55,7 +55,7 @@ class SeenIds:
     """
 
     def __init__(self, *, horizon_ms: int, ids_max: int) -> None:
-        self._slice_ms = max(horizon_ms // SLICES, 1)
+        self._slice_ms = max(-(-horizon_ms // SLICES), 1)
         self._ids_max = ids_max
         self._clocks: dict[int, int] = {}
         self._purged_at: dict[int, int] = {}
@@ -84,47 +84,49 @@ class SeenIds:
             partition: The source partition, below 65,536.
 
         Raises:
-            SeenIdsFullError: The run does not fit; nothing was entered.
+            SeenIdsFullError: A new id does not fit. Those before it are entered; when the run is judged again, they
+                are replays.
         """
-        if len(self) + len(hashes) > self._ids_max:
-            self._purge()
-        if len(self) + len(hashes) > self._ids_max:
-            raise SeenIdsFullError(
-                f"{len(self)} event ids are remembered, the limit is {self._ids_max}: "
-                f"raise the source's dedupe_ids_max or shorten its dedupe horizon"
-            )
         sealed = self._find_sealed(hashes)
-        verdicts = []
+        room, now, verdicts = self._ids_max - len(self), self._clocks.get(partition, -1), []
         for number, (name, position, check, time_ms) in enumerate(zip(hashes, positions, checks, times, strict=True)):
-            now = self._advance(partition, time_ms // self._slice_ms)
-            known = next(filter(self._counts, (*self._young_entries(name), *sealed.get(number, ()))), None)
+            if time_ms // self._slice_ms > now:
+                now = self._advance(partition, time_ms // self._slice_ms)
+            known = self._young.get(name)
+            if known is None or not self._counts(known):
+                known = next(filter(self._counts, sealed.get(number, ())), None)
             if known is None:
-                self._young[name] = _Entry(position, now, check & 0xFF)
+                room = (room or self._make_room()) - 1
+                self._young[name] = (position, now, check & 0xFF)
                 verdicts.append(Verdict.FIRST)
-            elif known.position == position:
+            elif known[0] == position:
                 verdicts.append(Verdict.FIRST)
             else:
-                verdicts.append(Verdict.DUPLICATE if known.check == check & 0xFF else Verdict.CONFLICT)
+                verdicts.append(Verdict.DUPLICATE if known[2] == check & 0xFF else Verdict.CONFLICT)
         if len(self._young) >= _SEAL_AT:
             self._seal()
         return verdicts
 
-    def _young_entries(self, name: int) -> tuple[_Entry, ...]:
-        entry = self._young.get(name)
-        return (entry,) if entry is not None else ()
+    def _make_room(self) -> int:
+        self._purge()
+        room = self._ids_max - len(self)
+        if room > 0:
+            return room
+        raise SeenIdsFullError(
+            f"{len(self)} event ids are remembered, the limit is {self._ids_max}: "
+            f"raise the source's dedupe_ids_max or shorten its dedupe horizon"
+        )
 
     def _counts(self, entry: _Entry) -> bool:
         """Whether an entry is within the horizon of its own partition's time."""
-        return self._clocks[entry.position >> OFFSET_BITS] - entry.slice_number <= SLICES
+        return self._clocks[entry[0] >> OFFSET_BITS] - entry[1] <= SLICES
 
     def _advance(self, partition: int, slice_number: int) -> int:
-        now = self._clocks.get(partition)
-        if now is None or slice_number > now:
-            self._clocks[partition] = now = slice_number
-            # Once per horizon, so that a slice number, of which segments keep 16 bits, never comes round again.
-            if now - self._purged_at.setdefault(partition, now) > SLICES:
-                self._purge()
-        return now
+        self._clocks[partition] = slice_number
+        # Once per horizon, so that a slice number, of which segments keep 16 bits, never comes round again.
+        if slice_number - self._purged_at.setdefault(partition, slice_number) > SLICES:
+            self._purge()
+        return slice_number
 
     def _purge(self) -> None:
         self._purged_at = dict(self._clocks)
@@ -133,29 +135,26 @@ class SeenIds:
         self._segments = [segment for segment in kept if len(segment.hashes)]
 
     def _fresh(self, segment: "_Segment") -> npt.NDArray[np.bool_]:
-        fresh = np.zeros(len(segment.hashes), dtype=np.bool_)
-        partitions = segment.positions >> np.uint64(OFFSET_BITS)
-        for partition in np.unique(partitions).tolist():
-            age = (self._clocks[partition] - segment.slices.astype(np.int64)) & _SLICE_MASK
-            fresh |= (partitions == partition) & (age <= SLICES)
+        clocks = np.zeros(max(self._clocks) + 1, dtype=np.int64)
+        for partition, now in self._clocks.items():
+            clocks[partition] = now
+        ages = (clocks[segment.positions >> np.uint64(OFFSET_BITS)] - segment.slices) & _SLICE_MASK
+        fresh: npt.NDArray[np.bool_] = ages <= SLICES
         return fresh
 
     def _seal(self) -> None:
-        names = sorted(self._young)
-        entries = [self._young[name] for name in names]
-        self._segments.append(
-            _Segment(
-                np.array([name >> _EXTRA_BITS for name in names], dtype=np.uint64),
-                np.array([entry.position for entry in entries], dtype=np.uint64),
-                np.array([entry.slice_number & _SLICE_MASK for entry in entries], dtype=np.uint16),
-                np.array([name & 0xFF for name in names], dtype=np.uint8),
-                np.array([entry.check for entry in entries], dtype=np.uint8),
-            )
-        )
+        names, entries, size = self._young.keys(), self._young.values(), len(self._young)
+        segment = _Segment(
+            np.fromiter((name >> _EXTRA_BITS for name in names), np.uint64, size),
+            np.fromiter((entry[0] for entry in entries), np.uint64, size),
+            np.fromiter((entry[1] & _SLICE_MASK for entry in entries), np.uint16, size),
+            np.fromiter((name & 0xFF for name in names), np.uint8, size),
+            np.fromiter((entry[2] for entry in entries), np.uint8, size),
+        ).sorted()
+        while self._segments and segment.is_worth_merging(self._segments[-1]):
+            segment = self._segments.pop().merge(segment)
+        self._segments.append(segment)
         self._young = {}
-        while len(self._segments) > 1 and len(self._segments[-2].hashes) < 2 * len(self._segments[-1].hashes):
-            last, before = self._segments.pop(), self._segments.pop()
-            self._segments.append(before.merge(last))
 
     def _find_sealed(self, hashes: Sequence[int]) -> dict[int, list[_Entry]]:
         if not self._segments or not hashes:
@@ -195,7 +194,16 @@ class _Segment:
             np.concatenate((self.extras, other.extras)),
             np.concatenate((self.checks, other.checks)),
         )
-        return both.select(np.argsort(both.hashes, kind="stable"))
+        return both.sorted()
+
+    def sorted(self) -> "_Segment":
+        """Return the ids in the order of their hashes; quick where two sorted runs follow each other."""
+        return self.select(np.argsort(self.hashes, kind="stable"))
+
+    def is_worth_merging(self, before: "_Segment") -> bool:
+        """Whether it has grown to the size of the segment before it, and both together are not too large."""
+        size = len(self.hashes)
+        return len(before.hashes) < 2 * size and len(before.hashes) + size <= _MERGE_MAX
 
     def entries(self, place: int, name: int, clocks: dict[int, int]) -> list[_Entry]:
         """Return the ids of one hash, which stand side by side from a place on; 8 further bits decide among them."""
@@ -205,6 +213,6 @@ class _Segment:
                 position = int(self.positions[place])
                 clock = clocks[position >> OFFSET_BITS]
                 age = (clock - int(self.slices[place])) & _SLICE_MASK
-                found.append(_Entry(position, clock - age, int(self.checks[place])))
+                found.append((position, clock - age, int(self.checks[place])))
             place += 1
         return found

@@ -6,7 +6,7 @@ meaning alone: names, entity, sources, expressions, aggregations, windows; not o
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -49,6 +49,20 @@ class Resolution:
     slots: tuple[Slot, ...]
     windows: tuple[Window, ...]
 
+    def zeros(self) -> list[Any]:
+        """Return the states of a tile in which nothing has happened."""
+        return [slot.aggregation.zero() for slot in self.slots]
+
+    def oldest_kept(self, instant_ms: int) -> int:
+        """Return the oldest tile that may still be needed at an instant or after; one tile longer than it is.
+
+        >>> Resolution(300_000, 3_600_000, (), ()).oldest_kept(4_199_999)
+        0
+        >>> Resolution(300_000, 3_600_000, (), ()).oldest_kept(4_200_000)
+        1
+        """
+        return (instant_ms - self.size_max_ms) // self.tile_ms - 1 if self.tile_ms else 0
+
     def keeps(self, tile: int, instant_ms: int) -> bool:
         """Whether a tile may still be needed at an instant or after; one tile longer than it is.
 
@@ -62,14 +76,16 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one slot of one resolution does with an event of a source."""
+    """What an event of a source does to a row: one aggregation of one value, in every resolution that has it.
 
-    resolution: int
-    tile_ms: int
-    slot: int
+    Attributes:
+        places: Per resolution that has it: number of the resolution, its tile size, number of the slot.
+    """
+
     aggregation: Aggregation
     value: str | None
     where: str | None
+    places: tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +117,30 @@ class ServedFeature:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowPlan:
+    """One window of one resolution, ready to be merged.
+
+    Attributes:
+        resolution: Number of the resolution.
+        slots: The slots that are merged, with their aggregations.
+        outputs: Per feature of the window: place among the row's values, slot, denominator's slot or None, default.
+    """
+
+    window: Window
+    resolution: int
+    slots: tuple[tuple[int, Aggregation], ...]
+    outputs: tuple[tuple[int, int, int | None, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GroupPlan:
     """A group, ready to be computed and served.
 
     Attributes:
         fingerprint: 8 bytes.
         features: In the order of their names: the order of a row's values.
+        empty: What is served for a key that nothing is known of, in the features' order.
+        windows: The windows of all resolutions.
         steps: Per source what each of its events does.
     """
 
@@ -114,17 +148,14 @@ class GroupPlan:
     fingerprint: bytes
     resolutions: tuple[Resolution, ...]
     features: tuple[ServedFeature, ...]
+    empty: tuple[Any, ...]
+    windows: tuple[WindowPlan, ...]
     steps: Mapping[str, tuple[Step, ...]]
 
     @property
     def name(self) -> str:
         """The group's name."""
         return self.group.name
-
-    @property
-    def empty(self) -> list[Any]:
-        """What is served for a key that nothing is known of, in the features' order."""
-        return [feature.empty for feature in self.features]
 
 
 def plan_group(group: FeatureGroup) -> GroupPlan:
@@ -154,8 +185,15 @@ def plan_group(group: FeatureGroup) -> GroupPlan:
         for tile_ms, slots in sorted(wanted.items())
     )
     features = sorted(_serve(group, resolutions), key=lambda feature: feature.name)
-    fingerprint = _fingerprint(group, features, resolutions)
-    return GroupPlan(group, fingerprint, resolutions, tuple(features), _steps_by_source(group, resolutions))
+    return GroupPlan(
+        group,
+        _fingerprint(group, features, resolutions),
+        resolutions,
+        tuple(features),
+        tuple(feature.empty for feature in features),
+        tuple(_plan_windows(features, resolutions)),
+        _steps_by_source(group, resolutions),
+    )
 
 
 def slot_of(feature: Aggregate) -> Slot:
@@ -169,13 +207,29 @@ def slot_of(feature: Aggregate) -> Slot:
     )
 
 
+def _plan_windows(features: list[ServedFeature], resolutions: tuple[Resolution, ...]) -> Iterator[WindowPlan]:
+    for number, resolution in enumerate(resolutions):
+        for window in resolution.windows:
+            outputs = [
+                (place, feature.slot, feature.denominator, feature.default)
+                for place, feature in enumerate(features)
+                if feature.resolution == number and feature.window == window
+            ]
+            needed = {part for _, slot, below, _ in outputs for part in (slot, below) if part is not None}
+            slots = tuple((slot, resolution.slots[slot].aggregation) for slot in sorted(needed))
+            yield WindowPlan(window, number, slots, tuple(outputs))
+
+
 def _steps_by_source(group: FeatureGroup, resolutions: tuple[Resolution, ...]) -> dict[str, tuple[Step, ...]]:
+    places: dict[str, dict[str, tuple[Slot, list[tuple[int, int, int]]]]] = {}
+    for number, resolution in enumerate(resolutions):
+        for place, slot in enumerate(resolution.slots):
+            of_source = places.setdefault(slot.source, {})
+            of_source.setdefault(_slot_text(slot), (slot, []))[1].append((number, resolution.tile_ms, place))
     return {
         source.topic: tuple(
-            Step(number, resolution.tile_ms, place, slot.aggregation, slot.value, slot.where)
-            for number, resolution in enumerate(resolutions)
-            for place, slot in enumerate(resolution.slots)
-            if slot.source == source.topic
+            Step(slot.aggregation, slot.value, slot.where, tuple(found))
+            for slot, found in places[source.topic].values()
         )
         for source in group.sources
     }

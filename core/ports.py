@@ -4,7 +4,6 @@ To add a store: one file in ``stores/``, one line in ``app/wiring.py``, one fixt
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 
@@ -18,8 +17,7 @@ class RowKey(NamedTuple):
     sk: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRow:
+class StoredRow(NamedTuple):
     """One row as it is written: its place, its version, its bytes.
 
     Attributes:

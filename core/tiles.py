@@ -3,7 +3,7 @@
 import math
 from typing import Any, NamedTuple
 
-from core.plans import GroupPlan, Resolution, ServedFeature
+from core.plans import GroupPlan, WindowPlan
 from core.rows import Tail, Tile
 from core.windows import NEVER_MS, Window
 
@@ -27,17 +27,14 @@ def finish(plan: GroupPlan, tail: Tail, instant_ms: int) -> Finished:
     """
     tiles_of = dict(tail)
     valid_until_ms = NEVER_MS
-    selected: dict[tuple[int, int], list[Tile]] = {}
-    for number, resolution in enumerate(plan.resolutions):
-        tiles = tiles_of.get(resolution.tile_ms, [])
-        for window in resolution.windows:
-            chosen, changes_ms = _select(window, tiles, instant_ms)
-            selected[number, window.size_ms] = chosen
+    values = list(plan.empty)
+    for part in plan.windows:
+        tiles = tiles_of.get(part.window.tile_ms)
+        if tiles:
+            chosen, changes_ms = _select(part.window, tiles, instant_ms)
             valid_until_ms = min(valid_until_ms, changes_ms)
-    values = [
-        _value(feature, plan.resolutions[feature.resolution], selected[feature.resolution, feature.window.size_ms])
-        for feature in plan.features
-    ]
+            if chosen:
+                _merge(part, chosen, values)
     return Finished(values, valid_until_ms)
 
 
@@ -62,22 +59,19 @@ def _select(window: Window, tiles: list[Tile], instant_ms: int) -> tuple[list[Ti
     return chosen, changes_ms
 
 
-def _value(feature: ServedFeature, resolution: Resolution, tiles: list[Tile]) -> Any:
-    value = _merged(resolution, feature.slot, tiles)
-    if feature.denominator is not None:
-        below = _merged(resolution, feature.denominator, tiles)
-        value = value / below if value is not None and below else None
-    if type(value) is float and not math.isfinite(value):
-        # As in expressions, what has left the doubles is null: a sum of 1e308 and 1e308, a ratio of 1e300 to 1e-300.
-        value = None
-    return feature.default if value is None else value
-
-
-def _merged(resolution: Resolution, slot: int, tiles: list[Tile]) -> Any:
-    aggregation = resolution.slots[slot].aggregation
-    if not tiles:
-        return aggregation.result(aggregation.zero())
-    state = tiles[0][slot + 1]
-    for tile in tiles[1:]:
-        state = aggregation.merge(state, tile[slot + 1])
-    return aggregation.result(state)
+def _merge(part: WindowPlan, tiles: list[Tile], values: list[Any]) -> None:
+    """Put the results of a window into a row's values."""
+    results: dict[int, Any] = {}
+    for slot, aggregation in part.slots:
+        state = tiles[0][slot + 1]
+        for tile in tiles[1:]:
+            state = aggregation.merge(state, tile[slot + 1])
+        results[slot] = aggregation.result(state)
+    for place, slot, below, default in part.outputs:
+        value = results[slot]
+        if below is not None:
+            value = value / results[below] if value is not None and results[below] else None
+        if type(value) is float and not math.isfinite(value):
+            # As in expressions, what has left the doubles is null: a sum of 1e308 and 1e308, 1e300 over 1e-300.
+            value = None
+        values[place] = default if value is None else value

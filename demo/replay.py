@@ -25,6 +25,9 @@ _CHUNK_EVENTS = 500
 _STALL_MS_MAX = 30_000
 _FLUSH_DEADLINE_MS = 10_000
 _POLL_S = 0.01
+# A load sends large batches, as the embedded broker gives a reader one batch at a time; live events go at once.
+_LOAD_LINGER_MS = 100
+_LIVE_LINGER_MS = 2
 
 
 class Replay:
@@ -65,17 +68,8 @@ class Replay:
         self._error: KafkaError | None = None
         self.sent = 0
         self.delivered = 0
-        self._producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "enable.idempotence": True,
-                "acks": "all",
-                "linger.ms": 5,
-                # A broker that goes away is told in errors of ours; librdkafka would write across the screen.
-                "log_level": 2,
-                "queue.buffering.max.messages": max(100_000, 2 * ahead_events_max),
-            }
-        )
+        self._bootstrap = bootstrap
+        self._producer = self._new_producer(linger_ms=_LOAD_LINGER_MS)
 
     def load(self) -> int:
         """Send all but the live part, as fast as the platform keeps up, and wait for the broker's acknowledgements.
@@ -117,6 +111,7 @@ class Replay:
             BrokerError: As for ``load``, except that nobody waits for the platform here.
         """
         before = self.sent
+        self._producer = self._new_producer(linger_ms=_LIVE_LINGER_MS)
         started = time.monotonic()
         for index, event in enumerate(self._live_events):
             self._wait_until(started + index / events_per_s)
@@ -127,6 +122,19 @@ class Replay:
                 on_sent(event)
         self._finish()
         return self.sent - before
+
+    def _new_producer(self, *, linger_ms: int) -> Producer:
+        return Producer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": linger_ms,
+                # A broker that goes away is told in errors of ours; librdkafka would write across the screen.
+                "log_level": 2,
+                "queue.buffering.max.messages": max(100_000, 2 * self._ahead_events_max),
+            }
+        )
 
     def _send(self, event: DemoEvent) -> None:
         self._producer.produce(

@@ -8,10 +8,11 @@ stamp, so that it stays a duplicate after its id was forgotten.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
+from core.aggregations import Count
 from core.dedupe import OFFSET_BITS, Verdict
 from core.errors import FormatError
 from core.packs import Pack
@@ -83,37 +84,34 @@ def judge(table: TablePartition, pack: Pack) -> list[Verdict]:
     return verdicts
 
 
-@dataclass(frozen=True, slots=True)
-class _Bound:
-    """The steps of one resolution with the columns of one pack."""
+class _Bound(NamedTuple):
+    """A step with the columns of one pack.
 
-    resolution: int
-    tile_ms: int
-    adds: tuple[tuple[int, Callable[[Any, Any, int, str], Any], bool, list[Any] | None, list[Any] | None], ...]
+    Attributes:
+        counts: Whether it does no more than count, which is most of what features do.
+    """
+
+    counts: bool
+    add: Callable[[Any, Any, int, str], Any]
+    takes_null: bool
+    values: list[Any] | None
+    wheres: list[Any] | None
+    places: tuple[tuple[int, int, int], ...]
 
 
 def _bind(steps: tuple[Step, ...], pack: Pack) -> list[_Bound]:
     columns = dict(zip(pack.names, pack.columns, strict=True))
-    by_resolution: dict[int, list[Step]] = {}
-    for step in steps:
-        by_resolution.setdefault(step.resolution, []).append(step)
     try:
         return [
             _Bound(
-                number,
-                mine[0].tile_ms,
-                tuple(
-                    (
-                        step.slot,
-                        step.aggregation.add,
-                        step.value is None or step.aggregation.takes_null,
-                        None if step.value is None else columns[step.value],
-                        None if step.where is None else columns[step.where],
-                    )
-                    for step in mine
-                ),
+                type(step.aggregation) is Count,
+                step.aggregation.add,
+                step.value is None or step.aggregation.takes_null,
+                None if step.value is None else columns[step.value],
+                None if step.where is None else columns[step.where],
+                step.places,
             )
-            for number, mine in by_resolution.items()
+            for step in steps
         ]
     except KeyError as error:
         raise FormatError(
@@ -126,7 +124,7 @@ def _apply_group(
     group: GroupTable, pack: Pack, ver: int, bound: list[_Bound], verdicts: list[Verdict], fresh: list[bool]
 ) -> None:
     origin, partition = pack.origin, pack.partition
-    zeros = [[slot.aggregation.zero for slot in resolution.slots] for resolution in group.plan.resolutions]
+    zeros = [resolution.zeros for resolution in group.plan.resolutions]
     for number, (key, offset) in enumerate(zip(pack.keys, pack.offsets, strict=True)):
         row = group.row(key)
         group.dirty[key] = row
@@ -143,22 +141,29 @@ def _apply_group(
             _add(row, pack, number, bound, zeros)
 
 
-def _add(row: LiveRow, pack: Pack, number: int, bound: list[_Bound], zeros: list[list[Callable[[], Any]]]) -> None:
+def _add(row: LiveRow, pack: Pack, number: int, bound: list[_Bound], zeros: list[Callable[[], list[Any]]]) -> None:
     time_ms, event_id = pack.event_times[number], pack.event_ids[number]
     row.event_time_ms = max(row.event_time_ms, time_ms)
-    for part in bound:
-        tiles = row.tiles[part.resolution]
-        index = tile_index(time_ms, part.tile_ms)
-        states = tiles.get(index)
-        for slot, add, takes_null, values, wheres in part.adds:
-            if wheres is not None and not wheres[number]:
-                continue
-            value = None if values is None else values[number]
-            if value is None and not takes_null:
-                continue
+    touched: list[list[Any] | None] = [None] * len(zeros)
+    for counts, add, takes_null, values, wheres, places in bound:
+        if wheres is not None and not wheres[number]:
+            continue
+        value = None if values is None else values[number]
+        if value is None and not takes_null:
+            continue
+        for resolution, tile_ms, slot in places:
+            states = touched[resolution]
             if states is None:
-                states = tiles[index] = [zero() for zero in zeros[part.resolution]]
-            states[slot] = add(states[slot], value, time_ms, event_id)
+                tiles = row.tiles[resolution]
+                index = tile_index(time_ms, tile_ms)
+                states = tiles.get(index)
+                if states is None:
+                    states = tiles[index] = zeros[resolution]()
+                touched[resolution] = states
+            if counts:
+                states[slot] += 1
+            else:
+                states[slot] = add(states[slot], value, time_ms, event_id)
 
 
 def _count(verdicts: list[Verdict], fresh: list[bool]) -> Applied:

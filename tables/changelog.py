@@ -96,11 +96,13 @@ class ChangelogWriter:
         producer = self._producer()
         batches = [producer.create_batch()]
         for row in rows:
-            key = change_key(row.key)
+            key = change_key(row.stored.key)
             if batches[-1].append(key=key, value=row.change, timestamp=None) is None:
                 batches.append(producer.create_batch())
                 if batches[-1].append(key=key, value=row.change, timestamp=None) is None:
-                    raise BrokerError(f"row {row.key} of {len(row.change)} bytes is larger than a producer batch")
+                    raise BrokerError(
+                        f"row {row.stored.key} of {len(row.change)} bytes is larger than a producer batch"
+                    )
         return batches
 
     async def _send(self, tp: TopicPartition, batch: Any) -> tuple[TopicPartition, int, Any]:

@@ -7,13 +7,13 @@ have cooled down are kept as their packed changelog bytes. The table decides and
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.dedupe import SeenIds
 from core.definitions import Source
 from core.keys import partition_key
 from core.plans import GroupPlan
-from core.ports import RowKey
+from core.ports import RowKey, StoredRow
 from core.rows import Stamps, Tail, pack_change, pack_row, unpack_change, unpack_row, unpack_tail
 from core.tiles import expires_at_ms, finish
 from core.topics import row_name
@@ -44,21 +44,16 @@ class LiveRow:
     packed: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PackedRow:
+class PackedRow(NamedTuple):
     """A row ready to be written.
 
     Attributes:
-        value: Bytes for record and Redis.
-        change: Bytes for the changelog: the same and the stamps.
-        expires_at_ms: Instant from which the row means nothing, or None for never.
+        stored: For record and Redis.
+        change: Bytes for the changelog: the same row and the stamps.
     """
 
-    key: RowKey
-    ver: int
-    value: bytes
+    stored: StoredRow
     change: bytes
-    expires_at_ms: int | None
 
 
 class GroupTable:
@@ -170,11 +165,12 @@ def freeze(table: GroupTable, key: str, row: LiveRow) -> PackedRow:
     plan, instant_ms = table.plan, row.as_of_ms
     tail: Tail = []
     for resolution, tiles in zip(plan.resolutions, row.tiles, strict=True):
-        past = [index for index in tiles if not resolution.keeps(index, instant_ms)]
-        for index in past:
-            del tiles[index]
-        if tiles:
-            tail.append((resolution.tile_ms, [[index, *tiles[index]] for index in sorted(tiles)]))
+        oldest = resolution.oldest_kept(instant_ms)
+        indexes = sorted(tiles)
+        while indexes and indexes[0] < oldest:
+            del tiles[indexes.pop(0)]
+        if indexes:
+            tail.append((resolution.tile_ms, [[index, *tiles[index]] for index in indexes]))
     values, valid_until_ms = finish(plan, tail, instant_ms)
     expires = expires_at_ms(plan, tail, instant_ms)
     value = pack_row(
@@ -190,7 +186,7 @@ def freeze(table: GroupTable, key: str, row: LiveRow) -> PackedRow:
     )
     row.packed = pack_change(value, row.stamps)
     place = RowKey(partition_key(plan.group.entity.name, key), table.sk)
-    return PackedRow(place, row.ver, value, row.packed, None if expires == NEVER_MS else expires)
+    return PackedRow(StoredRow(place, row.ver, value, None if expires == NEVER_MS else expires), row.packed)
 
 
 def thaw(plan: GroupPlan, change: bytes) -> LiveRow:

@@ -45,8 +45,8 @@ def instances() -> list[Aggregation]:
     found = []
     for kind in AGGREGATIONS:
         choices = {item.name: SETTINGS[item.type] for item in fields(kind) if item.name != "value"}
-        for chosen in itertools.product(*choices.values()):
-            found.append(kind(col("x"), **dict(zip(choices, chosen, strict=True))))
+        every = itertools.product(*choices.values())
+        found += [kind(col("x"), **dict(zip(choices, chosen, strict=True))) for chosen in every]
     return found
 
 
@@ -310,6 +310,8 @@ def test_a_sum_of_integers_wraps_in_every_order():
     """
     total = Sum(col("x"))
 
-    states = {fold(total, [Event(0, "", value) for value in order]) for order in itertools.permutations([INT64_MAX, 1, -1])}
+    states = {
+        fold(total, [Event(0, "", value) for value in order]) for order in itertools.permutations([INT64_MAX, 1, -1])
+    }
 
     assert states == {INT64_MAX}

@@ -8,7 +8,13 @@ from core.rows import pack_change, pack_row, unpack_change, unpack_row, unpack_t
 
 MODEST = settings(max_examples=60, derandomize=True, deadline=None)
 INSTANTS = st.integers(0, 2**63 - 1)
-SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text("a漢", max_size=3)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False)
+    | st.text("a漢", max_size=3)
+)
 VALUES = st.lists(SCALARS | st.lists(SCALARS, max_size=2), max_size=3)
 TILES = st.lists(st.builds(lambda index, states: [index, *states], st.integers(0, 2**40), VALUES), max_size=3)
 TAILS = st.lists(st.tuples(st.integers(0, 2**40), TILES), max_size=2)
@@ -69,9 +75,7 @@ def test_a_row_reads_back_as_it_was(ver, fingerprint, instant_ms, values, tail):
     """
     What a worker restores is what its predecessor knew.
     """
-    unpacked = unpack_row(
-        row(ver=ver, fingerprint=fingerprint, valid_until_ms=instant_ms, values=values, tail=tail)
-    )
+    unpacked = unpack_row(row(ver=ver, fingerprint=fingerprint, valid_until_ms=instant_ms, values=values, tail=tail))
 
     assert (unpacked.ver, unpacked.fingerprint, unpacked.valid_until_ms) == (ver, fingerprint, instant_ms)
     assert unpacked.values == values
