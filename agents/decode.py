@@ -140,9 +140,11 @@ class SourceDecoder:
 
 
 def _strict(model: type[BaseModel]) -> type[BaseModel]:
-    """Return the model with infinity and NaN refused, which pydantic accepts in JSON by default."""
+    """Return the model with infinity and NaN refused, which JSON lacks and pydantic accepts, and enums as values."""
     return type(
-        model.__name__, (model,), {"model_config": ConfigDict(allow_inf_nan=False), "__module__": model.__module__}
+        model.__name__,
+        (model,),
+        {"model_config": ConfigDict(allow_inf_nan=False, use_enum_values=True), "__module__": model.__module__},
     )
 
 

@@ -291,7 +291,7 @@ class Logic(Expr):
         return ValueType.BOOL
 
     def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
-        """Decide as soon as one side does."""
+        """Evaluate both sides, so that an overflow does not depend on their order; one side may decide alone."""
         left, right, decisive = self.left.compile(columns), self.right.compile(columns), self.sign == "|"
 
         def evaluate(fields: Fields) -> Any:

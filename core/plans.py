@@ -12,7 +12,8 @@ from hashlib import blake2b
 from typing import Any
 
 from core.aggregations import Aggregation
-from core.definitions import Aggregate, FeatureGroup, Ratio
+from core.definitions import Aggregate, FeatureGroup, Ratio, Source
+from core.expressions import Explode, col
 from core.models import columns_of
 from core.rows import FINGERPRINT_BYTES
 from core.windows import Window, to_ms
@@ -275,7 +276,7 @@ def _fingerprint(group: FeatureGroup, features: list[ServedFeature], resolutions
     meaning = {
         "group": group.name,
         "entity": [group.entity.name, list(group.entity.keys), group.entity.partitions],
-        "sources": sorted(_source_meaning(source) for source in group.sources),
+        "sources": sorted(_source_meaning(group, source) for source in group.sources),
         "slots": [[resolution.tile_ms, [_slot_text(slot) for slot in resolution.slots]] for resolution in resolutions],
         "features": [
             [
@@ -292,8 +293,17 @@ def _fingerprint(group: FeatureGroup, features: list[ServedFeature], resolutions
     return blake2b(json.dumps(meaning, sort_keys=True).encode(), digest_size=FINGERPRINT_BYTES).digest()
 
 
-def _source_meaning(source: Any) -> list[Any]:
-    keys: Mapping[str, Any] = source.keys
+def _source_meaning(group: FeatureGroup, source: Source) -> list[Any]:
+    """Return what a source means to a group: only of the columns that it reads, so that others may come and go."""
+    keys = {name: source.keys.get(name, col(name)) for name in group.entity.keys}
+    read: set[str] = set()
+    for key in keys.values():
+        read |= {key.column} if isinstance(key, Explode) else key.columns()
+    for feature in group.features:
+        if isinstance(feature, Aggregate) and feature.source.topic == source.topic:
+            for expression in (feature.aggregation.value, feature.where):
+                read |= expression.columns() if expression is not None else frozenset()
+    types = columns_of(source.model)
     return [
         source.topic,
         source.event_time,
@@ -301,5 +311,5 @@ def _source_meaning(source: Any) -> list[Any]:
         to_ms(source.lateness),
         to_ms(source.dedupe),
         sorted([name, repr(value)] for name, value in keys.items()),
-        sorted([name, kind.value] for name, kind in columns_of(source.model).items()),
+        sorted([name, types[name].value] for name in read if name in types),
     ]

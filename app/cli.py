@@ -1,0 +1,221 @@
+"""The command ``freshet``: try it, check definitions, list features, send events, look at what was buried."""
+
+import asyncio
+import contextlib
+import inspect
+import json
+import signal
+import sys
+from collections.abc import Coroutine
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from app.clock import SystemClock
+from app.dead_letters import list_dead_letters
+from app.demo import open_demo, run_demo
+from app.endpoints import open_endpoints, open_record
+from app.runtime import find_runtime, keep_runtime
+from app.send import send_events
+from app.settings import Settings
+from app.versions import resolve_versions
+from core.catalogue import catalogue
+from core.check import check_registry
+from core.errors import ConfigurationError, FreshetError
+from core.plans import plan_group
+from demo.screen import demo_screen
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+out, err = Console(), Console(stderr=True)
+
+
+def main() -> None:
+    """Run the command line; a mistake that a user can mend is told in one sentence, without a trace."""
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        cli()
+    except FreshetError as error:
+        err.print(Text(f"freshet: {error}", style="red"))
+        raise SystemExit(2) from None
+
+
+@cli.command()
+def demo(
+    *,
+    exit_: Annotated[bool, typer.Option("--exit", help="Run once to the end, then stop.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object (with --exit).")] = False,
+) -> None:
+    """Run the whole platform in one worker, replay two days of real events, and check every served value."""
+    settings = Settings()
+    if exit_:
+        report = _run(run_demo(settings))
+        if json_:
+            sys.stdout.write(json.dumps(report.as_json()) + "\n")
+        else:
+            for name, value in report.as_json().items():
+                out.print(f"{name:>20}  {value}", highlight=False)
+        raise SystemExit(1 if report.values_wrong else 0)
+    _run(_watch_demo(settings))
+
+
+@cli.command()
+def check(registry: Annotated[str, typer.Option(help="package.module:NAME")] = "") -> None:
+    """Tell every problem of the definitions at once: where, why, and what to do."""
+    settings = Settings(registry=registry) if registry else Settings()
+    loaded = settings.load_registry()
+    problems = check_registry(loaded)
+    file = inspect.getsourcefile(import_module(settings.registry.partition(":")[0])) or settings.registry
+    for problem in problems:
+        style = "red" if problem.severity == "error" else "yellow"
+        out.print(
+            Text.assemble(
+                (f"{problem.severity}: ", style), f"{file}: {problem.where}: {problem.reason}; {problem.remedy}"
+            )
+        )
+    errors = sum(problem.severity == "error" for problem in problems)
+    features = sum(len(plan_group(group).features) for group in loaded.groups) if not errors else 0
+    if errors:
+        out.print(f"{errors} errors, {len(problems) - errors} warnings")
+        raise SystemExit(1)
+    out.print(f"{len(loaded.groups)} groups, {features} features, {len(loaded.services)} services: no errors")
+
+
+@cli.command()
+def features(
+    group: Annotated[str, typer.Argument(help="Show the features of this group alone.")] = "",
+    *,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+) -> None:
+    """List what there is: groups, features, types, windows, meanings, owners."""
+    entries = [entry for entry in catalogue(Settings().load_registry()) if group in ("", entry.group)]
+    if not entries:
+        raise ConfigurationError(f"there is no group {group!r}; `freshet features` lists all")
+    if json_:
+        for entry in entries:
+            sys.stdout.write(json.dumps({**asdict(entry), "value_type": entry.value_type.value}) + "\n")
+        return
+    table = Table(box=None, header_style="bold")
+    table.add_column("feature", no_wrap=True)
+    for name in ("type", "unit", "default", "meaning", "owner"):
+        table.add_column(name)
+    for entry in entries:
+        table.add_row(
+            f"{entry.group}:{entry.feature}",
+            entry.value_type.value,
+            entry.unit,
+            json.dumps(entry.default),
+            entry.definition,
+            entry.owner,
+        )
+    out.print(table)
+
+
+@cli.command()
+def apply() -> None:
+    """Write unknown definitions into the record, so that workers may serve them."""
+    settings = Settings()
+    registry = settings.load_registry()
+    plans = [plan_group(group) for group in registry.groups]
+    for group, number in _run(_apply(settings, plans)).items():
+        out.print(f"{group}@v{number}")
+
+
+@cli.command()
+def send(
+    topic: Annotated[str, typer.Argument(help="A source's topic.")],
+    events: Annotated[list[str], typer.Argument(help="Events as JSON; - reads lines from standard input.")],
+) -> None:
+    """Send events to a source, to the running demo or to FRESHET_BROKER; waits for the broker's acknowledgement."""
+    settings = Settings()
+    lines = [
+        line
+        for event in events
+        for line in (sys.stdin.read().splitlines() if event == "-" else [event])
+        if line.strip()
+    ]
+    sent = send_events(_broker(settings), topic, lines, sources=settings.load_registry().sources)
+    out.print(f"{sent} sent to {topic}")
+
+
+@cli.command(name="dead-letters")
+def dead_letters(
+    *,
+    reason: Annotated[str, typer.Option(help="Only this reason.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at the most, newest last.")] = 50,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+) -> None:
+    """List events that could not be used: where they stood, why, and the payload."""
+    letters = list_dead_letters(_broker(Settings()), reason=reason, limit=limit)
+    if json_:
+        for letter in letters:
+            sys.stdout.write(json.dumps(letter) + "\n")
+        return
+    table = Table("source", "reason", "detail", "payload", box=None, header_style="bold")
+    for letter in letters:
+        place = f"{letter['topic']}[{letter['partition']}]@{letter['offset']}"
+        table.add_row(place, letter["reason"], Text(letter["detail"]), Text(letter["payload"][:120]))
+    out.print(table if letters else "no dead letters")
+
+
+def _broker(settings: Settings) -> str:
+    return find_runtime().broker if settings.is_embedded else settings.broker
+
+
+async def _apply(settings: Settings, plans: list[Any]) -> dict[str, int]:
+    if settings.is_embedded:
+        raise ConfigurationError(
+            "the embedded record keeps nothing and applies by itself; set FRESHET_BROKER, _REDIS and _RECORD"
+        )
+    record = open_record(open_endpoints(settings, settings.load_registry()), SystemClock())
+    try:
+        return await resolve_versions(record, plans, may_apply=True)
+    finally:
+        await record.close()
+
+
+async def _watch_demo(settings: Settings) -> None:
+    out.print("Starting an in-memory broker, Redis, SQLite and one worker …")
+    async with open_demo(settings, any_port=False) as (session, worker, services):
+        with keep_runtime(broker=services.broker, base_url=worker.base_url):
+            out.print(Text.assemble("Serving at ", (worker.base_url, "bold"), f", log in {worker.log}"))
+            if services.redis_url is None:
+                out.print("There is no redis-server here: reads go to the record (SQLite).", style="yellow")
+            out.print(Text(curl_line(worker.base_url), style="cyan"), soft_wrap=True)
+            run = asyncio.create_task(session.run())
+            with Live(demo_screen(session.progress), console=out, refresh_per_second=4) as live:
+                while True:
+                    live.update(demo_screen(session.progress))
+                    if run.done():
+                        await run
+                    if not worker.is_alive:
+                        raise ConfigurationError(f"the worker ended:\n{worker.log_tail()}")
+                    await asyncio.sleep(0.25)
+
+
+def curl_line(base_url: str) -> str:
+    """Return a command that reads a user's features."""
+    body = '{"feature_service": "home_feed", "entities": {"user_id": [24720]}}'
+    return f"curl -s {base_url}/get-online-features -d '{body}'"
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run to the end; SIGINT and SIGTERM cancel, so that everything that was started is stopped."""
+
+    async def cancellable() -> Any:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        return await task
+
+    with contextlib.suppress(asyncio.CancelledError):
+        return asyncio.run(cancellable())
+    out.print("stopped")
+    raise SystemExit(130)

@@ -1,0 +1,50 @@
+"""The demo's screen: live figures of a run, drawn from its progress."""
+
+from statistics import quantiles
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from demo.session import Progress
+
+_PHASES = {
+    "starting": "starting",
+    "loading": "loading two days of events as fast as it can",
+    "live": "playing the last events live",
+    "checking": "reading every value over HTTP and comparing it with a brute-force count over the raw events",
+    "done": "done; still serving. Ctrl-C stops everything",
+}
+
+
+def demo_screen(progress: Progress) -> RenderableType:
+    """Return what a run looks like now."""
+    figures, report = progress.figures, progress.report
+    table = Table.grid(padding=(0, 3))
+    table.add_column(style="dim", justify="right")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    table.add_row("events", f"{figures.accounted:,}", f"of {progress.total:,} in three topics")
+    table.add_row("applied", f"{figures.events_applied:,}", "counted in every entity that they touch")
+    table.add_row("duplicates", f"{figures.events_duplicate:,}", "sent twice by the producer, counted once")
+    table.add_row("late, dead letters", f"{figures.late:,}, {figures.dead_letters:,}", "kept with their reason")
+    table.add_row(
+        "feature rows",
+        f"{progress.ingest.rows:,}",
+        f"written {figures.rows_flushed:,} times, lag {progress.ingest.lag:,}",
+    )
+    if progress.events_per_s:
+        table.add_row("load", f"{progress.events_per_s:,.0f}", "events per second, until durable in every store")
+    if len(progress.freshness_ms) > 1:
+        cuts = quantiles(progress.freshness_ms, n=100, method="inclusive")
+        table.add_row("freshness", f"{cuts[49]:.0f} ms", f"produced to readable over HTTP; p99 {cuts[98]:.0f} ms")
+    if report is not None:
+        style = "bold green" if report.values_wrong == 0 else "bold red"
+        checked = Text(f"{report.values_checked:,}", style=style)
+        table.add_row("values checked", checked, Text(f"{report.values_wrong} wrong", style=style))
+        table.add_row(
+            "read", f"{report.read_ms_p50} ms", f"100 keys with all their features; p99 {report.read_ms_p99} ms"
+        )
+    bar = ProgressBar(total=max(progress.total, 1), completed=figures.accounted, width=60)
+    return Group(Text(_PHASES[progress.phase], style="bold"), bar, table)
