@@ -15,17 +15,20 @@ from tables.table import TablePartition
 
 log = logging.getLogger(__name__)
 
-_YIELD_UPDATES = 400
+_YIELD_UPDATES = 80
 _FULL_RETRY_S = 5.0
 
 
 class Aggregator:
     """Applies runs to the tables that this worker owns."""
 
-    def __init__(self, tables: OwnedTables, publisher: Publisher, metrics: Metrics) -> None:
+    def __init__(
+        self, tables: OwnedTables, publisher: Publisher, metrics: Metrics, *, full_retry_s: float = _FULL_RETRY_S
+    ) -> None:
         self._tables = tables
         self._publisher = publisher
         self._metrics = metrics
+        self._full_retry_s = full_retry_s
         self._working = asyncio.Lock()
 
     async def take(self, message: Any) -> None:
@@ -37,12 +40,16 @@ class Aggregator:
                 # Given away while the run waited in the queue: its next owner reads it again.
                 return
             updates = await self._apply_run(table, message.value)
-            self._publisher.applied(table, message, updates=updates)
+            if self._owns(table):
+                self._publisher.applied(table, message, updates=updates)
 
     async def settle(self) -> None:
         """Wait until the run in hand is applied and everything applied is published."""
         async with self._working:
             await self._publisher.settle()
+
+    def _owns(self, table: TablePartition) -> bool:
+        return any(owned is table for owned in self._tables)
 
     async def _apply_run(self, table: TablePartition, records: Sequence[Any]) -> int:
         counts: dict[str, Applied] = {}
@@ -67,9 +74,11 @@ class Aggregator:
         return updates
 
     async def _apply(self, table: TablePartition, pack: Pack, offset: int) -> Applied:
-        while True:
+        while self._owns(table):
             try:
                 return apply_pack(table, pack, offset)
             except SeenIdsFullError as error:
                 log.error("partition waits: %s", error, extra={"entity": table.entity, "partition": table.partition})  # noqa: TRY400  # no trace needed
-                await asyncio.sleep(_FULL_RETRY_S)
+                await asyncio.sleep(self._full_retry_s)
+        # Given away in the meantime, perhaps because it waited here; whoever waits for ever holds up what is owned now.
+        return Applied()

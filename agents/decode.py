@@ -4,10 +4,10 @@ Expressions are evaluated here, once per event, not per entity or group: what is
 an overflow is found before anything was counted, and is decided per source offset like every other flaw of an event.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import Any
 
 import xxhash
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.definitions import Aggregate, Entity, FeatureGroup, Source
 from core.errors import EventError
-from core.expressions import Evaluate, Explode, Expr, col
+from core.expressions import Evaluate, Explode, Expr, ValueType, col
 from core.keys import INT64_MAX, INT64_MIN, encode_key
 from core.models import columns_of
 from core.windows import to_ms
@@ -23,8 +23,12 @@ from core.windows import to_ms
 FUTURE_MS = 10_000
 EVENT_ID_BYTES_MAX = 128
 RECORD_BYTES_MAX = 1 << 20
+TEXT_BYTES_MAX = 1024
+"""Limit of a text that is aggregated, as of a key: without one a single event could make a row that no topic takes."""
+
 _TIME_MAX_MS = 1 << 53
 _DETAIL_MAX = 500
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,13 @@ class Target:
     Attributes:
         names: Texts of the expressions that the entity's groups need.
         places: Where their values stand in ``Decoded.values``.
+        texts: Those of the places whose values are texts.
     """
 
     entity: Entity
     names: list[str]
     places: list[int]
+    texts: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +70,23 @@ class SourceDecoder:
     def __init__(self, source: Source, groups: Iterable[FeatureGroup]) -> None:
         self.source = source
         self._model = _strict(source.model)
+        # Pydantic takes a default as it is, also where an enum's value was asked for.
+        self._enums = [name for name, info in source.model.model_fields.items() if isinstance(info.default, Enum)]
         self._lateness_ms = to_ms(source.lateness)
         columns = columns_of(source.model)
         wanted = _expressions(source, groups)
         every = {text: expression for expressions in wanted.values() for text, expression in expressions.items()}
         self._evaluate: list[Evaluate] = [every[text].compile(columns) for text in sorted(every)]
         places = {text: place for place, text in enumerate(sorted(every))}
+        self._texts = {places[text]: text for text in places if every[text].type_in(columns) is ValueType.STR}
         entities = {group.entity.name: group.entity for group in groups}
         self.targets = [
-            Target(entities[name], sorted(expressions), [places[text] for text in sorted(expressions)])
+            Target(
+                entities[name],
+                sorted(expressions),
+                [places[text] for text in sorted(expressions)],
+                [places[text] for text in sorted(expressions) if places[text] in self._texts],
+            )
             for name, expressions in sorted(wanted.items())
         ]
         self._keys = [_key_reader(target.entity, source.keys, columns) for target in self.targets]
@@ -96,6 +110,7 @@ class SourceDecoder:
         except ValueError as error:
             raise EventError("malformed", f"key: {error}"[:_DETAIL_MAX]) from error
         values = [evaluate(fields) for evaluate in self._evaluate]
+        self._check_texts(values)
         if record_time_ms - event_time_ms > self._lateness_ms:
             late_s = (record_time_ms - event_time_ms) / 1000
             raise EventError("late", f"{late_s:.0f} s before its record, {self._lateness_ms / 1000:g} s are allowed")
@@ -110,19 +125,22 @@ class SourceDecoder:
         if len(value) > RECORD_BYTES_MAX:
             raise EventError("too_large", f"{len(value)} bytes, the limit is {RECORD_BYTES_MAX}")
         try:
-            return vars(self._model.model_validate_json(value))
+            fields = vars(self._model.model_validate_json(value))
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"]) or "value"
             more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
             raise EventError("malformed", f"{where}: {first['msg']}{more}"[:_DETAIL_MAX]) from error
+        for name in self._enums:
+            fields[name] = getattr(fields[name], "value", fields[name])
+        return fields
 
     def _event_time(self, fields: Mapping[str, Any]) -> int:
         time = fields[self.source.event_time]
         if isinstance(time, datetime):
             if time.tzinfo is None:
                 raise EventError("malformed", f"{self.source.event_time}: a time without a time zone")
-            time = math.floor(time.timestamp() * 1000)
+            time = (time - _EPOCH) // timedelta(milliseconds=1)
         if type(time) is not int or not 0 <= time <= _TIME_MAX_MS:
             raise EventError("malformed", f"{self.source.event_time}: not milliseconds since the epoch")
         return time
@@ -137,6 +155,13 @@ class SourceDecoder:
                 "malformed", f"{self.source.event_id}: {size} bytes, 1 to {EVENT_ID_BYTES_MAX} are allowed"
             )
         return event_id
+
+    def _check_texts(self, values: Sequence[Any]) -> None:
+        for place, text in self._texts.items():
+            value = values[place]
+            # A character has four bytes at the most, so short texts, which nearly all are, need no encoding.
+            if value and len(value) * 4 > TEXT_BYTES_MAX and (size := len(value.encode())) > TEXT_BYTES_MAX:
+                raise EventError("too_large", f"{text[:200]}: {size} bytes, the limit of a value is {TEXT_BYTES_MAX}")
 
 
 def _strict(model: type[BaseModel]) -> type[BaseModel]:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from agents.dead_letters import DeadLetter
@@ -21,7 +22,10 @@ from core.topics import DEAD_LETTERS, repartition_topic
 
 log = logging.getLogger(__name__)
 
-_YIELD_EVERY = 200
+_YIELD_EVERY = 50
+_PACK_BYTES_MAX = 256 * 1024
+_UPDATE_BYTES, _VALUE_BYTES = 64, 9
+"""What an update takes beside its texts: an upper estimate of its numbers in msgpack."""
 
 
 class Dispatcher:
@@ -124,13 +128,16 @@ class _Packer:
     def __init__(self, targets: Sequence[Target], first: Any, topic_id: str) -> None:
         self._targets = targets
         self._origin = (first.topic, topic_id, first.partition)
-        self._open: dict[tuple[int, int], Pack] = {}
+        self._open: dict[tuple[int, int], _Open] = {}
         self.packs: list[tuple[str, int, Pack]] = []
 
     def add(self, record: Any, event: Decoded) -> None:
         for number, target in enumerate(self._targets):
+            size = _UPDATE_BYTES + _VALUE_BYTES * len(target.places) + _text_bytes(event.event_id)
+            size += sum(_text_bytes(event.values[place]) for place in target.texts)
             for key in event.keys[number]:
-                pack = self._pack(number, target, kafka_partition(key, target.entity.partitions))
+                partition = kafka_partition(key, target.entity.partitions)
+                pack = self._pack(number, target, partition, size + _text_bytes(key))
                 pack.offsets.append(record.offset)
                 pack.record_times.append(record.timestamp)
                 pack.event_times.append(event.event_time_ms)
@@ -140,10 +147,24 @@ class _Packer:
                 for column, place in zip(pack.columns, target.places, strict=True):
                     column.append(event.values[place])
 
-    def _pack(self, number: int, target: Target, partition: int) -> Pack:
-        pack = self._open.get((number, partition))
-        if pack is None or len(pack.offsets) >= PACK_UPDATES_MAX:
-            pack = Pack.empty(*self._origin, target.names)
-            self._open[number, partition] = pack
-            self.packs.append((target.entity.name, partition, pack))
-        return pack
+    def _pack(self, number: int, target: Target, partition: int, size: int) -> Pack:
+        now = self._open.get((number, partition))
+        if now is None or len(now.pack.offsets) >= PACK_UPDATES_MAX or now.size + size > _PACK_BYTES_MAX:
+            now = self._open[number, partition] = _Open(Pack.empty(*self._origin, target.names))
+            self.packs.append((target.entity.name, partition, now.pack))
+        now.size += size
+        return now.pack
+
+
+@dataclass(slots=True)
+class _Open:
+    """A pack that is being filled, and at most how many bytes its updates take."""
+
+    pack: Pack
+    size: int = 0
+
+
+def _text_bytes(text: str | None) -> int:
+    if text is None:
+        return 0
+    return len(text) if text.isascii() else 4 * len(text)

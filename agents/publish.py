@@ -29,9 +29,10 @@ from tables.table import GroupTable, PackedRow, TablePartition, freeze
 
 log = logging.getLogger(__name__)
 
-UPDATES_WAITING_MAX = 30_000
+UPDATES_WAITING_MAX = 60_000
 _ROWS_PER_CALL = 1_000
-_YIELD_EVERY = 100
+_PARTS_IN_FLIGHT = 4
+_YIELD_EVERY = 40
 _RECORD_DEADLINE_MS = 5_000
 _RETRY_FIRST_S, _RETRY_LAST_S = 0.05, 5.0
 _PROGRESS_EVERY_S = 0.25
@@ -81,8 +82,8 @@ class Publisher:
         self._room = asyncio.Event()
         self._room.set()
         self._flushed = asyncio.Condition()
-        self._hurried = asyncio.Event()
         self._settling = 0
+        self._era = 0
 
     def applied(self, table: TablePartition, message: Any, *, updates: int) -> None:
         """Note a run that was applied to a table."""
@@ -92,7 +93,6 @@ class Publisher:
         self._updates += updates
         if self._updates >= UPDATES_WAITING_MAX:
             self._room.clear()
-            self._hurried.set()
         self._wake.set()
 
     def touch(self) -> None:
@@ -106,21 +106,16 @@ class Publisher:
     async def settle(self) -> None:
         """Publish everything that was applied, whatever the intervals, and wait for it."""
         self._settling += 1
-        self._hurried.set()
         self._wake.set()
         try:
             async with self._flushed:
                 await self._flushed.wait_for(lambda: not self._waiting)
         finally:
             self._settling -= 1
-            self._calm()
-
-    def _calm(self) -> None:
-        if not self._settling and self._room.is_set():
-            self._hurried.clear()
 
     def given_away(self) -> None:
-        """Forget what waits: the partitions are somebody else's."""
+        """Forget what waits and write nothing more of it: the partitions are somebody else's."""
+        self._era += 1
         self._waiting.clear()
         self._progress_at.clear()
         self._updates = 0
@@ -131,9 +126,8 @@ class Publisher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            delay_s = self._delay_s()
-            if delay_s > 0:
-                await self._sleep_or_hurry(delay_s)
+            while (delay_s := self._delay_s()) > 0:
+                await self._sleep_or_wake(delay_s)
             await self._flush()
 
     def _delay_s(self) -> float:
@@ -144,15 +138,20 @@ class Publisher:
         dirty = {group.sk for table in self._tables for group in table.groups if group.dirty}
         return min((self._due.get(sk, 0) - now for sk in dirty), default=0)
 
-    async def _sleep_or_hurry(self, delay_s: float) -> None:
+    async def _sleep_or_wake(self, delay_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay_s):
-                await self._hurried.wait()
+                await self._wake.wait()
+        self._wake.clear()
 
     async def _flush(self) -> None:
-        started = time.monotonic()
+        started, era = time.monotonic(), self._era
         sequence, groups = self._sequence, self._take_due(started)
-        rows = await self._write_groups(groups)
+        rows = await self._write_groups(groups, era)
+        if era != self._era:
+            # What is owned now has its own runs, and its groups may have changed while we wrote.
+            self._wake.set()
+            return
         if rows:
             took_s = time.monotonic() - started
             self._metrics.flushed(rows, took_s)
@@ -164,17 +163,21 @@ class Publisher:
         if any(group.dirty for table in self._tables for group in table.groups):
             self._wake.set()
 
-    async def _write_groups(self, groups: Iterable[tuple[TablePartition, GroupTable, dict[str, Any]]]) -> int:
-        """Pack and write rows, some at a time: while some are being written, the next are packed."""
-        writing: asyncio.Task[None] | None = None
+    async def _write_groups(self, groups: Iterable[tuple[TablePartition, GroupTable, dict[str, Any]]], era: int) -> int:
+        """Pack and write rows, some at a time: while some are being written, the next are packed.
+
+        Each row is in one part alone, so parts may overtake each other; within a part the order of stores is kept.
+        """
+        writing: deque[asyncio.Task[None]] = deque()
         total = 0
         async for rows in self._freeze(groups):
+            if era != self._era:
+                break
             total += sum(map(len, rows.values()))
-            if writing is not None:
-                await writing
-            writing = asyncio.create_task(self._write(rows))
-        if writing is not None:
-            await writing
+            writing.append(asyncio.create_task(self._write(rows, era)))
+            if len(writing) >= _PARTS_IN_FLIGHT:
+                await writing.popleft()
+        await asyncio.gather(*writing)
         return total
 
     def _take_due(self, now: float) -> list[tuple[TablePartition, GroupTable, dict[str, Any]]]:
@@ -206,11 +209,14 @@ class Publisher:
         if rows:
             yield rows
 
-    async def _write(self, rows: dict[TopicPartition, list[PackedRow]]) -> None:
+    async def _write(self, rows: dict[TopicPartition, list[PackedRow]], era: int) -> None:
+        if era != self._era:
+            return
         await self._changelog.write(rows)
         stored = [row.stored for changed in rows.values() for row in changed]
         await self._store(stored)
-        self._announce(stored)
+        if era == self._era:
+            self._announce(stored)
 
     async def _store(self, rows: Sequence[StoredRow]) -> None:
         """Write record and cache. A record that fails is tried again until it does not: the partition waits."""
@@ -252,7 +258,6 @@ class Publisher:
         self._waiting.extendleft(reversed(left))
         if self._updates < UPDATES_WAITING_MAX:
             self._room.set()
-            self._calm()
         await self._publish_progress(progress)
         async with self._flushed:
             self._flushed.notify_all()

@@ -28,10 +28,11 @@ from core.offsets import Delivery, OwnedOffsets
 
 log = logging.getLogger(__name__)
 
-RUNS_PER_PARTITION = 16
+RUNS_PER_PARTITION = 128
 """Runs of a partition that may be handed out and unfinished: then it is not polled, so that runs grow instead.
 
-Runs wait together for the same flush, so a few of them are no queue; how much waits is bounded by the publisher."""
+Many, because runs wait together for one flush and are no queue, and because a broker may give few records at a time;
+what waits to be published is bounded by the publisher, in updates."""
 
 _POLL_S = 0.02
 _BLOCKED_S = 0.002
@@ -99,6 +100,7 @@ class Consumer(driver.Consumer):
         self._expected: dict[TP, int] = {}
         self._io = asyncio.Lock()
         self._committing = asyncio.Lock()
+        self._has_waited = False
         self._taking_over: asyncio.Task[None] | None = None
 
     def _new_consumer_thread(self) -> _ConsumerThread:
@@ -139,7 +141,8 @@ class Consumer(driver.Consumer):
         if not self.flow_active:
             await self.wait(self.can_resume_flow.wait())
             return
-        wanted = {tp for tp in self._sought if self.owned.outstanding(tp) < RUNS_PER_PARTITION}
+        runs_max = self._runs_max()
+        wanted = {tp for tp in self._sought if self.owned.outstanding(tp) < runs_max}
         if not wanted:
             await asyncio.sleep(_BLOCKED_S)
             return
@@ -153,10 +156,20 @@ class Consumer(driver.Consumer):
                 await self._deliver(tp, run, generation)
         await asyncio.sleep(0)
 
+    def _runs_max(self) -> int:
+        """Return how many runs of a partition fit into a stream's queue beside those of all others.
+
+        A queue that is full would block the delivery, and Faust's way to empty it at a rebalance wakes nobody up.
+        """
+        return max(min(RUNS_PER_PARTITION, self.app.conf.stream_buffer_maxsize // max(len(self._sought), 1)), 1)
+
     async def _deliver(self, tp: TP, run: list[Any], generation: int) -> None:
         last = run[-1]
         if run[0].offset > self._expected[tp]:
             await self._explain_gap(tp, run[0].offset)
+            if generation != self.app.consumer_generation_id or tp not in self._sought:
+                # Given away during the question; a delivery noted now would never be finished, nor any after it.
+                return
         self._expected[tp] = last.offset + 1
         records: Any = run
         message = RunMessage(
@@ -197,9 +210,16 @@ class Consumer(driver.Consumer):
         return False
 
     async def wait_empty(self) -> None:
-        """Settle and commit."""
-        await self.transport.ownership.settle()
-        await self.commit()
+        """Settle and commit, as far as half of the rebalance time allows: a store may be down."""
+        if self._has_waited:
+            return
+        allowed_s = self.app.conf.broker_rebalance_timeout / 2
+        try:
+            async with asyncio.timeout(allowed_s):
+                await self.transport.ownership.settle()
+                await self.commit()
+        except TimeoutError:
+            log.warning("partitions given away uncommitted", extra={"waited_s": allowed_s})
 
     async def perform_seek(self) -> None:
         """Do nothing: partitions are sought when they are taken over."""
@@ -217,19 +237,16 @@ class Consumer(driver.Consumer):
             self.stop_flow()
             self.app.flow_control.suspend()
             self.app.flow_control.clear()
-            await self._settle_in_time()
-        await super().on_partitions_revoked(revoked)
+            await self.wait_empty()
+        # Faust waits once more; a second half of the rebalance time would be all of it, and we expelled.
+        self._has_waited = True
+        try:
+            await super().on_partitions_revoked(revoked)
+        finally:
+            self._has_waited = False
         self.owned.forget()
         self.transport.fence.owns(anything=False)
         self.transport.ownership.given_away()
-
-    async def _settle_in_time(self) -> None:
-        allowed_s = self.app.conf.broker_rebalance_timeout / 2
-        try:
-            async with asyncio.timeout(allowed_s):
-                await self.wait_empty()
-        except TimeoutError:
-            log.warning("partitions given away uncommitted", extra={"waited_s": allowed_s})
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Let Faust know, then take the partitions over beside the group protocol, which must not wait for us."""

@@ -20,11 +20,11 @@ from rich.text import Text
 
 from app.clock import SystemClock
 from app.dead_letters import list_dead_letters
-from app.demo import open_demo, run_demo
+from app.demo import open_demo, require_alive, run_demo, running
 from app.endpoints import open_endpoints, open_record
 from app.runtime import find_runtime, keep_runtime
 from app.send import send_events
-from app.settings import Settings
+from app.settings import Settings, load_settings
 from app.versions import resolve_versions
 from core.catalogue import catalogue
 from core.check import check_registry
@@ -42,7 +42,7 @@ def main() -> None:
     try:
         cli()
     except FreshetError as error:
-        err.print(Text(f"freshet: {error}", style="red"))
+        err.print(Text(f"freshet: {error}", style="red"), soft_wrap=True)
         raise SystemExit(2) from None
 
 
@@ -53,7 +53,7 @@ def demo(
     json_: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object (with --exit).")] = False,
 ) -> None:
     """Run the whole platform in one worker, replay two days of real events, and check every served value."""
-    settings = Settings()
+    settings = load_settings()
     if exit_:
         report = _run(run_demo(settings))
         if json_:
@@ -68,7 +68,7 @@ def demo(
 @cli.command()
 def check(registry: Annotated[str, typer.Option(help="package.module:NAME")] = "") -> None:
     """Tell every problem of the definitions at once: where, why, and what to do."""
-    settings = Settings(registry=registry) if registry else Settings()
+    settings = load_settings(registry=registry) if registry else load_settings()
     loaded = settings.load_registry()
     problems = check_registry(loaded)
     file = inspect.getsourcefile(import_module(settings.registry.partition(":")[0])) or settings.registry
@@ -77,7 +77,8 @@ def check(registry: Annotated[str, typer.Option(help="package.module:NAME")] = "
         out.print(
             Text.assemble(
                 (f"{problem.severity}: ", style), f"{file}: {problem.where}: {problem.reason}; {problem.remedy}"
-            )
+            ),
+            soft_wrap=True,
         )
     errors = sum(problem.severity == "error" for problem in problems)
     features = sum(len(plan_group(group).features) for group in loaded.groups) if not errors else 0
@@ -94,7 +95,7 @@ def features(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:
     """List what there is: groups, features, types, windows, meanings, owners."""
-    entries = [entry for entry in catalogue(Settings().load_registry()) if group in ("", entry.group)]
+    entries = [entry for entry in catalogue(load_settings().load_registry()) if group in ("", entry.group)]
     if not entries:
         raise ConfigurationError(f"there is no group {group!r}; `freshet features` lists all")
     if json_:
@@ -120,7 +121,7 @@ def features(
 @cli.command()
 def apply() -> None:
     """Write unknown definitions into the record, so that workers may serve them."""
-    settings = Settings()
+    settings = load_settings()
     registry = settings.load_registry()
     plans = [plan_group(group) for group in registry.groups]
     for group, number in _run(_apply(settings, plans)).items():
@@ -133,7 +134,7 @@ def send(
     events: Annotated[list[str], typer.Argument(help="Events as JSON; - reads lines from standard input.")],
 ) -> None:
     """Send events to a source, to the running demo or to FRESHET_BROKER; waits for the broker's acknowledgement."""
-    settings = Settings()
+    settings = load_settings()
     lines = [
         line
         for event in events
@@ -152,7 +153,7 @@ def dead_letters(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:
     """List events that could not be used: where they stood, why, and the payload."""
-    letters = list_dead_letters(_broker(Settings()), reason=reason, limit=limit)
+    letters = list_dead_letters(_broker(load_settings()), reason=reason, limit=limit)
     if json_:
         for letter in letters:
             sys.stdout.write(json.dumps(letter) + "\n")
@@ -188,15 +189,14 @@ async def _watch_demo(settings: Settings) -> None:
             if services.redis_url is None:
                 out.print("There is no redis-server here: reads go to the record (SQLite).", style="yellow")
             out.print(Text(curl_line(worker.base_url), style="cyan"), soft_wrap=True)
-            run = asyncio.create_task(session.run())
-            with Live(demo_screen(session.progress), console=out, refresh_per_second=4) as live:
-                while True:
-                    live.update(demo_screen(session.progress))
-                    if run.done():
-                        await run
-                    if not worker.is_alive:
-                        raise ConfigurationError(f"the worker ended:\n{worker.log_tail()}")
-                    await asyncio.sleep(0.25)
+            async with running(session, worker) as run:
+                with Live(demo_screen(session.progress), console=out, refresh_per_second=4) as live:
+                    while True:
+                        live.update(demo_screen(session.progress))
+                        if run.done():
+                            run.result()
+                        require_alive(worker)
+                        await asyncio.sleep(0.25)
 
 
 def curl_line(base_url: str) -> str:

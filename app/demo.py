@@ -1,10 +1,11 @@
 """The demo from nothing to figures: embedded services, one worker, a replay, and a screen or a JSON object."""
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+import aiohttp
 
 from app.endpoints import embedded_topics
 from app.settings import Settings
@@ -53,16 +54,42 @@ async def open_demo(
 async def run_demo(settings: Settings) -> Report:
     """Run the demo once to its end, without a screen."""
     async with open_demo(settings, any_port=True) as (session, worker, _):
-        run = asyncio.create_task(session.run())
-        while not run.done():
-            await asyncio.wait([run], timeout=0.5)
-            if not worker.is_alive:
-                session.stop()
-                run.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await run
-                raise ConfigurationError(f"the worker ended in the middle of the demo:\n{worker.log_tail()}")
-        return await run
+        async with running(session, worker) as run:
+            while not run.done():
+                await asyncio.wait([run], timeout=0.5)
+                require_alive(worker)
+            return run.result()
+
+
+@asynccontextmanager
+async def running(session: Session, worker: WorkerProcess) -> AsyncIterator["asyncio.Task[Report]"]:
+    """Run a session in the background; at the end it is stopped, before the services that it uses are.
+
+    Raises:
+        ConfigurationError: The worker ended meanwhile; without it nothing that failed besides is worth telling.
+    """
+    run = asyncio.create_task(session.run())
+    try:
+        yield run
+    except (OSError, aiohttp.ClientError, ExceptionGroup):
+        # A request was cut off; the worker's end is seen a moment later than that of its connections.
+        await asyncio.to_thread(worker.wait_end, deadline_s=1.0)
+        require_alive(worker)
+        raise
+    finally:
+        session.stop()
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+
+
+def require_alive(worker: WorkerProcess) -> None:
+    """Refuse to go on without the worker.
+
+    Raises:
+        ConfigurationError: It has ended; the message has the end of its log.
+    """
+    if not worker.is_alive:
+        raise ConfigurationError(f"the worker ended in the middle of the demo:\n{worker.log_tail()}")
 
 
 def _require_free(port: int) -> int:

@@ -1,17 +1,20 @@
 """The Faust application: Faust's agents, groups, web server and command line, with Freshet's transport."""
 
+import os
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import faust
 from aiohttp import web
 from faust.app.base import BootStrategy
+from faust.web.drivers import aiohttp as driver
 
 from agents.fence import Fence
 from agents.guard import die
 from agents.transport import Ownership, Transport
 from app.logs import logging_config
 from app.settings import Role, Settings
+from core.errors import FreshetError
 from serving.requests import BODY_BYTES_MAX
 
 REBALANCE_TIMEOUT_S = 30.0
@@ -25,6 +28,12 @@ class ServingBoot(BootStrategy):
     enable_kafka = False
 
 
+class _Web(driver.Web):
+    """Faust's web server without a page of its own at ``/``; the other pages have settings."""
+
+    production_blueprints = ()
+
+
 class App(faust.App):
     """A Faust app that opens its platform before its services start and closes it after they stop."""
 
@@ -35,13 +44,19 @@ class App(faust.App):
 
     async def on_first_start(self) -> None:
         """Open stores and tasks; the broker's address is known from here on."""
-        await self.open_platform()
+        try:
+            await self.open_platform()
+        except FreshetError as error:
+            _refuse(error)
         await super().on_first_start()
 
     async def on_shutdown(self) -> None:
         """Close after everything has stopped: consumer and producer need the broker until then."""
         await super().on_shutdown()
         await self.close_platform()
+
+    def _new_web(self) -> "_Web":
+        return _Web(self)
 
     def on_webserver_init(self, web: Any) -> None:
         """Add the routes; Faust calls this twice."""
@@ -90,3 +105,13 @@ def new_app(settings: Settings, *, ownership: Ownership) -> App:
     if settings.role is Role.SERVING:
         app.boot_strategy = ServingBoot(app)
     return app
+
+
+def _refuse(error: FreshetError) -> NoReturn:
+    """End a start that cannot work with its reason alone: Faust would add a trace and stop what never started.
+
+    Embedded services that run already end with this process.
+    """
+    # Not through sys.stderr, which Faust has replaced by a logger.
+    os.write(2, f"freshet: {error}\n".encode())
+    os._exit(1)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,6 +28,9 @@ def keep_runtime(*, broker: str, base_url: str) -> Iterator[None]:
         yield
     finally:
         _PLACE.unlink(missing_ok=True)
+        with suppress(OSError):
+            # Somebody else's file in it stays, and the directory with it.
+            _PLACE.parent.rmdir()
 
 
 def find_runtime() -> Runtime:

@@ -4,9 +4,9 @@ import ipaddress
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.definitions import Registry
@@ -69,6 +69,21 @@ class Settings(BaseSettings):
             raise ValueError("nothing listens beyond loopback until there is authentication; use 127.0.0.1")
         return host
 
+    @field_validator("record")
+    @classmethod
+    def _known_record(cls, record: str) -> str:
+        if record not in (EMBEDDED, "memory") and not record.startswith("sqlite:///"):
+            raise ValueError("there is no such record; use sqlite:///path, memory or embedded")
+        return record
+
+    @field_validator("redis")
+    @classmethod
+    def _known_redis(cls, redis: SecretStr) -> SecretStr:
+        url = redis.get_secret_value()
+        if url not in (EMBEDDED, "none") and not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("not a URL of Redis; use redis://host:port/db, none or embedded")
+        return redis
+
     @property
     def is_embedded(self) -> bool:
         """Whether the broker is started beside the worker."""
@@ -94,3 +109,21 @@ class Settings(BaseSettings):
     def sqlite_path(self) -> Path | None:
         """Return the path of the SQLite record, or None if the record is another."""
         return Path(self.record.removeprefix("sqlite:///")) if self.record.startswith("sqlite:///") else None
+
+
+def load_settings(**given: Any) -> Settings:
+    """Read the settings from the environment, some given instead.
+
+    Raises:
+        ConfigurationError: Some cannot be; all of them are named, and no values: one may be a secret.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False, include_context=False)
+        told = "; ".join(f"FRESHET_{str(one['loc'][0]).upper()}: {_reason(one['msg'])}" for one in problems)
+        raise ConfigurationError(told) from None
+
+
+def _reason(message: str) -> str:
+    return message.removeprefix("Value error, ").removeprefix("Input ")

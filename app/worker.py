@@ -6,14 +6,19 @@ import sys
 
 import uvloop
 
-from app.settings import Settings
+from app.settings import load_settings
 from app.wiring import open_platform
+from core.errors import FreshetError
 
 asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 # The tables are hundreds of thousands of small objects that live long: looking through them often finds nothing.
 gc.set_threshold(50_000, 20, 100)
 # Consumer and SQLite work in threads of their own; at the default 5 ms each of their steps waits for a busy loop.
-sys.setswitchinterval(0.001)
+sys.setswitchinterval(0.0005)
 
-platform = open_platform(Settings())
+try:
+    platform = open_platform(load_settings())
+except FreshetError as error:
+    # Something that a user can mend is told in words, not in a trace through Faust.
+    raise SystemExit(f"freshet: {error}") from None
 app = platform.app

@@ -23,6 +23,7 @@ from core.errors import FreshetError
 SLICES = 8
 OFFSET_BITS = 48
 _SEAL_AT = 1 << 14
+_PURGE_AT = 1 << 12
 # Merging more than this at once would hold up the event loop for longer than the look-ups gain.
 _MERGE_MAX = 1 << 21
 _EXTRA_BITS = 8
@@ -124,9 +125,12 @@ class SeenIds:
     def _advance(self, partition: int, slice_number: int) -> int:
         self._clocks[partition] = slice_number
         # Once per horizon, so that a slice number, of which segments keep 16 bits, never comes round again.
-        if slice_number - self._purged_at.setdefault(partition, slice_number) > SLICES:
+        if slice_number - self._purged_at.setdefault(partition, slice_number) > SLICES and self._worth_purging():
             self._purge()
         return slice_number
+
+    def _worth_purging(self) -> bool:
+        return bool(self._segments) or len(self._young) >= _PURGE_AT
 
     def _purge(self) -> None:
         self._purged_at = dict(self._clocks)

@@ -6,7 +6,7 @@ meaning alone: names, entity, sources, expressions, aggregations, windows; not o
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -50,9 +50,13 @@ class Resolution:
     slots: tuple[Slot, ...]
     windows: tuple[Window, ...]
 
-    def zeros(self) -> list[Any]:
-        """Return the states of a tile in which nothing has happened."""
-        return [slot.aggregation.zero() for slot in self.slots]
+    def zeros(self) -> Callable[[], list[Any]]:
+        """Return a function that makes the states of a tile in which nothing has happened."""
+        states = [slot.aggregation.zero() for slot in self.slots]
+        if any(isinstance(state, list) for state in states):
+            makers = [slot.aggregation.zero for slot in self.slots]
+            return lambda: [make() for make in makers]
+        return states.copy
 
     def oldest_kept(self, instant_ms: int) -> int:
         """Return the oldest tile that may still be needed at an instant or after; one tile longer than it is.

@@ -40,22 +40,28 @@ def finish(plan: GroupPlan, tail: Tail, instant_ms: int) -> Finished:
 
 def expires_at_ms(plan: GroupPlan, tail: Tail, instant_ms: int) -> int:
     """Return the first instant at which all windows are empty: the given one if they are already, or never."""
-    ends = [instant_ms]
-    tiles_of = dict(tail)
-    for resolution in plan.resolutions:
-        tiles = tiles_of.get(resolution.tile_ms)
-        if tiles:
-            ends.append(max(window.leaves_ms(tiles[-1][0]) for window in resolution.windows))
-    return max(ends)
+    end = instant_ms
+    sizes = {resolution.tile_ms: resolution.size_max_ms for resolution in plan.resolutions}
+    for tile_ms, tiles in tail:
+        if tile_ms == 0:
+            return NEVER_MS
+        end = max(end, (tiles[-1][0] + 1) * tile_ms + sizes[tile_ms])
+    return end
 
 
 def _select(window: Window, tiles: list[Tile], instant_ms: int) -> tuple[list[Tile], int]:
-    first, last = window.first_tile(instant_ms), window.last_tile(instant_ms)
+    """Return the tiles that are in a window, and the instant at which others will be."""
+    tile_ms = window.tile_ms
+    if tile_ms == 0:
+        return tiles, NEVER_MS
+    first, last = window.first_tile(instant_ms), instant_ms // tile_ms
+    if tiles[0][0] >= first and tiles[-1][0] <= last:
+        return tiles, window.leaves_ms(tiles[0][0])
     chosen = [tile for tile in tiles if first <= tile[0] <= last]
     changes_ms = window.leaves_ms(chosen[0][0]) if chosen else NEVER_MS
-    if tiles and tiles[-1][0] > last:
+    if tiles[-1][0] > last:
         # An event may be up to ten seconds ahead of its record, so its tile may begin after this instant.
-        changes_ms = min(changes_ms, min(tile[0] for tile in tiles if tile[0] > last) * window.tile_ms)
+        changes_ms = min(changes_ms, min(tile[0] for tile in tiles if tile[0] > last) * tile_ms)
     return chosen, changes_ms
 
 

@@ -24,7 +24,9 @@ LIVE_SHARE = 0.05
 _CHUNK_EVENTS = 500
 _STALL_MS_MAX = 30_000
 _FLUSH_DEADLINE_MS = 10_000
-_POLL_S = 0.01
+_POLL_S = 0.05
+# The figures cost the worker some milliseconds each time.
+_ROOM_POLL_S = 0.2
 # A load sends large batches, as the embedded broker gives a reader one batch at a time; live events go at once.
 _LOAD_LINGER_MS = 100
 _LIVE_LINGER_MS = 2
@@ -165,7 +167,7 @@ class Replay:
         while self.sent + events - accounted > self._ahead_events_max and not self._stop.is_set():
             self._serve(_POLL_S)
             # Delivery reports wake the poll early: without the pause this would ask without end.
-            self._stop.wait(_POLL_S)
+            self._stop.wait(_ROOM_POLL_S)
             latest = self._accounted()
             if latest > accounted:
                 progress_at = time.monotonic()

@@ -16,7 +16,8 @@ from demo.log import DemoEvent, load_log
 from demo.oracle import Oracle
 from demo.replay import LIVE_EVENTS_PER_S, Replay
 
-_POLL_S = 0.05
+_POLL_S = 0.1
+_WATCH_S = 0.5
 _DRAIN_DEADLINE_S = 30.0
 
 
@@ -177,7 +178,7 @@ class Session:
             with contextlib.suppress(OSError):
                 self.progress.figures, self.progress.ingest = await asyncio.to_thread(self._read)
             self.progress.sent = replay.sent
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(_WATCH_S)
 
     def _read(self) -> tuple[Figures, Ingest]:
         return read_figures(self._base_url), read_ingest(self._base_url)

@@ -1,5 +1,6 @@
 """HTTP routes of the read path, in the worker's own web server; Feast's wire contract with truthful statuses."""
 
+import asyncio
 import json
 import logging
 import time
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
-from core.errors import RequestError, StoreError
+from core.errors import FormatError, RequestError, StoreError
 from core.metrics import Metrics
 from serving.requests import BODY_BYTES_MAX, parse_request
 from serving.server import FeatureServer
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 _JSON = "application/json"
 _RETRY_AFTER_S = "1"
+_BODY_DEADLINE_MS = 10_000
 
 
 class Health(Protocol):
@@ -35,10 +37,18 @@ class Health(Protocol):
 class Routes:
     """The handlers of one worker."""
 
-    def __init__(self, *, server: Callable[[], FeatureServer], health: Health, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        *,
+        server: Callable[[], FeatureServer],
+        health: Health,
+        metrics: Metrics,
+        body_deadline_ms: int = _BODY_DEADLINE_MS,
+    ) -> None:
         self._server = server
         self._health = health
         self._metrics = metrics
+        self._body_deadline_ms = body_deadline_ms
 
     def attach(self, app: web.Application, *, features: bool) -> None:
         """Add the routes to a web application.
@@ -81,15 +91,19 @@ class Routes:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def _features(self, request: web.Request) -> web.Response:
-        answer = await self._server().answer(parse_request(await _body(request)))
+        answer = await self._server().answer(parse_request(await self._body(request)))
         return _json(answer)
 
-
-async def _body(request: web.Request) -> bytes:
-    try:
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise RequestError(413, f"the body is larger than the limit of {BODY_BYTES_MAX} bytes") from error
+    async def _body(self, request: web.Request) -> bytes:
+        try:
+            async with asyncio.timeout(self._body_deadline_ms / 1000):
+                return await request.read()
+        except web.HTTPRequestEntityTooLarge as error:
+            raise RequestError(413, f"the body is larger than the limit of {BODY_BYTES_MAX} bytes") from error
+        except web.RequestPayloadError as error:
+            raise RequestError(400, "the body is not what Content-Encoding or Transfer-Encoding says") from error
+        except TimeoutError as error:
+            raise RequestError(408, f"the body was not complete within {self._body_deadline_ms} ms") from error
 
 
 async def _answered(work: Awaitable[web.Response]) -> web.Response:
@@ -100,6 +114,9 @@ async def _answered(work: Awaitable[web.Response]) -> web.Response:
     except StoreError as error:
         log.warning("read failed: %s", error)
         return _json({"detail": "the record store gives no answer; try again"}, status=503, retry_after=_RETRY_AFTER_S)
+    except FormatError as error:
+        log.error("stored row unreadable: %s", error)  # noqa: TRY400  # the message says all, the trace nothing more
+        return _json({"detail": "a stored row cannot be read; the server's log says which"}, status=500)
 
 
 def error_response(error: RequestError) -> web.Response:

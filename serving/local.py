@@ -1,10 +1,12 @@
 """Local copies: rows that this process keeps, newest version wins, bounded in bytes and age.
 
-Copies are kept only of keys whose changes are announced to this process. An announcement leaves the new version's
-number even if there was no copy, so that a read that began before it cannot put an older row in afterwards.
+Copies are kept only of keys whose changes are announced to this process. A read that began before an announcement must
+not put an older row in afterwards, so versions that are announced are remembered until the reads before them are over.
 """
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cachetools import LRUCache
@@ -17,8 +19,7 @@ _ENTRY_BYTES = 200
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    ver: int
-    row: Row | None
+    row: Row
     read_at_ms: int
     size: int
 
@@ -29,31 +30,55 @@ class LocalCopies:
     def __init__(self, *, bytes_max: int, is_announced: Callable[[RowKey], bool]) -> None:
         self._is_announced = is_announced
         self._copies: LRUCache[RowKey, _Copy] = LRUCache(maxsize=bytes_max, getsizeof=lambda copy: copy.size)
+        self._announcements = 0
+        self._announced: OrderedDict[RowKey, tuple[int, int]] = OrderedDict()
+        self._reads: dict[object, int] = {}
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Mark a read of the stores, from before they are asked until its rows are put in."""
+        read = object()
+        self._reads[read] = self._announcements
+        try:
+            yield
+        finally:
+            del self._reads[read]
+            self._forget()
 
     def get(self, key: RowKey, *, oldest_ms: int) -> Row | None:
         """Return a copy that was read from a store at or after an instant, or None."""
         copy = self._copies.get(key)
-        if copy is None or copy.row is None or copy.read_at_ms < oldest_ms:
-            return None
-        return copy.row
+        return copy.row if copy is not None and copy.read_at_ms >= oldest_ms else None
 
     def put(self, key: RowKey, row: Row, *, size: int, read_at_ms: int) -> None:
         """Keep a row, unless a newer version of it was announced or its changes are not announced here."""
         known = self._copies.get(key)
-        if self._is_announced(key) and (known is None or row.ver >= known.ver):
-            self._keep(key, _Copy(row.ver, row, read_at_ms, size + _ENTRY_BYTES))
+        newest = max(self._announced.get(key, (0, 0))[0], known.row.ver if known is not None else 0)
+        size += _ENTRY_BYTES
+        if row.ver >= newest and size <= self._copies.maxsize and self._is_announced(key):
+            self._copies[key] = _Copy(row, read_at_ms, size)
 
     def announce(self, rows: Sequence[StoredRow]) -> None:
         """Drop copies of rows that were written in a newer version."""
-        for row in rows:
-            known = self._copies.get(row.key)
-            if known is None or row.ver > known.ver:
-                self._keep(row.key, _Copy(row.ver, None, 0, _ENTRY_BYTES))
+        self._announcements += 1
+        if self._reads:
+            for row in rows:
+                self._announced[row.key] = (row.ver, self._announcements)
+                self._announced.move_to_end(row.key)
+        if self._copies:
+            for row in rows:
+                if row.key in self._copies:
+                    del self._copies[row.key]
 
     def clear(self) -> None:
         """Drop everything: changes are not announced here any more."""
         self._copies.clear()
 
-    def _keep(self, key: RowKey, copy: _Copy) -> None:
-        if copy.size <= self._copies.maxsize:
-            self._copies[key] = copy
+    def _forget(self) -> None:
+        """Forget what was announced before every read that is still under way: reads overlap without end."""
+        oldest = next(iter(self._reads.values()), self._announcements)
+        while self._announced:
+            key, (_, number) = next(iter(self._announced.items()))
+            if number > oldest:
+                return
+            del self._announced[key]

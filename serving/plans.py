@@ -101,6 +101,7 @@ class Planner:
         groups = tuple(self._read(group, tuple(mine)) for group, mine in wanted.items())
         numbers = {read.plan.name: number for number, read in enumerate(groups)}
         key_columns = tuple(dict.fromkeys(column for read in groups for column in read.keys.columns))
+        _refuse_key_names(names, references, key_columns)
         return ReadPlan(groups, key_columns, names, tuple((numbers[group], place) for group, place in places))
 
     def _read(self, group: str, places: tuple[int, ...]) -> GroupRead:
@@ -157,6 +158,16 @@ def _refuse_collisions(names: Sequence[str], references: Sequence[tuple[str, str
                 "FeatureNameCollisionError",
             )  # fmt: skip
         seen[name] = reference
+
+
+def _refuse_key_names(names: Sequence[str], references: Sequence[tuple[str, str]], key_columns: Sequence[str]) -> None:
+    """Refuse a feature that is named like a key column of another entity in the request: clients map by name."""
+    for name, reference in zip(names, references, strict=True):
+        if name in key_columns:
+            raise RequestError(
+                400, f"features: {':'.join(reference)} would be answered as {name!r}, as the key column is; set "
+                "full_feature_names", "FeatureNameCollisionError",
+            )  # fmt: skip
 
 
 def _similar(name: str, known: Mapping[str, object] | Sequence[str]) -> str:

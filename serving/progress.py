@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 
-from core.errors import StoreError
+from core.errors import FormatError, StoreError
 from core.ports import Clock, Store
 from core.progress import progress_as_of_ms, progress_key
 
@@ -34,10 +34,10 @@ class ProgressBoard:
         keys = {place: progress_key(*place) for place in places}
         try:
             values = await self._store.read(list(keys.values()), deadline_ms=_DEADLINE_MS)
-        except StoreError as error:
+            found = {key: progress_as_of_ms(value) for key, value in values.items()}
+        except (StoreError, FormatError) as error:
             log.warning("progress unknown: %s", error)
             return
         for place, key in keys.items():
-            value = values.get(key)
             known = self._known.get(place, (0, 0))[1]
-            self._known[place] = (now_ms, max(known, progress_as_of_ms(value)) if value is not None else known)
+            self._known[place] = (now_ms, max(known, found.get(key, 0)))

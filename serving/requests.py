@@ -13,6 +13,7 @@ from core.keys import encode_key
 ENTITIES_MAX = 1_000
 FEATURES_MAX = 1_000
 VALUES_MAX = 200_000
+NAME_CHARS_MAX = 512
 BODY_BYTES_MAX = 2 << 20
 
 
@@ -57,16 +58,41 @@ def parse_request(body: bytes) -> FeaturesRequest:
 def _bound(request: FeaturesRequest) -> None:
     if not request.entities:
         raise RequestError(400, "entities: at least one key column is needed")
-    lengths = {name: len(values) for name, values in request.entities.items()}
-    if len(set(lengths.values())) > 1:
-        raise RequestError(400, f"entities: all columns must have one length, they have {lengths}")
-    rows = next(iter(lengths.values()))
+    first, rows = next((name, len(values)) for name, values in request.entities.items())
+    for name, values in request.entities.items():
+        if len(values) != rows:
+            raise RequestError(
+                400, f"entities: all columns must have one length; {_short(first)} has {rows} values, {_short(name)} "
+                f"has {len(values)}"
+            )  # fmt: skip
     if not 0 < rows <= ENTITIES_MAX:
         raise RequestError(400, f"entities: {rows} rows, 1 to {ENTITIES_MAX} are allowed in one request")
     if request.feature_service is None and not request.features:
         raise RequestError(400, "features or feature_service: one of them is needed")
     if request.features is not None and len(request.features) > FEATURES_MAX:
         raise RequestError(400, f"features: {len(request.features)} references, the limit is {FEATURES_MAX}")
+    for field, names in (("features", request.features or ()), ("feature_service", (request.feature_service or "",))):
+        longest = max(map(len, names), default=0)
+        # The message and the search for similar names would grow with it.
+        if longest > NAME_CHARS_MAX:
+            raise RequestError(400, f"{field}: a name of {longest} characters, the limit is {NAME_CHARS_MAX}")
+
+
+def check_size(*, rows: int, features: int) -> None:
+    """Refuse an answer that would be too large.
+
+    Raises:
+        RequestError: 400: there would be more than 200,000 values in it.
+    """
+    if rows * features > VALUES_MAX:
+        raise RequestError(
+            400, f"features: {features} of {rows} rows are {rows * features} values, {VALUES_MAX} are allowed in one "
+            "answer; ask for fewer rows at once"
+        )  # fmt: skip
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= 64 else f"{name[:64]}…")
 
 
 @dataclass(frozen=True, slots=True)

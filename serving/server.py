@@ -12,11 +12,12 @@ from core.tiles import finish
 from core.windows import to_ms
 from serving.plans import GroupRead, Planner, ReadPlan, row_pk
 from serving.progress import ProgressBoard
-from serving.requests import FeaturesRequest
+from serving.requests import FeaturesRequest, check_size
 from serving.tiers import TieredReader, Wanted
 
 PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE = "PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE"
 EPOCH = "1970-01-01T00:00:00Z"
+_RFC3339_MAX_MS = 253_402_300_799_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class FeatureServer:
         plan = self._planner.plan(
             features=request.features, service=request.feature_service, full_names=request.full_feature_names
         )
+        check_size(rows=len(next(iter(request.entities.values()))), features=len(plan.names))
         keys = {read.keys.entity: read.keys for read in plan.groups}
         encoded = {entity: own.encode(request.entities) for entity, own in keys.items()}
         rows = await self._reader.read(_wanted(plan, encoded))
@@ -130,6 +132,7 @@ def _result(place: int, served: Sequence[_Served]) -> dict[str, Any]:
 
 
 def _rfc3339(time_ms: int) -> str:
-    seconds, rest = divmod(time_ms, 1000)
+    # A four-digit year is all that RFC 3339 can write; a producer's clock may be further off than that.
+    seconds, rest = divmod(min(time_ms, _RFC3339_MAX_MS), 1000)
     text = datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{text}.{rest:03d}Z" if rest else f"{text}Z"

@@ -6,10 +6,11 @@ A tier that fails or is slow is a counted miss. Only the record's failure reache
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from core.definitions import ServingPolicy
-from core.errors import StoreError
+from core.errors import FormatError, StoreError
 from core.metrics import Metrics
 from core.ports import Clock, RowKey, Store
 from core.rows import Row, unpack_row
@@ -56,7 +57,14 @@ class TieredReader:
         """
         found = self._from_local(wanted)
         missing = [want for want in wanted if want.key not in found]
-        if missing and self._cache is not None:
+        if missing:
+            with self._local.reading() if self._local is not None else nullcontext():
+                found |= await self._from_stores(missing)
+        return found
+
+    async def _from_stores(self, missing: Sequence[Wanted]) -> dict[RowKey, Row]:
+        found: dict[RowKey, Row] = {}
+        if self._cache is not None:
             found |= await self._from_cache(self._cache, [want for want in missing if want.cached])
             missing = [want for want in missing if want.key not in found]
         if missing:
@@ -68,12 +76,13 @@ class TieredReader:
         if self._local is None:
             return {}
         now_ms = self._clock.now_ms()
+        asked = [want for want in wanted if want.policy.tier != "direct"]
         found = {}
-        for want in wanted:
+        for want in asked:
             row = self._local.get(want.key, oldest_ms=now_ms - to_ms(want.policy.soft_ttl))
             if row is not None:
                 found[want.key] = row
-        self._metrics.tier("local", hits=len(found), misses=len(wanted) - len(found))
+        self._metrics.tier("local", hits=len(found), misses=len(asked) - len(found))
         return found
 
     async def _from_cache(self, cache: Store, wanted: Sequence[Wanted]) -> dict[RowKey, Row]:
@@ -81,11 +90,10 @@ class TieredReader:
         if not asked:
             return {}
         try:
-            values = await self._timed(cache, [want.key for want in asked], CACHE_DEADLINE_MS)
-        except StoreError as error:
+            return self._decode(await self._timed(cache, [want.key for want in asked], CACHE_DEADLINE_MS), asked)
+        except (StoreError, FormatError) as error:
             log.warning("cache read failed: %s", error)
             return {}
-        return self._decode(values, asked)
 
     async def _timed(self, store: Store, keys: Sequence[RowKey], deadline_ms: int) -> dict[RowKey, bytes]:
         started = time.monotonic()
@@ -106,6 +114,6 @@ class TieredReader:
             value = values.get(want.key)
             if value is not None:
                 rows[want.key] = row = unpack_row(value)
-                if self._local is not None:
+                if self._local is not None and want.policy.tier != "direct":
                     self._local.put(want.key, row, size=len(value), read_at_ms=now_ms)
         return rows

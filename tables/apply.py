@@ -18,7 +18,6 @@ from core.errors import FormatError
 from core.packs import Pack
 from core.plans import Step
 from core.versions import version
-from core.windows import tile_index
 from tables.table import GroupTable, LiveRow, TablePartition
 
 _HASH_SHIFT = 128 - 72
@@ -124,7 +123,7 @@ def _apply_group(
     group: GroupTable, pack: Pack, ver: int, bound: list[_Bound], verdicts: list[Verdict], fresh: list[bool]
 ) -> None:
     origin, partition = pack.origin, pack.partition
-    zeros = [resolution.zeros for resolution in group.plan.resolutions]
+    zeros = group.zeros
     for number, (key, offset) in enumerate(zip(pack.keys, pack.offsets, strict=True)):
         row = group.row(key)
         group.dirty[key] = row
@@ -135,7 +134,8 @@ def _apply_group(
             continue
         stamps[partition] = offset
         row.ver = ver
-        row.as_of_ms = max(row.as_of_ms, pack.record_times[number])
+        if pack.record_times[number] > row.as_of_ms:
+            row.as_of_ms = pack.record_times[number]
         fresh[number] = True
         if verdicts[number] is Verdict.FIRST:
             _add(row, pack, number, bound, zeros)
@@ -143,7 +143,8 @@ def _apply_group(
 
 def _add(row: LiveRow, pack: Pack, number: int, bound: list[_Bound], zeros: list[Callable[[], list[Any]]]) -> None:
     time_ms, event_id = pack.event_times[number], pack.event_ids[number]
-    row.event_time_ms = max(row.event_time_ms, time_ms)
+    if time_ms > row.event_time_ms:
+        row.event_time_ms = time_ms
     touched: list[list[Any] | None] = [None] * len(zeros)
     for counts, add, takes_null, values, wheres, places in bound:
         if wheres is not None and not wheres[number]:
@@ -155,7 +156,7 @@ def _add(row: LiveRow, pack: Pack, number: int, bound: list[_Bound], zeros: list
             states = touched[resolution]
             if states is None:
                 tiles = row.tiles[resolution]
-                index = tile_index(time_ms, tile_ms)
+                index = time_ms // tile_ms if tile_ms else 0
                 states = tiles.get(index)
                 if states is None:
                     states = tiles[index] = zeros[resolution]()

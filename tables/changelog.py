@@ -47,7 +47,11 @@ class ChangelogWriter:
     def __init__(self, producer: Callable[[], Any]) -> None:
         self._producer = producer
         self._next: dict[TopicPartition, int] = {}
+        self._landed: dict[TopicPartition, list[tuple[int, int]]] = {}
         self._foreign: dict[TopicPartition, tuple[int, int]] = {}
+        self._begun = self._in_flight = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
     def begin(self, ends: Mapping[TopicPartition, int]) -> None:
         """Note where the changelogs of the partitions that were taken over end."""
@@ -56,41 +60,78 @@ class ChangelogWriter:
     def forget(self) -> None:
         """Forget everything: nothing is owned any more."""
         self._next.clear()
+        self._landed.clear()
         self._foreign.clear()
 
+    @property
+    def begun(self) -> int:
+        """How many writes were ever begun: tells whether there was one in the meantime."""
+        return self._begun
+
+    async def wait_quiet(self) -> None:
+        """Wait until no write is in flight: what lands after a restore has read the end would pass for its own."""
+        await self._quiet.wait()
+
     async def write(self, rows: Mapping[TopicPartition, Sequence[PackedRow]]) -> None:
-        """Write rows and await the acknowledgement of every one.
+        """Write rows and await the acknowledgement of every one; writes may overlap.
 
         Raises:
             BrokerError: A batch was refused for good; nothing of it counts as written.
         """
+        self._begun += 1
+        self._in_flight += 1
+        self._quiet.clear()
+        try:
+            await self._write(rows)
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._compare()
+                self._quiet.set()
+
+    async def _write(self, rows: Mapping[TopicPartition, Sequence[PackedRow]]) -> None:
         sent = [await self._send(tp, batch) for tp, changed in rows.items() for batch in self._batches(changed)]
         for tp, records, acknowledgement in sent:
             try:
                 metadata = await acknowledgement
             except Exception as error:
                 raise BrokerError(f"changelog {tp.topic}[{tp.partition}] refused {records} records: {error}") from error
-            self._landed(tp, metadata.offset, records)
+            # After a repeated send the broker may not say where the first one landed; the next end tells.
+            if metadata.offset >= 0:
+                self._landed.setdefault(tp, []).append((metadata.offset, metadata.offset + records))
 
     def take_foreign(self) -> dict[TopicPartition, tuple[int, int]]:
         """Return ranges ``[from, to)`` of changelog offsets that others wrote while we own them; each once."""
         foreign, self._foreign = self._foreign, {}
         return foreign
 
-    def note_ends(self, ends: Mapping[TopicPartition, int]) -> None:
-        """Compare the changelogs' ends with what we wrote: a surplus is foreign. Only while no write is in flight."""
-        for tp, end in ends.items():
-            self._landed(tp, end, 0)
+    def note_ends(self, ends: Mapping[TopicPartition, int], *, begun: int) -> None:
+        """Compare the changelogs' ends with what we wrote: a surplus is foreign.
 
-    def _landed(self, tp: TopicPartition, offset: int, records: int) -> None:
+        Args:
+            ends: Where the changelogs end.
+            begun: Value of ``begun`` before they were asked for. If a write was in flight since, its own records may
+                be part of the surplus, and nothing is noted; where our records land tells as much.
+        """
+        if not self._in_flight and begun == self._begun:
+            for tp, end in ends.items():
+                self._reach(tp, end, end)
+
+    def _compare(self) -> None:
+        """Look for holes between our records; only while no more of them are on their way into the holes."""
+        for tp, ranges in self._landed.items():
+            for start, end in sorted(ranges):
+                self._reach(tp, start, end)
+        self._landed.clear()
+
+    def _reach(self, tp: TopicPartition, start: int, end: int) -> None:
         expected = self._next.get(tp)
-        if expected is None or offset < 0:
-            # After a repeated send the broker may not say where the first one landed; the next end tells.
+        if expected is None:
             return
-        if offset > expected:
-            start, _ = self._foreign.get(tp, (expected, 0))
-            self._foreign[tp] = (start, offset)
-        self._next[tp] = max(expected, offset + records)
+        if start > expected:
+            first, _ = self._foreign.get(tp, (expected, 0))
+            self._foreign[tp] = (first, start)
+        self._next[tp] = max(expected, end)
 
     def _batches(self, rows: Sequence[PackedRow]) -> list[Any]:
         producer = self._producer()

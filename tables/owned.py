@@ -53,6 +53,7 @@ class OwnedTables:
         tables = {tp: self._new_table(tp) for tp in assigned if tp.topic in self._entities}
         if not tables:
             return
+        await self._changelog.wait_quiet()
         ends = await self._reader.restore(list(tables.values()))
         await self._reader.warm_ids({table: committed.get(tp, 0) for tp, table in tables.items()})
         self._changelog.begin(ends)

@@ -62,6 +62,7 @@ class GroupTable:
     def __init__(self, plan: GroupPlan, number: int) -> None:
         self.plan = plan
         self.sk = row_name(plan.name, number)
+        self.zeros = [resolution.zeros() for resolution in plan.resolutions]
         self.dirty: dict[str, LiveRow] = {}
         self._rows: dict[str, LiveRow | bytes] = {}
         self._live: dict[str, None] = {}
@@ -131,11 +132,11 @@ class TablePartition:
         self._seen: dict[str, SeenIds] = {}
 
     def seen(self, source: str) -> SeenIds | None:
-        """Return the ids seen of a source, or None if it has no event ids."""
+        """Return the ids seen of a source, or None if it has no event ids or feeds no group any more."""
         seen = self._seen.get(source)
         if seen is None:
-            definition = self._sources[source]
-            if definition.event_id is None:
+            definition = self._sources.get(source)
+            if definition is None or definition.event_id is None:
                 return None
             seen = SeenIds(horizon_ms=to_ms(definition.dedupe), ids_max=definition.dedupe_ids_max)
             self._seen[source] = seen

@@ -1,0 +1,212 @@
+"""Fakes of the outside world: a broker's producer whose answers a test gives, a store that tells what it was asked."""
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from aiokafka.errors import MessageSizeTooLargeError
+
+from core.errors import StoreError
+from core.ports import Store
+from core.topics import repartition_topic
+from stores.memory import MemoryStore
+from tests.clock import ManualClock
+
+REQUEST_BYTES_MAX = 1_000_000
+
+
+class Record(NamedTuple):
+    """A consumed record, as far as anybody looks at it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(eq=False)
+class Run:
+    """A run of records as the transport delivers it."""
+
+    topic: str
+    partition: int
+    value: list[Record]
+
+    @property
+    def offset(self) -> int:
+        return self.value[-1].offset
+
+
+class Metadata(NamedTuple):
+    """What a broker answers to a send."""
+
+    offset: int
+
+
+@dataclass(eq=False)
+class Sent:
+    """A record or a batch on its way; its offset was given when it was sent."""
+
+    topic: str
+    partition: int | None
+    offset: int
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: list[tuple[str, bytes]] = field(default_factory=list)
+    rows: list[tuple[bytes, bytes]] = field(default_factory=list)
+    future: "asyncio.Future[Metadata]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def acknowledge(self, *, offset: int | None = None) -> None:
+        self.future.set_result(Metadata(self.offset if offset is None else offset))
+
+    def refuse(self, error: Exception) -> None:
+        self.future.set_exception(error)
+
+
+class FakeBatch:
+    """A producer's batch that is full after some records."""
+
+    def __init__(self, records_max: int) -> None:
+        self.rows: list[tuple[bytes, bytes]] = []
+        self._records_max = records_max
+
+    def append(self, *, key: bytes, value: bytes, timestamp: int | None) -> object | None:
+        assert timestamp is None
+        if len(self.rows) >= self._records_max:
+            return None
+        self.rows.append((key, value))
+        return object()
+
+    def record_count(self) -> int:
+        return len(self.rows)
+
+
+class FakeProducer:
+    """Keeps what it is given in logs with offsets; acknowledges at once, or when a test says so.
+
+    Attributes:
+        sent: Everything in the order in which it was sent.
+        held: Whether acknowledgements wait for the test.
+    """
+
+    def __init__(self, *, held: bool = False, batch_records_max: int = 1_000) -> None:
+        self.sent: list[Sent] = []
+        self.held = held
+        self._batch_records_max = batch_records_max
+        self._ends: defaultdict[tuple[str, int | None], int] = defaultdict(int)
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None = None,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: list[tuple[str, bytes]] | None = None,
+    ) -> "asyncio.Future[Metadata]":
+        size = sum(len(part) for part in (key or b"", value or b"")) + sum(
+            len(name) + len(text) for name, text in headers or ()
+        )
+        if size > REQUEST_BYTES_MAX:
+            raise MessageSizeTooLargeError(f"{size} bytes")
+        return self._add(Sent(topic, partition, 0, key, value, list(headers or ())), 1)
+
+    def create_batch(self) -> FakeBatch:
+        return FakeBatch(self._batch_records_max)
+
+    async def send_batch(self, batch: FakeBatch, topic: str, *, partition: int) -> "asyncio.Future[Metadata]":
+        return self._add(Sent(topic, partition, 0, rows=list(batch.rows)), batch.record_count())
+
+    def foreign(self, topic: str, partition: int, records: int) -> None:
+        """Let somebody else write to a partition."""
+        self._ends[topic, partition] += records
+
+    def to(self, topic: str) -> list[Sent]:
+        return [sent for sent in self.sent if sent.topic == topic]
+
+    def _add(self, sent: Sent, records: int) -> "asyncio.Future[Metadata]":
+        sent.offset = self._ends[sent.topic, sent.partition]
+        self._ends[sent.topic, sent.partition] += records
+        self.sent.append(sent)
+        if not self.held:
+            sent.acknowledge()
+        return sent.future
+
+
+class ToldStore(MemoryStore):
+    """A memory store that tells each write, fails as often as it is told to, and can be made to wait."""
+
+    def __init__(self, name: str, told: list[tuple[Any, ...]] | None = None) -> None:
+        super().__init__(ManualClock())
+        self.name = name
+        self.told: list[tuple[Any, ...]] = [] if told is None else told
+        self.failures = 0
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def write(self, rows, *, deadline_ms):
+        await self.open.wait()
+        if self.failures:
+            self.failures -= 1
+            self.told.append((f"{self.name} failed", tuple(rows)))
+            raise StoreError(f"{self.name} is told to fail")
+        taken = await super().write(rows, deadline_ms=deadline_ms)
+        self.told.append((self.name, tuple(rows)))
+        return taken
+
+
+class ToldChangelogs:
+    """A changelog reader over logs in memory.
+
+    Attributes:
+        logs: Key and value of each record, per topic and partition.
+        ends_after: Called before ends are told.
+    """
+
+    def __init__(self) -> None:
+        self.logs: defaultdict[Any, list[tuple[bytes, bytes | None]]] = defaultdict(list)
+        self.during_ends = lambda: None
+
+    async def restore(self, tables):
+        return {}
+
+    async def warm_ids(self, tables):
+        pass
+
+    async def ends(self, tps):
+        found = {tp: len(self.logs[tp]) for tp in tps}
+        self.during_ends()
+        return found
+
+    async def read_range(self, tp, start, end):
+        for key, value in self.logs[tp][start:end]:
+            yield key, value
+
+
+async def until(condition, *, turns: int = 10_000) -> None:
+    """Let other tasks run until a condition holds."""
+    for _ in range(turns):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it did not happen")
+
+
+def entity_tp(entity: str, partition: int = 0) -> tuple[str, int]:
+    return repartition_topic(entity), partition
+
+
+__all__ = [
+    "FakeProducer",
+    "Metadata",
+    "Record",
+    "Run",
+    "Sent",
+    "Store",
+    "ToldChangelogs",
+    "ToldStore",
+    "entity_tp",
+    "until",
+]

@@ -1,0 +1,192 @@
+"""The command line: what a user sees, above all when something is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from app.cli import main
+from app.settings import Settings
+from features import REGISTRY
+
+FRESHET = Path(sys.executable).with_name("freshet")
+
+BROKEN = """
+from pydantic import BaseModel
+from core.definitions import Count, Entity, FeatureGroup, FeatureService, Ratio, Registry, Source, Sum, aggregate, col
+from core.windows import hours, minutes
+
+class Play(BaseModel):
+    time_ms: int
+    user_id: int
+    kind: str
+
+PLAYS = Source("plays", Play, event_time="when", event_id=None)
+GROUP = FeatureGroup("engagement", entity=Entity("user", keys=("user_id",)), owner="feed", features=(
+    aggregate("plays", PLAYS, Count(), over=(hours(1),), where=col("knid") == "x"),
+    aggregate("sum", PLAYS, Sum(col("kind")), over=(hours(1),)),
+    aggregate("brief", PLAYS, Count(), over=(minutes(1),)),
+    Ratio("rate", "plays", "nothing", over=(hours(1),)),
+))
+REGISTRY = Registry(groups=(GROUP,), services=(FeatureService("feed", features=("engagement:plais_1h",)),))
+"""
+
+
+class Ran(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Run the command in a directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"FRESHET_{name.upper()}", raising=False)
+
+    def run(*arguments: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["freshet", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        return Ran(code if isinstance(code, int) else 0, *capsys.readouterr())
+
+    return run
+
+
+def test_help_names_every_command(run):
+    """
+    Somebody who types the name alone, or asks for help, learns what there is.
+    """
+    asked, bare = run("--help"), run()
+
+    assert asked.code == 0
+    for text in (asked.out, bare.out + bare.err):
+        assert all(name in text for name in ("demo", "check", "features", "apply", "send", "dead-letters"))
+
+
+def test_check_passes_good_definitions(run):
+    """
+    The definitions that are shipped have no problem, and the command says how many it looked at.
+    """
+    ran = run("check")
+
+    assert ran.code == 0
+    assert f"{len(REGISTRY.groups)} groups" in ran.out
+    assert "no errors" in ran.out
+
+
+def test_check_tells_every_problem_with_file_place_and_remedy(run, tmp_path):
+    """
+    A user mends all of it in one go: each line names the file, the place, the reason and what to do.
+    """
+    (tmp_path / "broken_shop.py").write_text(BROKEN)
+
+    ran = run("check", "--registry", "broken_shop:REGISTRY")
+
+    lines = [line for line in ran.out.splitlines() if line.startswith("error: ")]
+    assert ran.code == 1
+    assert all(str(tmp_path / "broken_shop.py") in line for line in lines)
+    for place, word in (
+        ("source plays", "when"),
+        ("feature plays", "knid"),
+        ("feature sum", "kind"),
+        ("feature brief", "5 minutes"),
+        ("feature rate", "nothing"),
+        ("service feed", "plais_1h"),
+    ):
+        assert any(place in line and word in line and ";" in line for line in lines), (place, word, ran.out)
+    assert ran.out.splitlines()[-1].startswith(f"{len(lines)} errors")
+
+
+def test_check_reads_the_registry_of_the_environment_too(run, tmp_path, monkeypatch):
+    """
+    What a worker would run is what is checked, without naming it twice.
+    """
+    (tmp_path / "broken_store.py").write_text(BROKEN)
+    monkeypatch.setenv("FRESHET_REGISTRY", "broken_store:REGISTRY")
+
+    assert run("check").code == 1
+
+
+def test_features_are_listed(run):
+    """
+    A newcomer finds what there is, what it means and whose it is; as a table, or for a program.
+    """
+    table = run("features", "user_taste")
+    listed = run("features", "--json")
+
+    entries = [json.loads(line) for line in listed.out.splitlines()]
+    assert table.code == listed.code == 0
+    assert "user_taste:last_videos_7d" in table.out
+    assert "user_engagement" not in table.out
+    assert {entry["group"] for entry in entries} == {group.name for group in REGISTRY.groups}
+    ctr = next(entry for entry in entries if (entry["group"], entry["feature"]) == ("user_engagement", "ctr_1h"))
+    assert (ctr["value_type"], ctr["owner"]) == ("float", "home-feed")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (["features", "user_tast"], {}, "there is no group 'user_tast'"),
+        (["features"], {"FRESHET_REGISTRY": "nowhere:X"}, "FRESHET_REGISTRY=nowhere:X: No module named 'nowhere'"),
+        (["check", "--registry", "features:X"], {}, "must be package.module:NAME of a Registry"),
+        (["features"], {"FRESHET_WEB_PORT": "x", "FRESHET_ROLE": "x"}, "FRESHET_WEB_PORT"),
+        (["send", "clicks", "{}"], {}, "no demo runs in this directory"),
+        (["dead-letters"], {}, "no demo runs in this directory"),
+        (["send", "no_topic", "{}"], {"FRESHET_BROKER": "127.0.0.1:1"}, "no group reads the topic 'no_topic'"),
+        (["apply"], {}, "keeps nothing and applies by itself"),
+        (["apply"], {"FRESHET_BROKER": "127.0.0.1:1"}, "FRESHET_REDIS"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(run, monkeypatch, arguments, environment, words):
+    """
+    A trace tells a user nothing; a sentence tells what is wrong and what to do.
+    """
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    ran = run(*arguments)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("freshet: ")
+    assert words in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_apply_numbers_the_definitions_once(run, tmp_path, monkeypatch):
+    """
+    Applied twice, a meaning keeps its number: workers that serve it are not told another.
+    """
+    monkeypatch.setenv("FRESHET_BROKER", "127.0.0.1:1")
+    monkeypatch.setenv("FRESHET_REDIS", "none")
+    monkeypatch.setenv("FRESHET_RECORD", f"sqlite:///{tmp_path}/record.sqlite")
+
+    first, second = run("apply"), run("apply")
+
+    assert (first.code, second.code) == (0, 0)
+    assert first.out == second.out
+    assert set(first.out.split()) == {f"{group.name}@v1" for group in REGISTRY.groups}
+
+
+def test_the_installed_command_ends_without_a_trace(tmp_path):
+    """
+    The command as a user calls it, from a directory that has nothing to do with it, which it leaves as it was.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FRESHET_")}
+
+    ran = subprocess.run(
+        [FRESHET, "features", "nothing"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30
+    )
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "freshet: there is no group 'nothing'; `freshet features` lists all\n"
+    assert list(tmp_path.iterdir()) == []

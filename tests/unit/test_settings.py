@@ -1,0 +1,146 @@
+"""Settings: every knob is an environment variable, and one that cannot be is named, without its value."""
+
+import pytest
+from pydantic import SecretStr
+
+from app.settings import Role, Settings, load_settings
+from core.definitions import Registry
+from core.errors import ConfigurationError
+
+GIVEN = {
+    "role": ("aggregator", Role.AGGREGATOR),
+    "registry": ("shop.features:ALL", "shop.features:ALL"),
+    "broker": ("a:9092,b:9092", "a:9092,b:9092"),
+    "redis": ("redis://:hunter2@host:6379/1", SecretStr("redis://:hunter2@host:6379/1")),
+    "record": ("sqlite:////var/lib/freshet.sqlite", "sqlite:////var/lib/freshet.sqlite"),
+    "web_host": ("::1", "::1"),
+    "web_port": ("7000", 7000),
+    "apply": ("false", False),
+    "session_timeout_ms": ("10000", 10_000),
+    "local_bytes_max": ("0", 0),
+    "run_records_max": ("500", 500),
+    "log_level": ("DEBUG", "DEBUG"),
+    "exit_with_parent": ("true", True),
+}
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch):
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"FRESHET_{name.upper()}", raising=False)
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_read_from_the_environment(monkeypatch, name):
+    """
+    An operator sets FRESHET_<NAME> and nothing else; a setting that is added is added here too.
+    """
+    text, expected = GIVEN[name]
+    monkeypatch.setenv(f"FRESHET_{name.upper()}", text)
+
+    assert getattr(load_settings(), name) == expected
+    assert Settings.model_fields[name].description
+
+
+def test_without_any_setting_everything_is_embedded():
+    """
+    A newcomer sets nothing: one worker of all roles with its own broker, on loopback.
+    """
+    settings = load_settings()
+
+    assert (settings.role, settings.is_embedded, settings.record, settings.web_host) == (
+        Role.ALL, True, "embedded", "127.0.0.1",
+    )  # fmt: skip
+    assert isinstance(settings.load_registry(), Registry)
+
+
+def test_secrets_are_not_told():
+    """
+    A password in FRESHET_REDIS must not come into a log with the settings, nor into the refusal of them.
+    """
+    settings = load_settings(redis="redis://:hunter2@host:6379/1")
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings(redis="http://:hunter2@host")
+
+    assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()
+    assert "hunter2" not in str(refused.value) + repr(refused.value)
+    assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("web_host", "0.0.0.0", "nothing listens beyond loopback"),
+        ("web_host", "::", "nothing listens beyond loopback"),
+        ("web_host", "example.com", "IPv4 or IPv6"),
+        ("web_port", "http", "valid integer"),
+        ("web_port", "65536", "less than or equal to 65535"),
+        ("role", "server", "'all', 'dispatcher', 'aggregator' or 'serving'"),
+        ("record", "postgres://host/db", "sqlite:///path"),
+        ("redis", "host:6379", "redis://host:port/db"),
+        ("session_timeout_ms", "10", "greater than or equal to 6000"),
+        ("run_records_max", "0", "greater than or equal to 1"),
+        ("local_bytes_max", "-1", "greater than or equal to 0"),
+        ("log_level", "LOUD", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("apply", "maybe", "valid boolean"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named_with_its_limit(monkeypatch, name, value, words):
+    """
+    The variable is told as the operator wrote it; a record of an unknown kind was memory once, without a word.
+    """
+    monkeypatch.setenv(f"FRESHET_{name.upper()}", value)
+
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings()
+
+    assert str(refused.value).startswith(f"FRESHET_{name.upper()}: ")
+    assert words in str(refused.value)
+
+
+def test_all_wrong_settings_are_told_at_once(monkeypatch):
+    """
+    Five starts for five mistakes are four too many.
+    """
+    monkeypatch.setenv("FRESHET_WEB_PORT", "x")
+    monkeypatch.setenv("FRESHET_ROLE", "x")
+
+    with pytest.raises(ConfigurationError, match=r"FRESHET_ROLE: .*; FRESHET_WEB_PORT: "):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("registry", "words"),
+    [
+        ("no_such_module:REGISTRY", "No module named 'no_such_module'"),
+        ("features:NOTHING", "NOTHING"),
+        ("features", "package.module:NAME"),
+        (":REGISTRY", "package.module:NAME"),
+        ("features.videos:GROUPS", "is a tuple, not a Registry"),
+    ],
+)
+def test_a_registry_that_is_not_there_is_told(registry, words):
+    """
+    The most common mistake of a first start: the module is not on the path, or the name is another.
+    """
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings(registry=registry).load_registry()
+
+    assert f"FRESHET_REGISTRY={registry}" in str(refused.value)
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("role", "does"),
+    [
+        (Role.ALL, (True, True, True)),
+        (Role.DISPATCHER, (True, False, False)),
+        (Role.AGGREGATOR, (False, True, False)),
+        (Role.SERVING, (False, False, True)),
+    ],
+)
+def test_each_role_does_its_part(role, does):
+    """
+    Split roles together do what one worker does, and nothing twice.
+    """
+    assert (role.dispatches, role.aggregates, role.serves) == does

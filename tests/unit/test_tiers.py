@@ -1,0 +1,317 @@
+"""Tiers: which copy of a row is read, and that no copy hides a newer row for longer than it may."""
+
+from collections.abc import Sequence
+
+import pytest
+from typing_extensions import override
+
+from core.definitions import ServingPolicy
+from core.errors import StoreTimeoutError
+from core.metrics import Metrics
+from core.ports import RowKey, StoredRow
+from core.progress import progress_key, progress_row
+from core.rows import Row, pack_row, unpack_row
+from core.windows import seconds
+from serving.local import LocalCopies
+from serving.progress import ProgressBoard
+from serving.tiers import TieredReader, Wanted
+from stores.memory import MemoryStore
+from tests.clock import ManualClock
+from tests.serving_kit import FailingStore
+
+USER = RowKey("user#i1", "spend@v1")
+OTHER = RowKey("user#i2", "spend@v1")
+SOFT_TTL_MS = 30_000
+REMOTE = ServingPolicy(soft_ttl=seconds(30))
+DIRECT = ServingPolicy(tier="direct")
+
+
+def stored(ver: int, key: RowKey = USER, *, padding: int = 0) -> StoredRow:
+    """A row whose one value is its version."""
+    value = pack_row(
+        ver=ver, fingerprint=bytes(8), as_of_ms=1, valid_from_ms=1, valid_until_ms=2, expires_at_ms=3, event_time_ms=1,
+        values=[ver, "x" * padding], tail=[],
+    )  # fmt: skip
+    return StoredRow(key, ver, value)
+
+
+def row(ver: int, key: RowKey = USER) -> Row:
+    return unpack_row(stored(ver, key).value)
+
+
+class CountingStore(MemoryStore):
+    """Counts what it is asked, and lets something happen before it answers."""
+
+    def __init__(self, name: str, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.name = name
+        self.asked: list[list[RowKey]] = []
+        self.before_answer = lambda: None
+
+    @override
+    async def read(self, keys: Sequence[RowKey], *, deadline_ms: int) -> dict[RowKey, bytes]:
+        self.asked.append(list(keys))
+        found = await super().read(keys, deadline_ms=deadline_ms)
+        self.before_answer()
+        return found
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+def cache(clock):
+    return CountingStore("cache", clock)
+
+
+@pytest.fixture
+def record(clock):
+    return CountingStore("record", clock)
+
+
+@pytest.fixture
+def local():
+    return LocalCopies(bytes_max=100_000, is_announced=lambda key: key.pk != "user#i2")
+
+
+@pytest.fixture
+def metrics():
+    return Metrics()
+
+
+@pytest.fixture
+def reader(local, cache, record, clock, metrics):
+    return TieredReader(local=local, cache=cache, record=record, clock=clock, metrics=metrics)
+
+
+async def values(reader, *keys: RowKey, policy: ServingPolicy = REMOTE, cached: bool = True) -> list[int | None]:
+    rows = await reader.read([Wanted(key, policy, cached) for key in keys])
+    return [rows[key].values[0] if key in rows else None for key in keys]
+
+
+async def write(ver: int, *stores: MemoryStore, key: RowKey = USER) -> None:
+    for store in stores:
+        await store.write([stored(ver, key)], deadline_ms=100)
+
+
+async def test_each_tier_is_asked_once_for_what_is_still_missing(reader, cache, record, metrics):
+    """
+    A feed of a thousand videos costs one call of each tier, not a thousand.
+    """
+    third = RowKey("user#i3", "spend@v1")
+    await write(1, cache, record)
+    await write(2, record, key=third)
+    nobody = RowKey("user#i4", "spend@v1")
+
+    assert await values(reader, USER, third, nobody) == [1, 2, None]
+
+    assert cache.asked == [[USER, third, nobody]]
+    assert record.asked == [[third, nobody]]
+    tiers = {
+        (tier, outcome): metrics.registry.get_sample_value(
+            "freshet_tier_keys_total", {"tier": tier, "outcome": outcome}
+        )
+        for tier in ("local", "cache", "record")
+        for outcome in ("hit", "miss")
+    }
+    assert tiers == {
+        ("local", "hit"): None, ("local", "miss"): 3, ("cache", "hit"): 1, ("cache", "miss"): 2,
+        ("record", "hit"): 1, ("record", "miss"): 1,
+    }  # fmt: skip
+
+
+async def test_a_copy_is_served_until_it_is_as_old_as_soft_ttl(reader, cache, clock):
+    """
+    An announcement that is lost is felt for soft_ttl at the longest.
+    """
+    await write(1, cache)
+    await values(reader, USER)
+    await write(2, cache)
+
+    clock.advance(SOFT_TTL_MS)
+    old = await values(reader, USER)
+    clock.advance(1)
+    new = await values(reader, USER)
+
+    assert (old, new) == ([1], [2])
+    assert len(cache.asked) == 2
+
+
+async def test_an_announcement_drops_the_older_copy(reader, cache, local):
+    """
+    Who reads right after a row was published reads what was published.
+    """
+    await write(1, cache)
+    await values(reader, USER)
+    await write(2, cache)
+    local.announce([stored(2)])
+
+    assert await values(reader, USER) == [2]
+
+
+async def test_a_read_that_began_before_an_announcement_does_not_put_its_old_row_in(reader, cache, local):
+    """
+    A slow read brought an old row back for half a minute, after everybody had seen the new one.
+    """
+    await write(1, cache)
+    cache.before_answer = lambda: local.announce([stored(2)])
+    slow = await values(reader, USER)
+    cache.before_answer = lambda: None
+    await write(2, cache)
+
+    after = await values(reader, USER)
+
+    assert (slow, after) == ([1], [2])
+
+
+async def test_reads_that_overlap_without_end_do_not_make_announcements_pile_up(local):
+    """
+    Under load some read is always under way: what is remembered is bounded by the length of a read, not by their end.
+    """
+    before = local.reading()
+    before.__enter__()
+    for ver in range(1, 1_001):
+        after = local.reading()
+        local.announce([stored(ver, RowKey(f"user#i{ver}", "spend@v1"))])
+        after.__enter__()
+        before.__exit__(None, None, None)
+        before = after
+        assert len(local._announced) <= 2
+    before.__exit__(None, None, None)
+    assert not local._announced
+
+
+def test_an_old_row_stays_out_however_many_other_reads_end_meanwhile(local):
+    """
+    Another read's end must not make the process forget what this one still has to know.
+    """
+    with local.reading():
+        with local.reading():
+            local.announce([stored(2)])
+        local.put(USER, row(1), size=10, read_at_ms=0)
+        assert local.get(USER, oldest_ms=0) is None
+        local.put(USER, row(2), size=10, read_at_ms=0)
+
+    assert local.get(USER, oldest_ms=0).ver == 2
+
+
+def test_a_newer_copy_is_not_replaced_by_an_older_row(local):
+    """
+    Two reads of one key may end in another order than they began.
+    """
+    local.put(USER, row(2), size=10, read_at_ms=5)
+    local.put(USER, row(1), size=10, read_at_ms=6)
+
+    assert local.get(USER, oldest_ms=0).ver == 2
+
+
+def test_copies_are_bounded_in_bytes(local):
+    """
+    A worker's memory is given in bytes, whatever the size of rows; the copies used last stay.
+    """
+    keys = [RowKey(f"user#i{number}", "spend@v1") for number in range(3, 1_003)]
+    for key in keys:
+        local.put(key, row(1, key), size=800, read_at_ms=1)
+    local.put(USER, row(1), size=100_000, read_at_ms=1)
+
+    kept = [key for key in keys if local.get(key, oldest_ms=0)]
+    assert kept == keys[-100:]
+    assert local.get(USER, oldest_ms=0) is None
+
+
+async def test_a_key_whose_changes_are_not_announced_here_has_no_copy(reader, cache):
+    """
+    A partition of another worker changes without a word to this one.
+    """
+    await write(1, cache, key=OTHER)
+    await values(reader, OTHER)
+    await write(2, cache, key=OTHER)
+
+    assert await values(reader, OTHER) == [2]
+
+
+async def test_no_copy_survives_the_loss_of_its_partition(reader, cache, local):
+    """
+    When partitions move, the next change is announced elsewhere.
+    """
+    await write(1, cache)
+    await values(reader, USER)
+    local.clear()
+    await write(2, cache)
+
+    assert await values(reader, USER) == [2]
+
+
+async def test_a_direct_group_is_read_from_the_record_alone(reader, cache, record):
+    """
+    Who declares a group direct wants no copy of any kind between, not even our own.
+    """
+    await write(1, cache, record)
+    await values(reader, USER, policy=DIRECT)
+    await write(2, record)
+
+    assert await values(reader, USER, policy=DIRECT) == [2]
+    assert cache.asked == []
+    assert len(record.asked) == 2
+
+
+async def test_a_group_that_is_written_around_the_cache_is_not_looked_for_there(reader, cache, record):
+    """
+    Its rows are never in Redis: a look-up there would be a miss every time, or a row from before the policy changed.
+    """
+    await write(1, cache)
+    await write(2, record)
+
+    assert await values(reader, USER, cached=False) == [2]
+    assert cache.asked == []
+
+
+async def test_without_cache_and_copies_the_record_answers(record, clock, metrics):
+    """
+    A machine without a redis-server serves all the same.
+    """
+    await write(1, record)
+    reader = TieredReader(local=None, cache=None, record=record, clock=clock, metrics=metrics)
+
+    assert await values(reader, USER) == [1]
+
+
+async def test_progress_is_remembered_for_a_moment_and_never_goes_back(clock):
+    """
+    Every answer tells up to when it is complete: that must not cost a call each time, nor jump back and forth.
+    """
+    store = CountingStore("cache", clock)
+    board = ProgressBoard(store=store, clock=clock)
+    await store.write([progress_row("user", 3, ver=1, as_of_ms=50)], deadline_ms=100)
+
+    first = await board.as_of_ms([("user", 3), ("user", 4), ("user", 3)])
+    await store.write([progress_row("user", 3, ver=2, as_of_ms=70)], deadline_ms=100)
+    remembered = await board.as_of_ms([("user", 3)])
+    clock.advance(251)
+    renewed = await board.as_of_ms([("user", 3)])
+    clock.advance(251)
+    await store.write([progress_row("user", 3, ver=3, as_of_ms=60)], deadline_ms=100)
+    not_back = await board.as_of_ms([("user", 3)])
+
+    assert first == {("user", 3): 50, ("user", 4): 0}
+    assert [answer["user", 3] for answer in (remembered, renewed, not_back)] == [50, 70, 70]
+    assert store.asked[0] == [progress_key("user", 3), progress_key("user", 4)]
+    assert len(store.asked) == 3
+
+
+async def test_progress_that_cannot_be_read_is_what_was_known_last(clock):
+    """
+    A store that fails, or a corrupt row in it, costs the figure its freshness, and nobody their features.
+    """
+    store = MemoryStore(clock)
+    await store.write([progress_row("user", 3, ver=1, as_of_ms=50)], deadline_ms=100)
+    board = ProgressBoard(store=store, clock=clock)
+    await board.as_of_ms([("user", 3)])
+    clock.advance(251)
+    await store.write([StoredRow(progress_key("user", 3), 2, bytes(8) + b"\xc1")], deadline_ms=100)
+    down = ProgressBoard(store=FailingStore("cache", StoreTimeoutError("no answer")), clock=clock)
+
+    assert await board.as_of_ms([("user", 3)]) == {("user", 3): 50}
+    assert await down.as_of_ms([("user", 3)]) == {("user", 3): 0}
