@@ -22,6 +22,7 @@ from app.clock import SystemClock
 from app.dead_letters import list_dead_letters
 from app.demo import open_demo, require_alive, run_demo, running
 from app.endpoints import open_endpoints, open_record
+from app.reference import settings_markdown
 from app.runtime import find_runtime, keep_runtime
 from app.send import send_events
 from app.settings import Settings, load_settings
@@ -116,6 +117,12 @@ def features(
             entry.owner,
         )
     out.print(table)
+
+
+@cli.command()
+def settings() -> None:
+    """Print every setting with its default and meaning, as Markdown."""
+    sys.stdout.write(settings_markdown())
 
 
 @cli.command()

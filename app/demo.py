@@ -53,12 +53,11 @@ async def open_demo(
 
 async def run_demo(settings: Settings) -> Report:
     """Run the demo once to its end, without a screen."""
-    async with open_demo(settings, any_port=True) as (session, worker, _):
-        async with running(session, worker) as run:
-            while not run.done():
-                await asyncio.wait([run], timeout=0.5)
-                require_alive(worker)
-            return run.result()
+    async with open_demo(settings, any_port=True) as (session, worker, _), running(session, worker) as run:
+        while not run.done():
+            await asyncio.wait([run], timeout=0.5)
+            require_alive(worker)
+        return run.result()
 
 
 @asynccontextmanager

@@ -127,13 +127,15 @@ class WindowPlan:
 
     Attributes:
         resolution: Number of the resolution.
-        slots: The slots that are merged, with their aggregations.
-        outputs: Per feature of the window: place among the row's values, slot, denominator's slot or None, default.
+        slots: The states that are merged: where they stand in a tile, how they merge, and how they become a result, or
+            None where the state is the result.
+        outputs: Per feature of the window: place among the row's values, number of its slot in ``slots``, that of its
+            denominator or None, default.
     """
 
     window: Window
     resolution: int
-    slots: tuple[tuple[int, Aggregation], ...]
+    slots: tuple[tuple[int, Callable[[Any, Any], Any], Callable[[Any], Any] | None], ...]
     outputs: tuple[tuple[int, int, int | None, Any], ...]
 
 
@@ -215,14 +217,28 @@ def slot_of(feature: Aggregate) -> Slot:
 def _plan_windows(features: list[ServedFeature], resolutions: tuple[Resolution, ...]) -> Iterator[WindowPlan]:
     for number, resolution in enumerate(resolutions):
         for window in resolution.windows:
-            outputs = [
-                (place, feature.slot, feature.denominator, feature.default)
+            mine = [
+                (place, feature)
                 for place, feature in enumerate(features)
                 if feature.resolution == number and feature.window == window
             ]
-            needed = {part for _, slot, below, _ in outputs for part in (slot, below) if part is not None}
-            slots = tuple((slot, resolution.slots[slot].aggregation) for slot in sorted(needed))
-            yield WindowPlan(window, number, slots, tuple(outputs))
+            needed = sorted(
+                {slot for _, feature in mine for slot in (feature.slot, feature.denominator) if slot is not None}
+            )
+            numbers = {slot: at for at, slot in enumerate(needed)} | {None: None}
+            outputs = [
+                (place, needed.index(feature.slot), numbers[feature.denominator], feature.default)
+                for place, feature in mine
+            ]
+            slots = [_merging(slot + 1, resolution.slots[slot].aggregation) for slot in needed]
+            yield WindowPlan(window, number, tuple(slots), tuple(outputs))
+
+
+def _merging(
+    place: int, aggregation: Aggregation
+) -> tuple[int, Callable[[Any, Any], Any], Callable[[Any], Any] | None]:
+    is_result = type(aggregation).result is Aggregation.result
+    return place, aggregation.merge, None if is_result else aggregation.result
 
 
 def _steps_by_source(group: FeatureGroup, resolutions: tuple[Resolution, ...]) -> dict[str, tuple[Step, ...]]:

@@ -67,12 +67,13 @@ def _select(window: Window, tiles: list[Tile], instant_ms: int) -> tuple[list[Ti
 
 def _merge(part: WindowPlan, tiles: list[Tile], values: list[Any]) -> None:
     """Put the results of a window into a row's values."""
-    results: dict[int, Any] = {}
-    for slot, aggregation in part.slots:
-        state = tiles[0][slot + 1]
-        for tile in tiles[1:]:
-            state = aggregation.merge(state, tile[slot + 1])
-        results[slot] = aggregation.result(state)
+    results = []
+    first, *others = tiles
+    for place, merge, result in part.slots:
+        state = first[place]
+        for tile in others:
+            state = merge(state, tile[place])
+        results.append(state if result is None else result(state))
     for place, slot, below, default in part.outputs:
         value = results[slot]
         if below is not None:

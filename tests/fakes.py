@@ -2,14 +2,15 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from aiokafka import TopicPartition
 from aiokafka.errors import MessageSizeTooLargeError
 
 from core.errors import StoreError
-from core.ports import Store
-from core.topics import repartition_topic
+from core.topics import changelog_topic
 from stores.memory import MemoryStore
 from tests.clock import ManualClock
 
@@ -92,7 +93,10 @@ class FakeProducer:
         held: Whether acknowledgements wait for the test.
     """
 
-    def __init__(self, *, held: bool = False, batch_records_max: int = 1_000) -> None:
+    def __init__(
+        self, *, held: bool = False, batch_records_max: int = 1_000, told: list[tuple[Any, ...]] | None = None
+    ) -> None:
+        self.told: list[tuple[Any, ...]] = [] if told is None else told
         self.sent: list[Sent] = []
         self.held = held
         self._batch_records_max = batch_records_max
@@ -130,6 +134,7 @@ class FakeProducer:
         sent.offset = self._ends[sent.topic, sent.partition]
         self._ends[sent.topic, sent.partition] += records
         self.sent.append(sent)
+        self.told.append((sent.topic, sent))
         if not self.held:
             sent.acknowledge()
         return sent.future
@@ -162,22 +167,23 @@ class ToldChangelogs:
 
     Attributes:
         logs: Key and value of each record, per topic and partition.
-        ends_after: Called before ends are told.
+        during_ends: Called between the broker's answer and its arrival.
     """
 
     def __init__(self) -> None:
         self.logs: defaultdict[Any, list[tuple[bytes, bytes | None]]] = defaultdict(list)
-        self.during_ends = lambda: None
+        self.during_ends: Callable[[], Awaitable[None]] | None = None
 
     async def restore(self, tables):
-        return {}
+        return {TopicPartition(changelog_topic(table.entity), table.partition): 0 for table in tables}
 
     async def warm_ids(self, tables):
         pass
 
     async def ends(self, tps):
         found = {tp: len(self.logs[tp]) for tp in tps}
-        self.during_ends()
+        if self.during_ends is not None:
+            await self.during_ends()
         return found
 
     async def read_range(self, tp, start, end):
@@ -185,28 +191,15 @@ class ToldChangelogs:
             yield key, value
 
 
-async def until(condition, *, turns: int = 10_000) -> None:
-    """Let other tasks run until a condition holds."""
-    for _ in range(turns):
-        if condition():
-            return
+async def until(condition: Callable[[], object]) -> None:
+    """Let other tasks run until a condition holds; five seconds are for slow machines."""
+    deadline = asyncio.get_running_loop().time() + 5
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, "it did not happen"
         await asyncio.sleep(0)
-    raise AssertionError("it did not happen")
 
 
-def entity_tp(entity: str, partition: int = 0) -> tuple[str, int]:
-    return repartition_topic(entity), partition
-
-
-__all__ = [
-    "FakeProducer",
-    "Metadata",
-    "Record",
-    "Run",
-    "Sent",
-    "Store",
-    "ToldChangelogs",
-    "ToldStore",
-    "entity_tp",
-    "until",
-]
+async def idle() -> None:
+    """Let every task do what it can do now."""
+    for _ in range(50):
+        await asyncio.sleep(0)

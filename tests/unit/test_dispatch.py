@@ -18,7 +18,7 @@ from core.metrics import Metrics
 from core.packs import PACK_UPDATES_MAX, unpack
 from core.topics import DEAD_LETTERS
 from core.windows import hours
-from tests.fakes import REQUEST_BYTES_MAX, FakeProducer, Record, Run, until
+from tests.fakes import REQUEST_BYTES_MAX, FakeProducer, Record, Run, idle, until
 
 NOW_MS = 1_700_000_000_000
 PARTITIONS = 4
@@ -252,7 +252,7 @@ async def test_a_run_is_finished_when_every_send_is_acknowledged():
 
         last.acknowledge()
         for sent in sends:
-            await until_idle()
+            await idle()
             assert made.finished == []
             sent.acknowledge()
         await until(lambda: len(made.finished) == 2)
@@ -307,16 +307,10 @@ async def test_settle_waits_for_all_acknowledgements():
         run = run_of(record(0))
         await made.dispatcher.take(run)
         settling = asyncio.create_task(made.dispatcher.settle())
-        await until_idle()
+        await idle()
         assert not settling.done()
 
         made.producer.sent[0].acknowledge()
         await settling
 
         assert made.finished == [run]
-
-
-async def until_idle() -> None:
-    """Let every task do what it can do now."""
-    for _ in range(20):
-        await asyncio.sleep(0)

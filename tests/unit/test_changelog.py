@@ -1,0 +1,335 @@
+import asyncio
+
+import pytest
+from aiokafka import TopicPartition
+
+from core.errors import BrokerError
+from core.packs import unpack
+from core.ports import RowKey, StoredRow
+from core.versions import version, version_bytes
+from tables.apply import apply_pack
+from tables.changelog import ChangelogWriter, change_key
+from tables.mend import ChangelogMender
+from tables.owned import OwnedTables
+from tables.table import PackedRow, freeze
+from tests.aggregating import CHANGELOG, FAST, PLANS, REGISTRY, TOPIC, taps
+from tests.fakes import FakeProducer, ToldChangelogs, idle
+
+TP, OTHER = TopicPartition(CHANGELOG, 0), TopicPartition(CHANGELOG, 1)
+
+
+def row(user=1, ver=1, *, size=0) -> PackedRow:
+    value = version_bytes(ver)
+    return PackedRow(StoredRow(RowKey(f"user#i{user}", FAST), ver, value), value + b"x" * size)
+
+
+def rows(number) -> list[PackedRow]:
+    return [row(user) for user in range(number)]
+
+
+def opened(**producer) -> tuple[FakeProducer, ChangelogWriter]:
+    made = FakeProducer(**producer)
+    writer = ChangelogWriter(lambda: made)
+    writer.begin({TP: 0, OTHER: 0})
+    return made, writer
+
+
+async def test_rows_are_written_with_their_place_as_key():
+    """
+    Compaction goes by the key; the same row under two keys is restored twice.
+    """
+    producer, writer = opened(batch_records_max=2)
+
+    await writer.write({TP: rows(3), OTHER: rows(1)})
+
+    assert [(sent.partition, [key for key, _ in sent.rows]) for sent in producer.sent] == [
+        (0, [b"user#i0 fast@v1", b"user#i1 fast@v1"]),
+        (0, [b"user#i2 fast@v1"]),
+        (1, [b"user#i0 fast@v1"]),
+    ]
+    assert writer.take_foreign() == {}
+
+
+async def test_a_write_ends_when_every_batch_is_acknowledged():
+    """
+    What is finished before that is committed, and may never have been written.
+    """
+    producer, writer = opened(held=True, batch_records_max=1)
+    writing = asyncio.create_task(writer.write({TP: rows(2), OTHER: rows(1)}))
+    await idle()
+    for sent in reversed(producer.sent):
+        assert not writing.done()
+        sent.acknowledge()
+        await idle()
+
+    assert writing.done()
+
+
+async def test_a_refused_batch_is_told_with_its_place():
+    """
+    The process ends with this line; without coordinates nobody knows where to look.
+    """
+    producer, writer = opened(held=True)
+    writing = asyncio.create_task(writer.write({TP: rows(3)}))
+    await idle()
+    producer.sent[0].refuse(RuntimeError("too large"))
+
+    with pytest.raises(BrokerError, match=r"freshet.user.changelog\[0\] refused 3 records: too large"):
+        await writing
+
+
+async def test_a_row_that_fits_no_batch_is_told():
+    """
+    It could never be written; the group's row limit is there to prevent it.
+    """
+    _, writer = opened(batch_records_max=0)
+
+    with pytest.raises(BrokerError, match="of 17 bytes is larger than a producer batch"):
+        await writer.write({TP: [row(size=9)]})
+
+
+async def test_a_hole_between_our_records_is_foreign():
+    """
+    A dead owner's bytes may land long after the take-over, behind newer ones (PROTOCOL, P7b).
+    """
+    producer, writer = opened()
+    await writer.write({TP: rows(3), OTHER: rows(1)})
+    producer.foreign(*TP, 2)
+    await writer.write({TP: rows(1)})
+    producer.foreign(*TP, 5)
+    await writer.write({TP: rows(1), OTHER: rows(1)})
+
+    assert writer.take_foreign() == {TP: (3, 11)}
+    assert writer.take_foreign() == {}
+
+
+async def test_bytes_before_our_first_record_are_foreign():
+    """
+    They landed between the restore and our first write.
+    """
+    producer, writer = opened()
+    producer.foreign(*TP, 1)
+    await writer.write({TP: rows(1)})
+
+    assert writer.take_foreign() == {TP: (0, 1)}
+
+
+async def test_an_end_beyond_our_records_is_foreign():
+    """
+    Where we write seldom, only the topic's end tells of others' bytes.
+    """
+    _, writer = opened()
+    await writer.write({TP: rows(3)})
+
+    writer.note_ends({TP: 3, OTHER: 2}, begun=writer.begun)
+
+    assert writer.take_foreign() == {OTHER: (0, 2)}
+
+
+async def test_our_own_bytes_in_flight_are_not_foreign():
+    """
+    Under load every look at the end saw some, and all of those rows were written again.
+    """
+    producer, writer = opened(held=True)
+    begun = writer.begun
+    writing = asyncio.create_task(writer.write({TP: rows(3)}))
+    await idle()
+    writer.note_ends({TP: 3}, begun=writer.begun)
+    producer.sent[0].acknowledge()
+    await writing
+    writer.note_ends({TP: 2}, begun=begun)
+
+    assert writer.take_foreign() == {}
+
+
+async def test_writes_that_overlap_are_not_each_others_foreign_bytes():
+    """
+    Acknowledgements are seen in another order than the records have in the log.
+    """
+    producer, writer = opened(held=True)
+    first = asyncio.create_task(writer.write({OTHER: rows(1), TP: rows(2)}))
+    second = asyncio.create_task(writer.write({TP: rows(3)}))
+    await idle()
+    slow, *others = producer.sent
+    for sent in others:
+        sent.acknowledge()
+    await second
+    slow.acknowledge()
+    await first
+
+    assert writer.take_foreign() == {}
+    producer.held = False
+    producer.foreign(*TP, 1)
+    await writer.write({TP: rows(1)})
+    assert writer.take_foreign() == {TP: (5, 6)}
+
+
+async def test_an_answer_without_an_offset_is_borne():
+    """
+    A send that was repeated may be answered with "I have it", without its place: at worst our own rows are looked at.
+    """
+    producer, writer = opened(held=True)
+    writing = asyncio.create_task(writer.write({TP: rows(3)}))
+    await idle()
+    producer.sent[0].acknowledge(offset=-1)
+    await writing
+    assert writer.take_foreign() == {}
+
+    producer.held = False
+    await writer.write({TP: rows(1)})
+
+    assert writer.take_foreign() == {TP: (0, 3)}
+
+
+async def test_what_is_not_owned_is_not_watched():
+    """
+    Late answers of a time before the rebalance say nothing about the present one.
+    """
+    producer, writer = opened(held=True)
+    writing = asyncio.create_task(writer.write({TP: rows(3)}))
+    await idle()
+    writer.forget()
+    quiet = asyncio.create_task(writer.wait_quiet())
+    await idle()
+    assert not quiet.done()
+    producer.sent[0].acknowledge(offset=100)
+    await writing
+    await quiet
+
+    writer.note_ends({TP: 200}, begun=writer.begun)
+    assert writer.take_foreign() == {}
+
+
+class Mending:
+    """A mender over an owned partition with one row, which two taps have touched."""
+
+    def __init__(self) -> None:
+        self.logs = ToldChangelogs()
+        self.producer = FakeProducer()
+        self.writer = ChangelogWriter(lambda: self.producer)
+        self.tables = OwnedTables(REGISTRY, PLANS, dict.fromkeys(PLANS, 1), reader=self.logs, changelog=self.writer)
+        self.touched = 0
+        self.deaths: list[str] = []
+        self.mender = ChangelogMender(self.tables, self.writer, self.logs, touched=self._touch, die=self.deaths.append)
+
+    def _touch(self) -> None:
+        self.touched += 1
+
+    async def own(self) -> None:
+        await self.tables.take_over({}, {TopicPartition(TOPIC, 0)})
+        self.table = self.tables.get(TOPIC, 0)
+        self.group = self.table.group(FAST)
+        self.older, self.newer = self.apply(0), self.apply(1)
+
+    def apply(self, offset) -> bytes:
+        """Apply a tap of user 1, flush the row, and return its changelog bytes."""
+        (record,) = taps(offset).value
+        apply_pack(self.table, unpack(record.value), offset)
+        changes = [freeze(group, key, row).change for group in self.table.groups for key, row in group.dirty.items()]
+        for group in self.table.groups:
+            group.dirty.clear()
+        return changes[0]
+
+    def land(self, change: bytes | None, *, user=1, sk=FAST) -> None:
+        """Let bytes land that are not ours."""
+        self.logs.logs[TP].append((change_key(RowKey(f"user#i{user}", sk)), change))
+
+
+@pytest.fixture
+async def mending():
+    made = Mending()
+    await made.own()
+    return made
+
+
+async def test_a_row_behind_which_a_lower_version_landed_is_written_again(mending):
+    """
+    Compaction keeps the last record of a key: it would be the dead owner's (PROTOCOL, P7b).
+    """
+    mending.land(mending.older)
+
+    assert await mending.mender.mend() == 1
+
+    assert set(mending.group.dirty) == {"i1"}
+    assert freeze(mending.group, "i1", mending.group.dirty["i1"]).change == mending.newer
+    assert (mending.touched, mending.deaths) == (1, [])
+    assert await mending.mender.mend() == 0
+
+
+async def test_a_row_that_has_cooled_down_is_written_again_too(mending):
+    """
+    The quiet rows are the ones that nobody else would write again.
+    """
+    mending.group._rows["i1"] = mending.newer
+    mending.land(mending.older)
+
+    assert await mending.mender.mend() == 1
+
+    assert mending.group.dirty["i1"].ver == version(0, 1)
+
+
+async def test_equal_versions_are_left_alone(mending):
+    """
+    The same prefix, so the same bytes.
+    """
+    mending.land(mending.newer)
+
+    assert await mending.mender.mend() == 0
+
+    assert (mending.group.dirty, mending.touched, mending.deaths) == ({}, 0, [])
+
+
+async def test_a_higher_version_is_somebody_else_ahead_of_us(mending):
+    """
+    Two owners: whoever is behind is the past and must stop, before it writes anything more.
+    """
+    change = mending.apply(9)
+    mending.group._rows["i1"] = mending.newer
+    mending.land(change)
+
+    assert await mending.mender.mend() == 0
+
+    (reason,) = mending.deaths
+    assert reason == f"changelog {CHANGELOG}[0] holds version 10 of a row that is 2 here"
+
+
+async def test_rows_that_are_not_ours_are_passed_over(mending):
+    """
+    A tombstone, a key that was never seen here, a group's former version.
+    """
+    mending.land(None)
+    mending.land(mending.older, user=5)
+    mending.land(mending.older, sk="fast@v0")
+
+    assert await mending.mender.mend() == 0
+
+    assert (mending.group.dirty, mending.deaths) == ({}, [])
+
+
+async def test_rows_that_we_write_during_the_look_are_not_foreign(mending):
+    """
+    Between the broker's answer and its arrival a flush may begin and end; its rows would be written for ever.
+    """
+
+    async def write() -> None:
+        await mending.writer.write({TP: [row()]})
+
+    mending.land(mending.older)
+    mending.logs.during_ends = write
+
+    assert await mending.mender.mend() == 0
+    assert mending.group.dirty == {}
+
+
+async def test_without_partitions_nobody_is_asked(mending):
+    """
+    A worker that owns nothing has no changelog to look at.
+    """
+    mending.tables.drop()
+
+    async def fail() -> None:
+        pytest.fail("asked")
+
+    mending.logs.during_ends = fail
+
+    assert await mending.mender.mend() == 0

@@ -1,0 +1,177 @@
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from aiokafka import errors as kafka_errors
+
+from agents.fence import Fence
+from tests.fakes import idle, until
+
+FOREVER_MS = 3_600_000
+
+
+@dataclass
+class Answer:
+    error_code: int
+
+
+class HeartbeatRequest:
+    """Known by its name, as aiokafka's versions of it are."""
+
+
+class JoinGroupRequest:
+    """Another request that a coordinator answers."""
+
+
+class Coordinator:
+    """A group coordinator that answers as it is told to."""
+
+    def __init__(self, error: type[Exception] = kafka_errors.NoError) -> None:
+        self.answer: Answer | Exception = Answer(error.errno)
+
+    async def _send_req(self, request: Any) -> Answer:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class Sender:
+    """A producer's sender that writes down what it writes."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[int, str]] = []
+
+    async def _send_produce_req(self, node_id: int, batches: str) -> None:
+        self.written.append((node_id, batches))
+
+
+def fence(*, session_timeout_ms=FOREVER_MS) -> tuple[Fence, list[str]]:
+    deaths: list[str] = []
+    return Fence(session_timeout_ms=session_timeout_ms, die=deaths.append), deaths
+
+
+async def test_an_open_fence_lets_writes_pass():
+    """
+    A coordinator that has just answered has replaced nobody.
+    """
+    made, _ = fence()
+    sender = Sender()
+    made.guard_sends(sender)
+    made.owns(anything=True)
+
+    await sender._send_produce_req(1, "batches")
+
+    assert sender.written == [(1, "batches")]
+
+
+async def test_writes_wait_while_the_coordinator_is_silent():
+    """
+    A worker that was paused and wakes up would overwrite its successor (PROTOCOL, P7).
+    """
+    made, deaths = fence(session_timeout_ms=0)
+    sender, coordinator = Sender(), Coordinator()
+    made.guard_sends(sender)
+    made.watch_heartbeats(coordinator)
+    made.owns(anything=True)
+    assert time.monotonic() > 0
+    writing = asyncio.create_task(sender._send_produce_req(1, "batches"))
+    await idle()
+    assert (made.is_open, sender.written, deaths) == (False, [], [])
+
+    made.owns(anything=False)
+    await until(writing.done)
+
+    assert sender.written == [(1, "batches")]
+
+
+@pytest.mark.parametrize("answer", [kafka_errors.NoError, kafka_errors.RebalanceInProgressError])
+async def test_an_answer_opens_the_fence(answer):
+    """
+    While a group rebalances its members are still members.
+    """
+    made, deaths = fence(session_timeout_ms=100)
+    coordinator = Coordinator(answer)
+    made.watch_heartbeats(coordinator)
+    made.owns(anything=True)
+    await until(lambda: not made.is_open)
+
+    assert (await coordinator._send_req(HeartbeatRequest())).error_code == answer.errno
+
+    assert (made.is_open, deaths) == (True, [])
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        (JoinGroupRequest(), Answer(0)),
+        (HeartbeatRequest(), Answer(kafka_errors.NotCoordinatorForGroupError.errno)),
+        (HeartbeatRequest(), Answer(kafka_errors.GroupCoordinatorNotAvailableError.errno)),
+    ],
+)
+async def test_what_is_no_answer_to_a_heartbeat_opens_nothing(request_, answer):
+    """
+    A broker that is no coordinator does not know who is a member; nor does it make anybody die.
+    """
+    made, deaths = fence(session_timeout_ms=10)
+    coordinator = Coordinator()
+    coordinator.answer = answer
+    made.watch_heartbeats(coordinator)
+    made.owns(anything=True)
+    await until(lambda: not made.is_open)
+
+    assert await coordinator._send_req(request_) is answer
+
+    assert (made.is_open, deaths) == (False, [])
+
+
+async def test_a_heartbeat_that_fails_is_no_answer():
+    """
+    A dead coordinator must not kill healthy workers: they wait.
+    """
+    made, deaths = fence(session_timeout_ms=10)
+    coordinator = Coordinator()
+    coordinator.answer = kafka_errors.RequestTimedOutError()
+    made.watch_heartbeats(coordinator)
+    made.owns(anything=True)
+    await until(lambda: not made.is_open)
+
+    with pytest.raises(kafka_errors.RequestTimedOutError):
+        await coordinator._send_req(HeartbeatRequest())
+
+    assert (made.is_open, deaths) == (False, [])
+
+
+@pytest.mark.parametrize("refusal", [kafka_errors.IllegalGenerationError, kafka_errors.UnknownMemberIdError])
+@pytest.mark.parametrize("owns", [True, False])
+async def test_a_refused_heartbeat_ends_an_owner(refusal, owns):
+    """
+    Its partitions have another owner by now; one that owns nothing just joins again.
+    """
+    made, deaths = fence()
+    coordinator = Coordinator(refusal)
+    made.watch_heartbeats(coordinator)
+    made.owns(anything=owns)
+
+    await coordinator._send_req(HeartbeatRequest())
+
+    assert deaths == (
+        [f"the group coordinator refused a heartbeat ({refusal.__name__}): another worker owns our partitions"]
+        if owns
+        else []
+    )
+
+
+async def test_the_fence_is_not_in_force_while_nothing_is_owned():
+    """
+    A worker that joins has heard nothing yet and must be able to write what its start needs.
+    """
+    made, _ = fence(session_timeout_ms=0)
+    assert made.is_open
+    made.owns(anything=True)
+    await until(lambda: not made.is_open)
+
+    made.owns(anything=False)
+
+    assert made.is_open

@@ -1,0 +1,270 @@
+import asyncio
+
+from agents.cache_debt import OWED_ROWS_MAX, CacheDebt
+from agents.publish import UPDATES_WAITING_MAX
+from core.metrics import Metrics
+from core.ports import RowKey, StoredRow
+from core.progress import progress_as_of_ms, progress_key
+from core.versions import version, version_bytes, version_of
+from tests.aggregating import AROUND, CHANGELOG, FAST, HELD_MS, NOW_MS, SLOW, TOPIC, bench, clicks, taps
+from tests.fakes import Run, ToldStore, idle, until
+
+
+async def test_a_row_goes_to_changelog_record_and_cache_before_its_run_is_finished():
+    """
+    A commit before any of them loses what a crash then prevents (PROTOCOL, P6).
+    """
+    async with bench() as made:
+        run = taps(7)
+        await made.take(run)
+        await until(lambda: len(made.told) >= 7)
+
+        assert [what for what, _ in made.told] == [
+            CHANGELOG, "record", "cache", "announced", "finished", "record", "cache"
+        ]  # fmt: skip
+        assert sorted(made.rows("record")) == [(AROUND, version(0, 7)), (FAST, version(0, 7))]
+        assert made.finished == [run]
+
+
+async def test_nothing_passes_a_step_that_has_not_answered():
+    """
+    The order of writes says little; the order of answers is what a crash cuts.
+    """
+    async with bench(held=True) as made:
+        made.record.open.clear()
+        made.cache.open.clear()
+        await made.take(taps(7))
+        await until(lambda: made.producer.sent)
+        await idle()
+        assert [what for what, _ in made.told] == [CHANGELOG]
+
+        made.acknowledge()
+        await idle()
+        assert [what for what, _ in made.told] == [CHANGELOG]
+        made.record.open.set()
+        await until(lambda: made.rows("record"))
+        await idle()
+        assert not made.finished
+        made.cache.open.set()
+        await until(lambda: made.finished)
+
+
+async def test_a_run_waits_for_all_its_groups_and_for_the_runs_before_it():
+    """
+    A commit covers every offset below it, whichever group is written seldom.
+    """
+    async with bench() as made:
+        first, second, third, elsewhere = clicks(0), clicks(1), taps(2), taps(0, 2, partition=1)
+        await made.take(first)
+        await until(lambda: made.finished == [first])
+
+        await made.take(second)
+        await made.take(third)
+        await made.take(elsewhere)
+        await until(lambda: (FAST, version(0, 2)) in made.rows("record"))
+        await until(lambda: len(made.finished) == 2)
+        await idle()
+        assert made.finished == [first, elsewhere]
+        assert made.rows("record").count((SLOW, version(0, 1))) == 0
+
+        await made.publisher.settle()
+
+        assert made.finished == [first, elsewhere, second, third]
+        assert await made.stored(sk=SLOW) == version(0, 1)
+
+
+async def test_the_first_change_of_a_group_goes_out_at_once():
+    """
+    While an hourly group waited for its hour, every other group's first change waited with it.
+    """
+    async with bench() as made:
+        await made.take(clicks(0))
+        await until(lambda: made.finished)
+        await made.take(clicks(1))
+        await until(lambda: (FAST, version(0, 1)) in made.rows("record"))
+        await idle()
+
+        await made.take(taps(0, 2, partition=1))
+        await until(lambda: len(made.finished) == 2)
+
+        assert (AROUND, version(0, 0)) in made.rows("record")
+        assert (SLOW, version(0, 1)) not in made.rows("record")
+
+
+async def test_settle_publishes_at_once_whatever_the_intervals():
+    """
+    Partitions are given away within seconds; an hour is too long to wait.
+    """
+    async with bench() as made:
+        runs = [clicks(0), clicks(1), clicks(2, 2, partition=1)]
+        for run in runs:
+            await made.take(run)
+            await idle()
+
+        await made.aggregator.settle()
+
+        assert sorted(made.finished, key=runs.index) == runs
+        assert await made.stored(sk=SLOW) == version(0, 1)
+        await made.aggregator.settle()
+
+
+async def test_a_change_during_a_flush_is_flushed_after_it():
+    """
+    A run that is applied while its row is on the wire must not be finished by that flush.
+    """
+    async with bench(held=True) as made:
+        first, second = taps(0), taps(1)
+        await made.take(first)
+        await until(lambda: made.producer.sent)
+        await made.take(second)
+        made.acknowledge()
+        await until(lambda: len(made.producer.sent) == 2)
+        assert made.finished == [first]
+        assert await made.stored() == version(0, 0)
+
+        made.acknowledge()
+        await until(lambda: made.finished == [first, second])
+        assert await made.stored() == version(0, 1)
+
+
+async def test_a_record_that_fails_is_tried_again_and_nothing_is_finished_before():
+    """
+    The record is the truth: while it is down, partitions wait, and nothing is lost.
+    """
+    async with bench() as made:
+        made.record.failures = 2
+        await made.take(taps(0))
+        await until(lambda: made.finished)
+
+        whats = [what for what, _ in made.told]
+        assert whats.index("finished") > whats.index("record") > 2
+        assert whats.count("record failed") == 2
+        assert await made.stored() == version(0, 0)
+
+
+async def test_a_replay_is_published_again():
+    """
+    Its last publication may have died between changelog and record (PROTOCOL, P5).
+    """
+    async with bench() as made:
+        await made.take(taps(0))
+        await until(lambda: made.finished)
+        again = taps(0)
+        await made.take(Run(TOPIC, 0, [again.value[0]._replace(offset=1)]))
+        await until(lambda: len(made.finished) == 2)
+
+        assert made.rows("record").count((FAST, version(0, 0))) == 2
+
+
+async def test_a_cache_that_fails_is_owed_the_newest_rows():
+    """
+    The record's answer suffices for a commit; the cache gets what it missed as soon as it answers (PROTOCOL, 2).
+    """
+    async with bench() as made:
+        made.cache.failures = 1
+        for offset in range(3):
+            await made.take(taps(offset, offset % 2))
+            await until(lambda offset=offset: len(made.finished) == offset + 1)
+        assert made.debt.owed >= 2
+        assert made.rows("cache") == []
+
+        settling = asyncio.create_task(made.debt.settle())
+        await until(lambda: made.debt.owed == 0)
+        settling.cancel()
+
+        assert await made.stored(0, store=made.cache) == version(0, 2)
+        assert await made.stored(1, store=made.cache) == version(0, 1)
+        await made.take(taps(3))
+        await until(lambda: (FAST, version(0, 3)) in made.rows("cache"))
+
+
+async def test_a_row_that_changes_while_its_debt_is_paid_is_still_owed():
+    """
+    What is paid is the row that was written, not the one that took its place meanwhile.
+    """
+    cache = ToldStore("cache")
+    debt = CacheDebt(cache, Metrics())
+    cache.failures = 1
+    await debt.write([stored(1, 1)])
+    cache.open.clear()
+    settling = asyncio.create_task(debt.settle())
+    await idle()
+    await debt.write([stored(1, 2)])
+    await debt.write([stored(1, 1)])
+    cache.open.set()
+    await until(lambda: debt.owed == 0)
+    settling.cancel()
+
+    assert [rows[0].ver for what, rows in cache.told if what == "cache"] == [1, 2]
+
+
+def stored(user, ver) -> StoredRow:
+    return StoredRow(RowKey(f"user#i{user}", FAST), ver, version_bytes(ver))
+
+
+async def test_a_full_debt_makes_the_writer_wait():
+    """
+    Memory is bounded: a cache that stays away for a day stops the pipeline, and says so.
+    """
+    cache = ToldStore("cache")
+    debt = CacheDebt(cache, Metrics())
+    cache.failures = 1
+    await debt.write([stored(user, 1) for user in range(OWED_ROWS_MAX)])
+    writing = asyncio.create_task(debt.write([stored(-1, 1)]))
+    await idle()
+    assert (debt.owed, writing.done()) == (OWED_ROWS_MAX, False)
+
+    settling = asyncio.create_task(debt.settle())
+    await writing
+    await until(lambda: debt.owed == 0)
+    settling.cancel()
+
+
+async def test_a_group_that_is_written_around_never_reaches_the_cache():
+    """
+    Nobody reads it there, so nobody would notice it grow old there.
+    """
+    async with bench() as made:
+        made.cache.failures = 1
+        for offset in range(2):
+            await made.take(taps(offset))
+            await made.publisher.settle()
+        settling = asyncio.create_task(made.debt.settle())
+        await until(lambda: made.debt.owed == 0)
+        settling.cancel()
+
+        assert {sk for sk, _ in made.rows("cache")} == {FAST}
+        assert {sk for sk, _ in made.rows("record")} == {FAST, AROUND}
+
+
+async def test_progress_follows_the_finished_runs():
+    """
+    A quiet key is not an old key: its partition's progress says up to when it is complete.
+    """
+    async with bench() as made:
+        await made.take(taps(5))
+        await made.publisher.settle()
+
+        key = progress_key("user", 0)
+        found = await made.record.read([key], deadline_ms=HELD_MS)
+        assert (version_of(found[key]), progress_as_of_ms(found[key])) == (version(0, 5), NOW_MS + 5)
+
+
+async def test_room_is_made_by_a_flush_that_does_not_wait():
+    """
+    However seldom a group is written: what is applied and not yet durable is bounded.
+    """
+    async with bench() as made:
+        await made.take(clicks(0))
+        await until(lambda: made.finished)
+        table = made.tables.get(TOPIC, 0)
+        table.group(SLOW).dirty["i1"] = table.group(SLOW).row("i1")
+        full = clicks(1)
+        made.publisher.applied(table, full, updates=UPDATES_WAITING_MAX)
+        waiting = asyncio.create_task(made.publisher.wait_for_room())
+        await idle()
+
+        await asyncio.wait_for(waiting, timeout=5)
+
+        assert made.finished[-1] is full
+        assert made.rows("record").count((SLOW, version(0, 0))) == 2
