@@ -17,15 +17,15 @@ from agents.decode import Decoded, SourceDecoder, Target
 from core.errors import BrokerError, EventError
 from core.keys import kafka_partition
 from core.metrics import Metrics
-from core.packs import PACK_UPDATES_MAX, Pack, pack_bytes
+from core.packs import PACK_FORMAT, PACK_UPDATES_MAX, Pack, pack_bytes
 from core.topics import DEAD_LETTERS, repartition_topic
 
 log = logging.getLogger(__name__)
 
 _YIELD_EVERY = 50
 _PACK_BYTES_MAX = 256 * 1024
-_UPDATE_BYTES, _VALUE_BYTES = 64, 9
-"""What an update takes beside its texts: an upper estimate of its numbers in msgpack."""
+_UPDATE_BYTES, _VALUE_BYTES, _CHARACTER_BYTES = 64, 9, 4
+"""What an update takes at the most: its own numbers, a value that is no text, and a character of a text."""
 
 
 class Dispatcher:
@@ -102,7 +102,6 @@ class Dispatcher:
         sends = [
             await self._producer().send(repartition_topic(entity), value=pack_bytes(pack), partition=partition)
             for entity, partition, pack in packer.packs
-            if pack.offsets
         ]
         return sends + [await self._bury(letter) for letter in letters]
 
@@ -129,42 +128,42 @@ class _Packer:
         self._targets = targets
         self._origin = (first.topic, topic_id, first.partition)
         self._open: dict[tuple[int, int], _Open] = {}
-        self.packs: list[tuple[str, int, Pack]] = []
+        self._closed: list[tuple[str, int, list[str], list[tuple[Any, ...]]]] = []
 
     def add(self, record: Any, event: Decoded) -> None:
+        common = (record.offset, record.timestamp, event.event_time_ms, event.event_id, event.check)
         for number, target in enumerate(self._targets):
-            size = _UPDATE_BYTES + _VALUE_BYTES * len(target.places) + _text_bytes(event.event_id)
-            size += sum(_text_bytes(event.values[place]) for place in target.texts)
+            values = [event.values[place] for place in target.places]
+            characters = len(event.event_id) + sum(len(event.values[place] or "") for place in target.texts)
+            size = _UPDATE_BYTES + _VALUE_BYTES * len(values) + _CHARACTER_BYTES * characters
             for key in event.keys[number]:
                 partition = kafka_partition(key, target.entity.partitions)
-                pack = self._pack(number, target, partition, size + _text_bytes(key))
-                pack.offsets.append(record.offset)
-                pack.record_times.append(record.timestamp)
-                pack.event_times.append(event.event_time_ms)
-                pack.event_ids.append(event.event_id)
-                pack.checks.append(event.check)
-                pack.keys.append(key)
-                for column, place in zip(pack.columns, target.places, strict=True):
-                    column.append(event.values[place])
+                rows = self._open_pack(number, target, partition, size + _CHARACTER_BYTES * len(key))
+                rows.append((*common, key, *values))
 
-    def _pack(self, number: int, target: Target, partition: int, size: int) -> Pack:
+    @property
+    def packs(self) -> list[tuple[str, int, Pack]]:
+        """Entity, partition and pack, in the order in which they must be sent."""
+        return [(entity, partition, self._pack(names, rows)) for entity, partition, names, rows in self._closed]
+
+    def _pack(self, names: list[str], rows: list[tuple[Any, ...]]) -> Pack:
+        offsets, record_times, event_times, event_ids, checks, keys, *columns = map(list, zip(*rows, strict=True))
+        return Pack(
+            PACK_FORMAT, *self._origin, names, offsets, record_times, event_times, event_ids, checks, keys, columns
+        )
+
+    def _open_pack(self, number: int, target: Target, partition: int, size: int) -> list[tuple[Any, ...]]:
         now = self._open.get((number, partition))
-        if now is None or len(now.pack.offsets) >= PACK_UPDATES_MAX or now.size + size > _PACK_BYTES_MAX:
-            now = self._open[number, partition] = _Open(Pack.empty(*self._origin, target.names))
-            self.packs.append((target.entity.name, partition, now.pack))
+        if now is None or len(now.rows) >= PACK_UPDATES_MAX or now.size + size > _PACK_BYTES_MAX:
+            now = self._open[number, partition] = _Open([])
+            self._closed.append((target.entity.name, partition, target.names, now.rows))
         now.size += size
-        return now.pack
+        return now.rows
 
 
 @dataclass(slots=True)
 class _Open:
-    """A pack that is being filled, and at most how many bytes its updates take."""
+    """Updates that are being collected for a pack, and at most how many bytes they take."""
 
-    pack: Pack
+    rows: list[tuple[Any, ...]]
     size: int = 0
-
-
-def _text_bytes(text: str | None) -> int:
-    if text is None:
-        return 0
-    return len(text) if text.isascii() else 4 * len(text)

@@ -26,6 +26,7 @@ class Record(NamedTuple):
     timestamp: int
     key: bytes | None
     value: bytes | None
+    timestamp_type: int = 0
 
 
 @dataclass(eq=False)

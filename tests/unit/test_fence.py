@@ -1,5 +1,4 @@
 import asyncio
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +74,6 @@ async def test_writes_wait_while_the_coordinator_is_silent():
     made.guard_sends(sender)
     made.watch_heartbeats(coordinator)
     made.owns(anything=True)
-    assert time.monotonic() > 0
     writing = asyncio.create_task(sender._send_produce_req(1, "batches"))
     await idle()
     assert (made.is_open, sender.written, deaths) == (False, [], [])
@@ -91,7 +89,7 @@ async def test_an_answer_opens_the_fence(answer):
     """
     While a group rebalances its members are still members.
     """
-    made, deaths = fence(session_timeout_ms=100)
+    made, deaths = fence(session_timeout_ms=300)
     coordinator = Coordinator(answer)
     made.watch_heartbeats(coordinator)
     made.owns(anything=True)

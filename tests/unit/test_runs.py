@@ -1,0 +1,322 @@
+"""Delivery of runs and the ownership of their offsets, with a consumer thread that a test plays (PROTOCOL, P9)."""
+
+import asyncio
+from collections import defaultdict
+from contextlib import asynccontextmanager
+
+import faust
+import pytest
+from faust.types import TP
+
+from agents import transport
+from agents.fence import Fence
+from agents.transport import RUNS_PER_PARTITION, Consumer, Transport
+from tests.fakes import Record, idle, until
+
+ZERO, ONE = TP("t", 0), TP("t", 1)
+
+
+class Thread(transport._ConsumerThread):
+    """The broker as the consumer sees it: logs, commits, and answers that may wait."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.records: dict[TP, list[Record]] = {}
+        self.starts: defaultdict[TP, int] = defaultdict(int)
+        self.commits: dict[TP, int] = {}
+        self.seeks: list[tuple[TP, int]] = []
+        self.fetching, self.telling = asyncio.Event(), asyncio.Event()
+        self.fetching.set()
+        self.telling.set()
+        self.accepts = True
+        self.assigned: set[TP] = set()
+
+    async def getmany(self, active_partitions, timeout):  # noqa: ASYNC109  # Faust's signature
+        found = {tp: self.records.pop(tp) for tp in list(self.records) if tp in active_partitions}
+        await self.fetching.wait()
+        return found
+
+    async def earliest_offsets(self, *partitions):
+        await self.telling.wait()
+        return {tp: self.starts[tp] for tp in partitions}
+
+    async def commit(self, offsets):
+        if self.accepts:
+            self.commits.update(offsets)
+        return self.accepts
+
+    async def call_thread(self, fun, *args, **kwargs):
+        return await fun(*args, **kwargs)
+
+    async def committed(self, tp):
+        return self.commits.get(TP(tp.topic, tp.partition))
+
+    def seek(self, partition, offset):
+        self.seeks.append((TP(partition.topic, partition.partition), offset))
+
+    def assignment(self):
+        return self.assigned
+
+    def highwater(self, tp):
+        return 100
+
+    def _ensure_consumer(self):
+        return self
+
+
+class PlayedConsumer(Consumer):
+    def _new_consumer_thread(self):
+        return Thread(self, loop=self.loop, beacon=self.beacon)
+
+
+class PlayedTransport(Transport):
+    Consumer = PlayedConsumer
+
+
+class Owner:
+    """Writes down what happens to its state; settles when it is told to."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.settled = asyncio.Event()
+        self.settled.set()
+
+    async def settle(self):
+        await self.settled.wait()
+        self.told.append("settled")
+
+    def given_away(self):
+        self.told.append("given away")
+
+    async def take_over(self, committed, assigned):
+        self.told.append("taken over")
+
+
+class Bench:
+    def __init__(self, *, rebalance_timeout_s: float, buffer: int) -> None:
+        self.app = faust.App(
+            "bench", broker="kafka://127.0.0.1:1", store="memory://", broker_rebalance_timeout=rebalance_timeout_s,
+            stream_buffer_maxsize=buffer, stream_wait_empty=True,
+        )  # fmt: skip
+        self.owner, self.deaths, self.delivered = Owner(), [], []
+        self.fence = Fence(session_timeout_ms=10_000, die=self.deaths.append)
+        self.app.transport = self.app.producer_transport = PlayedTransport(
+            self.app.conf.broker_consumer, self.app, fence=self.fence, ownership=self.owner, die=self.deaths.append
+        )
+        self.consumer = self.app.transport.create_consumer(
+            self._deliver, on_partitions_revoked=self._faust_revoked, on_partitions_assigned=self._faust_assigned
+        )
+        self.thread = self.consumer._thread
+
+    async def _deliver(self, message) -> None:
+        self.delivered.append(message)
+
+    async def _faust_revoked(self, revoked) -> None:
+        # As Faust's app does with stream_wait_empty.
+        await self.consumer.wait_empty()
+
+    async def _faust_assigned(self, assigned, generation) -> None:
+        self.consumer.resume_flow()
+
+    async def assign(self, *tps, generation=1) -> None:
+        self.app.consumer_generation_id = generation
+        self.thread.assigned = set(tps)
+        await self.consumer.on_partitions_assigned(set(tps), generation)
+
+    async def own(self, *tps, generation=1) -> None:
+        await self.assign(*tps, generation=generation)
+        await until(lambda: self.consumer.ready_partitions == set(tps))
+
+    def log(self, tp, *offsets) -> None:
+        self.thread.records[tp] = [Record(*tp, offset, 0, None, b"") for offset in offsets]
+
+    def offsets(self):
+        return [(message.partition, [record.offset for record in message.value]) for message in self.delivered]
+
+
+@asynccontextmanager
+async def bench(*, rebalance_timeout_s=30.0, buffer=4096):
+    made = Bench(rebalance_timeout_s=rebalance_timeout_s, buffer=buffer)
+    try:
+        yield made
+    finally:
+        made.consumer._stop_taking_over()
+        await idle()
+        # Faust opens one for the consumer's thread and closes it only if the thread ran.
+        made.thread.thread_loop.close()
+
+
+async def test_a_partition_is_read_from_its_commit_once_it_is_taken_over():
+    """
+    Not from where a fetch happened to stand, and not before its state is there.
+    """
+    async with bench() as made:
+        made.thread.commits[ZERO], made.thread.starts[ONE] = 17, 5
+        made.thread.starts[ZERO] = 3
+        await made.own(ZERO, ONE)
+
+        assert sorted(made.thread.seeks) == [(ZERO, 17), (ONE, 5)]
+        made.log(ZERO, 17, 18)
+        made.log(ONE, 5)
+        await made.consumer._deliver_next()
+        assert sorted(made.offsets()) == [(0, [17, 18]), (1, [5])]
+
+
+async def test_a_commit_covers_what_is_finished_in_order():
+    """
+    A later run that is done says nothing of an earlier one.
+    """
+    async with bench() as made:
+        await made.own(ZERO)
+        for start in (0, 2):
+            made.log(ZERO, start, start + 1)
+            await made.consumer._deliver_next()
+        first, second = made.delivered
+
+        made.consumer.finish(second)
+        assert not await made.consumer.commit()
+        made.consumer.finish(first)
+        made.thread.accepts = False
+        assert not await made.consumer.commit()
+        made.thread.accepts = True
+        assert await made.consumer.commit()
+        assert not await made.consumer.commit()
+
+        assert made.thread.commits == {ZERO: 4}
+        assert made.consumer.lag() == {ZERO: 96}
+
+
+async def test_a_fetch_of_a_former_generation_is_dropped():
+    """
+    It stands where the former owner stood; delivered now, it would come before what lies before it.
+    """
+    async with bench() as made:
+        await made.own(ZERO)
+        made.log(ZERO, 0, 1)
+        made.thread.fetching.clear()
+        delivering = asyncio.create_task(made.consumer._deliver_next())
+        await idle()
+        await made.assign(ZERO, generation=2)
+        made.thread.fetching.set()
+        await delivering
+
+        assert made.delivered == []
+
+
+async def test_a_hole_in_the_log_is_passed():
+    """
+    Compaction and transactions leave some.
+    """
+    async with bench() as made:
+        await made.own(ZERO)
+        made.log(ZERO, 7, 9)
+        await made.consumer._deliver_next()
+
+        assert (made.offsets(), made.deaths) == ([(0, [7, 9])], [])
+
+
+async def test_records_that_were_deleted_unread_end_the_worker():
+    """
+    Retention was shorter than the worker's absence: events are lost, and somebody must know which.
+    """
+    async with bench() as made:
+        await made.own(ZERO)
+        made.thread.starts[ZERO] = 7
+        made.log(ZERO, 7)
+        await made.consumer._deliver_next()
+
+        assert "read up to offset 0, but the broker has deleted everything before 7" in made.deaths[0]
+
+
+async def test_a_commit_below_the_logs_start_ends_the_worker():
+    """
+    The topic was made anew: everything in it would pass for a replay.
+    """
+    async with bench() as made:
+        made.thread.commits[ZERO], made.thread.starts[ZERO] = 3, 5
+        await made.own(ZERO)
+
+        assert "committed at offset 3, but the broker's log starts at 5" in made.deaths[0]
+
+
+async def test_a_run_whose_partition_goes_during_the_question_about_a_hole_is_dropped():
+    """
+    It was noted for the new generation and never finished: its partition was never committed again.
+    """
+    async with bench() as made:
+        await made.own(ZERO)
+        made.log(ZERO, 7)
+        made.thread.telling.clear()
+        delivering = asyncio.create_task(made.consumer._deliver_next())
+        await idle()
+        assert not delivering.done()
+
+        await made.consumer.on_partitions_revoked({ZERO})
+        made.thread.telling.set()
+        await made.own(ZERO, generation=2)
+        await delivering
+
+        assert made.delivered == []
+        assert made.consumer.owned.outstanding(ZERO) == 0
+
+
+async def test_partitions_are_given_away_settled_and_committed():
+    """
+    What is finished and not committed is done again by the next owner.
+    """
+    async with bench() as made:
+        await made.own(ZERO)
+        made.log(ZERO, 0)
+        await made.consumer._deliver_next()
+        made.consumer.finish(made.delivered[0])
+
+        await made.consumer.on_partitions_revoked({ZERO})
+
+        assert made.owner.told == ["taken over", "settled", "given away"]
+        assert made.thread.commits == {ZERO: 1}
+        assert (made.consumer.ready_partitions, made.consumer.flow_active) == (frozenset(), False)
+        made.consumer.finish(made.delivered[0])
+        assert not await made.consumer.commit()
+
+
+async def test_partitions_are_given_away_in_time_whatever_does_not_settle():
+    """
+    Faust waits a second time, without a bound: while the record was down, the member was expelled and died.
+    """
+    async with bench(rebalance_timeout_s=0.1) as made:
+        await made.own(ZERO)
+        made.owner.settled.clear()
+
+        await asyncio.wait_for(made.consumer.on_partitions_revoked({ZERO}), timeout=5)
+
+        assert made.owner.told == ["taken over", "given away"]
+        await asyncio.wait_for(made.consumer.wait_empty(), timeout=5)
+
+
+@pytest.mark.parametrize(("buffer", "runs"), [(4096, RUNS_PER_PARTITION), (10, 5), (1, 1)])
+async def test_runs_never_fill_a_streams_queue(buffer, runs):
+    """
+    Faust empties a full queue at a rebalance without waking whoever waits to put into it: nothing was read again.
+    """
+    async with bench(buffer=buffer) as made:
+        await made.own(ZERO, ONE)
+        for offset in range(runs + 2):
+            made.log(ZERO, offset)
+            await made.consumer._deliver_next()
+
+        assert len(made.delivered) == runs
+        made.consumer.finish(made.delivered[0])
+        await made.consumer._deliver_next()
+        assert len(made.delivered) == runs + 1
+
+
+async def test_a_producer_is_idempotent_and_waits_for_every_replica():
+    """
+    Without either a retry doubles or a failing leader loses (PROTOCOL, P1).
+    """
+    async with bench() as made:
+        producer = made.app.transport.create_producer()
+
+        settings = {**producer._settings_default(), **producer._settings_extra()}
+
+        assert (settings["acks"], settings["enable_idempotence"]) == ("all", True)
