@@ -52,11 +52,12 @@ def demo(
     *,
     exit_: Annotated[bool, typer.Option("--exit", help="Run once to the end, then stop.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object (with --exit).")] = False,
+    picture: Annotated[Path | None, typer.Option(help="Save the last screen as an SVG (with --exit).")] = None,
 ) -> None:
     """Run the whole platform in one worker, replay two days of real events, and check every served value."""
     settings = load_settings()
     if exit_:
-        report = _run(run_demo(settings))
+        report = _run(run_demo(settings, picture=picture))
         if json_:
             sys.stdout.write(json.dumps(report.as_json()) + "\n")
         else:

@@ -1,19 +1,24 @@
 """The demo from nothing to figures: embedded services, one worker, a replay, and a screen or a JSON object."""
 
 import asyncio
+import io
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
+from rich.console import Console
 
 from app.endpoints import embedded_topics
 from app.settings import Settings
 from app.worker_process import WorkerProcess, start_worker
 from core.errors import ConfigurationError
+from demo.screen import demo_screen
 from demo.session import Report, Session
-from features import REGISTRY
 from services.embedded import EmbeddedServices, start_embedded
+
+_REGISTRY = "features:REGISTRY"
 
 
 @asynccontextmanager
@@ -31,14 +36,15 @@ async def open_demo(
         BrokerError: The embedded services did not start.
     """
     port = _free_port() if any_port else _require_free(settings.web_port)
-    services = await asyncio.to_thread(start_embedded, embedded_topics(REGISTRY))
+    registry = settings.model_copy(update={"registry": _REGISTRY}).load_registry()
+    services = await asyncio.to_thread(start_embedded, embedded_topics(registry))
     worker: WorkerProcess | None = None
     try:
         environment = {
             "FRESHET_BROKER": services.broker,
             "FRESHET_REDIS": services.redis_url or "none",
             "FRESHET_RECORD": f"sqlite:///{services.record_path}",
-            "FRESHET_REGISTRY": "features:REGISTRY",
+            "FRESHET_REGISTRY": _REGISTRY,
             "FRESHET_ROLE": "all",
             "FRESHET_APPLY": "true",
         }
@@ -51,12 +57,16 @@ async def open_demo(
         services.stop()
 
 
-async def run_demo(settings: Settings) -> Report:
-    """Run the demo once to its end, without a screen."""
+async def run_demo(settings: Settings, *, picture: Path | None = None) -> Report:
+    """Run the demo once to its end, without a screen; its last screen may be saved as an SVG."""
     async with open_demo(settings, any_port=True) as (session, worker, _), running(session, worker) as run:
         while not run.done():
             await asyncio.wait([run], timeout=0.5)
             require_alive(worker)
+        if picture is not None:
+            screen = Console(record=True, width=110, file=io.StringIO())
+            screen.print(demo_screen(session.progress))
+            screen.save_svg(str(picture), title="freshet demo")
         return run.result()
 
 

@@ -98,7 +98,7 @@ class Settings(BaseSettings):
         module, _, name = self.registry.partition(":")
         try:
             registry = getattr(import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
+        except (ImportError, AttributeError, NameError, SyntaxError, TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"FRESHET_REGISTRY={self.registry}: {error}; it must be package.module:NAME of a Registry on PYTHONPATH"
             ) from error

@@ -46,5 +46,6 @@ def demo_screen(progress: Progress) -> RenderableType:
         table.add_row(
             "read", f"{report.read_ms_p50} ms", f"100 keys with all their features; p99 {report.read_ms_p99} ms"
         )
-    bar = ProgressBar(total=max(progress.total, 1), completed=figures.accounted, width=60)
+    bar = Table.grid()
+    bar.add_row(ProgressBar(total=max(progress.total, 1), completed=figures.accounted, width=70))
     return Group(Text(_PHASES[progress.phase], style="bold"), bar, table)

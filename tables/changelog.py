@@ -49,7 +49,7 @@ class ChangelogWriter:
         self._next: dict[TopicPartition, int] = {}
         self._landed: dict[TopicPartition, list[tuple[int, int]]] = {}
         self._foreign: dict[TopicPartition, tuple[int, int]] = {}
-        self._begun = self._in_flight = 0
+        self._in_flight = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
 
@@ -63,11 +63,6 @@ class ChangelogWriter:
         self._landed.clear()
         self._foreign.clear()
 
-    @property
-    def begun(self) -> int:
-        """How many writes were ever begun: tells whether there was one in the meantime."""
-        return self._begun
-
     async def wait_quiet(self) -> None:
         """Wait until no write is in flight: what lands after a restore has read the end would pass for its own."""
         await self._quiet.wait()
@@ -78,7 +73,6 @@ class ChangelogWriter:
         Raises:
             BrokerError: A batch was refused for good; nothing of it counts as written.
         """
-        self._begun += 1
         self._in_flight += 1
         self._quiet.clear()
         try:
@@ -105,15 +99,12 @@ class ChangelogWriter:
         foreign, self._foreign = self._foreign, {}
         return foreign
 
-    def note_ends(self, ends: Mapping[TopicPartition, int], *, begun: int) -> None:
+    def note_ends(self, ends: Mapping[TopicPartition, int]) -> None:
         """Compare the changelogs' ends with what we wrote: a surplus is foreign.
 
-        Args:
-            ends: Where the changelogs end.
-            begun: Value of ``begun`` before they were asked for. If a write was in flight since, its own records may
-                be part of the surplus, and nothing is noted; where our records land tells as much.
+        While a write is in flight its own records may be the surplus, so nothing is noted; where they land tells.
         """
-        if not self._in_flight and begun == self._begun:
+        if not self._in_flight:
             for tp, end in ends.items():
                 self._reach(tp, end, end)
 

@@ -51,8 +51,7 @@ class ChangelogMender:
         tables = {TopicPartition(changelog_topic(table.entity), table.partition): table for table in self._tables}
         if not tables:
             return 0
-        begun = self._writer.begun
-        self._writer.note_ends(await self._reader.ends(tables), begun=begun)
+        self._writer.note_ends(await self._reader.ends(tables))
         mended = 0
         for tp, (start, end) in self._writer.take_foreign().items():
             table = tables.get(tp)

@@ -121,7 +121,7 @@ async def test_an_end_beyond_our_records_is_foreign():
     _, writer = opened()
     await writer.write({TP: rows(3)})
 
-    writer.note_ends({TP: 3, OTHER: 2}, begun=writer.begun)
+    writer.note_ends({TP: 3, OTHER: 2})
 
     assert writer.take_foreign() == {OTHER: (0, 2)}
 
@@ -131,13 +131,12 @@ async def test_our_own_bytes_in_flight_are_not_foreign():
     Under load every look at the end saw some, and all of those rows were written again.
     """
     producer, writer = opened(held=True)
-    begun = writer.begun
     writing = asyncio.create_task(writer.write({TP: rows(3)}))
     await idle()
-    writer.note_ends({TP: 3}, begun=writer.begun)
+    writer.note_ends({TP: 3})
     producer.sent[0].acknowledge()
     await writing
-    writer.note_ends({TP: 2}, begun=begun)
+    writer.note_ends({TP: 2})
 
     assert writer.take_foreign() == {}
 
@@ -196,7 +195,7 @@ async def test_what_is_not_owned_is_not_watched():
     await writing
     await quiet
 
-    writer.note_ends({TP: 200}, begun=writer.begun)
+    writer.note_ends({TP: 200})
     assert writer.take_foreign() == {}
 
 

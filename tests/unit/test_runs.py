@@ -99,6 +99,8 @@ class Bench:
             stream_buffer_maxsize=buffer, stream_wait_empty=True,
         )  # fmt: skip
         self.owner, self.deaths, self.delivered = Owner(), [], []
+        self.delivering = asyncio.Event()
+        self.delivering.set()
         self.fence = Fence(session_timeout_ms=10_000, die=self.deaths.append)
         self.app.transport = self.app.producer_transport = PlayedTransport(
             self.app.conf.broker_consumer, self.app, fence=self.fence, ownership=self.owner, die=self.deaths.append
@@ -109,6 +111,7 @@ class Bench:
         self.thread = self.consumer._thread
 
     async def _deliver(self, message) -> None:
+        await self.delivering.wait()
         self.delivered.append(message)
 
     async def _faust_revoked(self, revoked) -> None:
@@ -201,6 +204,26 @@ async def test_a_fetch_of_a_former_generation_is_dropped():
         await delivering
 
         assert made.delivered == []
+
+
+async def test_the_rest_of_a_fetch_is_dropped_when_the_generation_changes():
+    """
+    Its first part waited to be delivered, and meanwhile its second part was given away and taken over again.
+    """
+    async with bench() as made:
+        await made.own(ZERO, ONE)
+        made.log(ZERO, 0)
+        made.log(ONE, 0)
+        made.delivering.clear()
+        delivering = asyncio.create_task(made.consumer._deliver_next())
+        await idle()
+        await made.own(ZERO, ONE, generation=2)
+        made.delivering.set()
+        await delivering
+
+        assert made.offsets() == [(0, [0])]
+        assert made.delivered[0].generation_id == 1
+        assert not made.consumer.owned.any_outstanding
 
 
 async def test_a_hole_in_the_log_is_passed():
