@@ -63,5 +63,6 @@ def _facts(letter: DeadLetter) -> dict[str, Any]:
         "record_time_ms": letter.record_time_ms,
         "reason": letter.reason,
         "detail": letter.detail,
+        "payload_bytes": letter.payload_bytes,
         "payload": (letter.payload or b"").decode(errors="backslashreplace"),
     }

@@ -134,8 +134,7 @@ def _apply_group(
             continue
         stamps[partition] = offset
         row.ver = ver
-        if pack.record_times[number] > row.as_of_ms:
-            row.as_of_ms = pack.record_times[number]
+        row.as_of_ms = max(row.as_of_ms, pack.record_times[number])
         fresh[number] = True
         if verdicts[number] is Verdict.FIRST:
             _add(row, pack, number, bound, zeros)
@@ -143,8 +142,7 @@ def _apply_group(
 
 def _add(row: LiveRow, pack: Pack, number: int, bound: list[_Bound], zeros: list[Callable[[], list[Any]]]) -> None:
     time_ms, event_id = pack.event_times[number], pack.event_ids[number]
-    if time_ms > row.event_time_ms:
-        row.event_time_ms = time_ms
+    row.event_time_ms = max(row.event_time_ms, time_ms)
     touched: list[list[Any] | None] = [None] * len(zeros)
     for counts, add, takes_null, values, wheres, places in bound:
         if wheres is not None and not wheres[number]:

@@ -156,11 +156,13 @@ class ChangelogReader:
             The end of each changelog: where our own records will begin.
 
         Raises:
-            BrokerError: A record cannot be read; the message has its coordinates. Or the broker gives nothing for 30 s.
+            BrokerError: A record cannot be read; the message has its coordinates. Or a changelog has lost its
+                beginning, or the broker gives nothing for 30 s.
         """
         by_tp = {TopicPartition(changelog_topic(table.entity), table.partition): table for table in tables}
         restored = 0
         async with self._reader(by_tp) as (consumer, ends):
+            _refuse_loss(await consumer.beginning_offsets(list(by_tp)))
             async for tp, record in _records(consumer, dict.fromkeys(by_tp, 0), ends):
                 self._restore_one(by_tp[tp], tp, record)
                 restored += 1
@@ -233,6 +235,16 @@ class ChangelogReader:
             group.put_packed(pk.removeprefix(partition_key(table.entity, "")), record.value, version_of(value))
         except (FormatError, UnicodeDecodeError) as error:
             raise BrokerError(f"changelog {tp.topic}[{tp.partition}] offset {record.offset}: {error}") from error
+
+
+def _refuse_loss(starts: Mapping[TopicPartition, int]) -> None:
+    """Refuse a changelog whose beginning was deleted: retention does that, compaction never, and rows are lost by it."""
+    for tp, start in starts.items():
+        if start > 0:
+            raise BrokerError(
+                f"changelog {tp.topic}[{tp.partition}] begins at offset {start}: the broker has deleted rows. It "
+                f"must be kept with cleanup.policy=compact; the embedded broker keeps no more than 5 MB"
+            )
 
 
 async def _records(

@@ -191,7 +191,8 @@ async def test_a_commit_covers_what_is_finished_in_order():
 
 async def test_a_fetch_of_a_former_generation_is_dropped():
     """
-    It stands where the former owner stood; delivered now, it would come before what lies before it.
+    It stands where the former owner stood; delivered now, it would come before what lies before it. And a seek in the
+    middle of a fetch is undone by what the fetch then returns.
     """
     async with bench() as made:
         await made.own(ZERO)
@@ -200,8 +201,12 @@ async def test_a_fetch_of_a_former_generation_is_dropped():
         delivering = asyncio.create_task(made.consumer._deliver_next())
         await idle()
         await made.assign(ZERO, generation=2)
+        await idle()
+        assert len(made.thread.seeks) == 1
+
         made.thread.fetching.set()
         await delivering
+        await until(lambda: len(made.thread.seeks) == 2)
 
         assert made.delivered == []
 
