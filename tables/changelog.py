@@ -238,7 +238,7 @@ class ChangelogReader:
 
 
 def _refuse_loss(starts: Mapping[TopicPartition, int]) -> None:
-    """Refuse a changelog whose beginning was deleted: retention does that, compaction never, and rows are lost by it."""
+    """Refuse a changelog whose beginning was deleted, as retention does and compaction never: rows are lost."""
     for tp, start in starts.items():
         if start > 0:
             raise BrokerError(
