@@ -12,13 +12,14 @@ setup: $(READY) ## Make the virtual environment in .venv with the locked depende
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo 'First time: setting up .venv takes about half a minute.'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
 run: $(READY) ## Run the whole platform in one worker and replay real events; Ctrl-C stops everything
-	@$(BIN)/freshet demo
+	@$(BIN)/freshet demo || [ $$? -eq 130 ]
 
 test: $(READY) ## Run all tests
 	$(BIN)/python -m pytest
@@ -34,4 +35,4 @@ lock: $(READY) ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --group dev --no-annotate --no-header --output-file requirements.lock pyproject.toml
 
 clean: ## Remove the virtual environment and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info .freshet

@@ -2,13 +2,11 @@
 
 import asyncio
 import contextlib
-import inspect
 import json
 import signal
 import sys
 from collections.abc import Coroutine
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,13 +20,14 @@ from app.clock import SystemClock
 from app.dead_letters import list_dead_letters
 from app.demo import open_demo, require_alive, run_demo, running
 from app.endpoints import open_endpoints, open_record
+from app.locate import locate_names
 from app.reference import settings_markdown
 from app.runtime import find_runtime, keep_runtime
 from app.send import send_events
 from app.settings import Settings, load_settings
 from app.versions import resolve_versions
 from core.catalogue import catalogue
-from core.check import check_registry
+from core.check import Problem, check_registry
 from core.errors import ConfigurationError, FreshetError
 from core.plans import plan_group
 from demo.screen import demo_screen
@@ -56,6 +55,8 @@ def demo(
 ) -> None:
     """Run the whole platform in one worker, replay two days of real events, and check every served value."""
     settings = load_settings()
+    if (json_ or picture) and not exit_:
+        raise ConfigurationError("--json and --picture tell the end of a run: add --exit")
     if exit_:
         report = _run(run_demo(settings, picture=picture))
         if json_:
@@ -73,12 +74,13 @@ def check(registry: Annotated[str, typer.Option(help="package.module:NAME")] = "
     settings = load_settings(registry=registry) if registry else load_settings()
     loaded = settings.load_registry()
     problems = check_registry(loaded)
-    file = inspect.getsourcefile(import_module(settings.registry.partition(":")[0])) or settings.registry
+    package = settings.registry.partition(":")[0]
     for problem in problems:
         style = "red" if problem.severity == "error" else "yellow"
         out.print(
             Text.assemble(
-                (f"{problem.severity}: ", style), f"{file}: {problem.where}: {problem.reason}; {problem.remedy}"
+                (f"{problem.severity}: ", style),
+                f"{_file_of(package, problem)}: {problem.where}: {problem.reason}; {problem.remedy}",
             ),
             soft_wrap=True,
         )
@@ -173,6 +175,11 @@ def dead_letters(
     out.print(table if letters else "no dead letters")
 
 
+def _file_of(package: str, problem: Problem) -> str:
+    """Return where a problem stands; its place reads like ``group user_engagement, feature ctr``."""
+    return locate_names(package, [part.rpartition(" ")[2] for part in problem.where.split(", ")])
+
+
 def _broker(settings: Settings) -> str:
     return find_runtime().broker if settings.is_embedded else settings.broker
 
@@ -203,6 +210,7 @@ async def _watch_demo(settings: Settings) -> None:
                         live.update(demo_screen(session.progress))
                         if run.done():
                             run.result()
+                            await session.refresh()
                         require_alive(worker)
                         await asyncio.sleep(0.25)
 

@@ -1,6 +1,7 @@
-"""Where the running demo is, for commands in another terminal: a small file in the working directory."""
+"""Where the running demo or embedded worker is, for commands in another terminal: a file in the working directory."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -13,35 +14,43 @@ _PLACE = Path(".freshet") / "running.json"
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A running demo."""
+    """A running demo or embedded worker.
+
+    Attributes:
+        pid: Process that keeps the file, and ends with what it describes.
+    """
 
     broker: str
     base_url: str
+    pid: int
 
 
 @contextmanager
 def keep_runtime(*, broker: str, base_url: str) -> Iterator[None]:
-    """Tell where the demo is while it runs."""
+    """Tell where a platform is while it runs; the newest of a directory is told, and removes nobody else's."""
+    own = json.dumps(asdict(Runtime(broker, base_url, os.getpid())))
     _PLACE.parent.mkdir(exist_ok=True)
-    _PLACE.write_text(json.dumps(asdict(Runtime(broker, base_url))))
+    _PLACE.write_text(own)
     try:
         yield
     finally:
-        _PLACE.unlink(missing_ok=True)
         with suppress(OSError):
             # Somebody else's file in it stays, and the directory with it.
+            if _PLACE.read_text() == own:
+                _PLACE.unlink()
             _PLACE.parent.rmdir()
 
 
 def find_runtime() -> Runtime:
-    """Return where the demo of this directory is.
+    """Return where the platform is that was started last in this directory.
 
     Raises:
         ConfigurationError: None runs.
     """
+    nothing = "nothing runs in this directory: start `make run` or an embedded worker here; or set FRESHET_BROKER"
     try:
-        return Runtime(**json.loads(_PLACE.read_text()))
-    except FileNotFoundError as error:
-        raise ConfigurationError(
-            "no demo runs in this directory: `make run` starts one; or set FRESHET_BROKER"
-        ) from error
+        runtime = Runtime(**json.loads(_PLACE.read_text()))
+        os.kill(runtime.pid, 0)
+    except (FileNotFoundError, ProcessLookupError, TypeError, ValueError) as error:
+        raise ConfigurationError(nothing) from error
+    return runtime

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.locate import locate_error
 from core.definitions import Registry
-from core.errors import ConfigurationError
+from core.errors import ConfigurationError, DefinitionError
 
 EMBEDDED = "embedded"
 
@@ -98,9 +99,11 @@ class Settings(BaseSettings):
         module, _, name = self.registry.partition(":")
         try:
             registry = getattr(import_module(module), name)
-        except (ImportError, AttributeError, NameError, SyntaxError, TypeError, ValueError) as error:
+        except (ImportError, AttributeError, NameError, SyntaxError, TypeError, ValueError, DefinitionError) as error:
             raise ConfigurationError(
-                f"FRESHET_REGISTRY={self.registry}: {error}; it must be package.module:NAME of a Registry on PYTHONPATH"
+                f"FRESHET_REGISTRY={self.registry} cannot be loaded{locate_error(error)}: "
+                f"{type(error).__name__}: {error}; "
+                f"it must be package.module:NAME of a Registry"
             ) from error
         if not isinstance(registry, Registry):
             raise ConfigurationError(f"FRESHET_REGISTRY={self.registry} is a {type(registry).__name__}, not a Registry")

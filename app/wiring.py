@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, cast
 
 from aiohttp import web
@@ -21,6 +22,7 @@ from agents.transport import Consumer, RunMessage, RunSchema
 from app.clock import SystemClock
 from app.endpoints import Endpoints, open_cache, open_endpoints, open_record
 from app.faust_app import App, new_app
+from app.runtime import keep_runtime
 from app.settings import Settings
 from app.versions import resolve_versions
 from core.check import Problem, check_registry
@@ -67,6 +69,7 @@ class Platform:
         self._attach_agents()
         self._tasks: list[asyncio.Task[None]] = []
         self._lag: dict[str, int] = {}
+        self._exits = ExitStack()
 
     # -- opening and closing
 
@@ -80,6 +83,9 @@ class Platform:
         self.numbers = await resolve_versions(self.record, self.plans.values(), may_apply=may_apply)
         self._build_reading()
         self._build_writing()
+        if self.settings.is_embedded:
+            place = f"http://{self.settings.web_host}:{self.settings.web_port}"
+            self._exits.enter_context(keep_runtime(broker=self.endpoints.bootstrap[0], base_url=place))
         self._start(self._watch_lag(), what="watch of the lag")
         if self.settings.exit_with_parent:
             self._start(self._watch_parent(os.getppid()), what="watch of the parent")
@@ -94,6 +100,7 @@ class Platform:
 
     async def close(self) -> None:
         """Stop background work, close the stores, stop what was started here."""
+        self._exits.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -83,6 +83,11 @@ class Session:
         """End the replay within a moment."""
         self._stop.set()
 
+    async def refresh(self) -> None:
+        """Read the worker's figures once more, for a screen that outlives the run."""
+        self.progress.figures, self.progress.ingest = await asyncio.to_thread(self._read)
+        await asyncio.sleep(_WATCH_S)
+
     async def run(self, *, live_events_per_s: float = LIVE_EVENTS_PER_S) -> Report:
         """Load the log, play its last part live, check every served value.
 

@@ -137,11 +137,11 @@ def test_features_are_listed(run):
     ("arguments", "environment", "words"),
     [
         (["features", "user_tast"], {}, "there is no group 'user_tast'"),
-        (["features"], {"FRESHET_REGISTRY": "nowhere:X"}, "FRESHET_REGISTRY=nowhere:X: No module named 'nowhere'"),
+        (["features"], {"FRESHET_REGISTRY": "nowhere:X"}, "No module named 'nowhere'"),
         (["check", "--registry", "features:X"], {}, "must be package.module:NAME of a Registry"),
         (["features"], {"FRESHET_WEB_PORT": "x", "FRESHET_ROLE": "x"}, "FRESHET_WEB_PORT"),
-        (["send", "clicks", "{}"], {}, "no demo runs in this directory"),
-        (["dead-letters"], {}, "no demo runs in this directory"),
+        (["send", "clicks", "{}"], {}, "nothing runs in this directory"),
+        (["dead-letters"], {}, "nothing runs in this directory"),
         (["send", "no_topic", "{}"], {"FRESHET_BROKER": "127.0.0.1:1"}, "no group reads the topic 'no_topic'"),
         (["apply"], {}, "keeps nothing and applies by itself"),
         (["apply"], {"FRESHET_BROKER": "127.0.0.1:1"}, "FRESHET_REDIS"),
@@ -191,3 +191,15 @@ def test_the_installed_command_ends_without_a_trace(tmp_path):
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == "freshet: there is no group 'nothing'; `freshet features` lists all\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_that_python_itself_finds_is_told_with_its_line(run, tmp_path):
+    """
+    A forgotten argument raises while definitions are loaded: without the line, a user would look through all of them.
+    """
+    (tmp_path / "raising_shop.py").write_text("from core.definitions import aggregate\n\naggregate('clicks')\n")
+
+    ran = run("check", "--registry", "raising_shop:REGISTRY")
+
+    assert ran.code == 2
+    assert f"{tmp_path / 'raising_shop.py'}:3: TypeError" in ran.err.replace("\n", "")
