@@ -8,7 +8,7 @@ wait.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from core.errors import StoreError
 from core.metrics import Metrics
@@ -25,10 +25,18 @@ _RETRY_S = 0.5
 class CacheDebt:
     """Writes rows to the cache, or owes them. Without a cache it does nothing."""
 
-    def __init__(self, cache: Store | None, metrics: Metrics, *, uncached: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        cache: Store | None,
+        metrics: Metrics,
+        *,
+        uncached: frozenset[str] = frozenset(),
+        announce: Callable[[Sequence[StoredRow]], None] = lambda _rows: None,
+    ) -> None:
         self._cache = cache
         self._metrics = metrics
         self._uncached = uncached
+        self._announce = announce
         self._owed: dict[RowKey, StoredRow] = {}
         self._indebted = asyncio.Event()
         self._room = asyncio.Event()
@@ -58,6 +66,8 @@ class CacheDebt:
                 await asyncio.sleep(_RETRY_S)
 
     def _paid(self, batch: Sequence[StoredRow]) -> None:
+        # Whoever read the cache meanwhile may have kept its older row.
+        self._announce(batch)
         for row in batch:
             if self._owed.get(row.key) is row:
                 del self._owed[row.key]

@@ -196,7 +196,8 @@ class Consumer(driver.Consumer):
         async with self._committing:
             positions = self.owned.positions()
             if not positions:
-                self.committed_at = time.monotonic()
+                if not self.owned.any_outstanding:
+                    self.committed_at = time.monotonic()
                 return False
             if await self._commit(positions):
                 self.owned.committed(positions)
@@ -265,13 +266,18 @@ class Consumer(driver.Consumer):
             self._taking_over = None
 
     async def _take_over(self, assigned: set[TP], generation: int) -> None:
-        starts = await self.earliest_offsets(*assigned)
+        starts, ends = await self.earliest_offsets(*assigned), await self.highwaters(*assigned)
         committed = await self._committed(assigned)
         for tp, offset in committed.items():
             if offset < starts[tp]:
                 self.transport.die(
                     f"{tp.topic}[{tp.partition}] was committed at offset {offset}, but the broker's log starts at "
                     f"{starts[tp]}: events are lost, or the topic was made anew; see docs/how-to/recover.md"
+                )
+            if offset > ends[tp]:
+                self.transport.die(
+                    f"{tp.topic}[{tp.partition}] was committed at offset {offset}, but the broker's log ends at "
+                    f"{ends[tp]}: the topic was made anew, or its tail is lost; see docs/how-to/recover.md"
                 )
         await self.transport.ownership.take_over(committed, assigned)
         begin = {tp: committed.get(tp, starts[tp]) for tp in assigned}

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.settings import EMBEDDED, Settings
+from app.settings import EMBEDDED, Role, Settings
 from core.definitions import Registry
 from core.errors import ConfigurationError
 from core.ports import Clock, Store
@@ -63,6 +63,16 @@ def open_endpoints(settings: Settings, registry: Registry) -> Endpoints:
                 "(sqlite:///path) must be set too: the embedded ones keep nothing"
             )
         return Endpoints(settings.broker.split(","), None if redis == "none" else redis, settings.sqlite_path())
+    if redis not in (EMBEDDED, "none") or settings.record not in (EMBEDDED, "memory"):
+        raise ConfigurationError(
+            "the embedded broker begins anew at each start, so a record or Redis that is kept would refuse its rows as "
+            "old: leave FRESHET_RECORD and FRESHET_REDIS embedded too, or set FRESHET_BROKER"
+        )
+    if settings.role is not Role.ALL:
+        raise ConfigurationError(
+            f"FRESHET_ROLE={settings.role.value} needs services that other workers share: set FRESHET_BROKER, "
+            f"FRESHET_REDIS and FRESHET_RECORD; the embedded ones belong to one worker of role all"
+        )
     embedded = start_embedded(embedded_topics(registry))
     redis_url = embedded.redis_url if redis == EMBEDDED else (None if redis == "none" else redis)
     if redis == EMBEDDED and redis_url is None:

@@ -20,6 +20,8 @@ from serving.requests import BODY_BYTES_MAX
 REBALANCE_TIMEOUT_S = 30.0
 _REQUEST_TIMEOUT_S = 20.0
 _COMMIT_INTERVAL_S = 1.0
+_POLL_INTERVAL_S = 365 * 86_400.0
+"""While a store is down nothing is polled, for which aiokafka would leave the group; heartbeats tell that we live."""
 
 
 class ServingBoot(BootStrategy):
@@ -83,6 +85,7 @@ def new_app(settings: Settings, *, ownership: Ownership) -> App:
         broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
         broker_request_timeout=_REQUEST_TIMEOUT_S,
         broker_commit_interval=_COMMIT_INTERVAL_S,
+        broker_max_poll_interval=_POLL_INTERVAL_S,
         broker_max_poll_records=settings.run_records_max,
         producer_linger=0.0,
         producer_max_batch_size=512 * 1024,

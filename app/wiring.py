@@ -134,7 +134,7 @@ class Platform:
         changelog = ChangelogWriter(self._producer)
         changes = ChangelogReader({"bootstrap_servers": self.endpoints.bootstrap})
         self.tables = OwnedTables(self.registry, self.plans, self.numbers, reader=changes, changelog=changelog)
-        self.debt = CacheDebt(self.cache, self.metrics, uncached=uncached)
+        self.debt = CacheDebt(self.cache, self.metrics, uncached=uncached, announce=self.local.announce)
         self.publisher = Publisher(
             self.tables,
             changelog=changelog,

@@ -37,6 +37,8 @@ class ProgressBoard:
             found = {key: progress_as_of_ms(value) for key, value in values.items()}
         except (StoreError, FormatError) as error:
             log.warning("progress unknown: %s", error)
+            # Remembered too: a store that hangs must not cost every request its deadline.
+            self._known |= {place: (now_ms, self._known.get(place, (0, 0))[1]) for place in places}
             return
         for place, key in keys.items():
             known = self._known.get(place, (0, 0))[1]

@@ -201,8 +201,8 @@ class ChangelogReader:
         self, tps: Iterable[TopicPartition]
     ) -> AsyncIterator[tuple[AIOKafkaConsumer, dict[TopicPartition, int]]]:
         consumer = AIOKafkaConsumer(**self._kafka, group_id=None, enable_auto_commit=False, fetch_max_wait_ms=100)
-        await consumer.start()
         try:
+            await consumer.start()
             consumer.assign(list(tps))
             ends = await consumer.end_offsets(list(tps))
             yield consumer, dict(ends)
@@ -233,7 +233,7 @@ class ChangelogReader:
                 return
             value, _ = unpack_change(record.value)
             group.put_packed(pk.removeprefix(partition_key(table.entity, "")), record.value, version_of(value))
-        except (FormatError, UnicodeDecodeError) as error:
+        except (AttributeError, FormatError, UnicodeDecodeError) as error:
             raise BrokerError(f"changelog {tp.topic}[{tp.partition}] offset {record.offset}: {error}") from error
 
 

@@ -5,7 +5,9 @@ import logging
 from collections.abc import Callable
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
+from core.errors import BrokerError
 from core.keys import partition_key
 from core.rows import unpack_change
 from core.topics import changelog_topic
@@ -41,7 +43,11 @@ class ChangelogMender:
         """Look for ever."""
         while True:
             await asyncio.sleep(_EVERY_S)
-            await self.mend()
+            try:
+                await self.mend()
+            except (KafkaError, BrokerError, OSError) as error:
+                # The broker is away for a moment; what landed meanwhile is still there at the next look.
+                log.warning("changelog not looked at: %s", error)
 
     async def mend(self) -> int:
         """Write every row again behind which a lower version landed; return how many.

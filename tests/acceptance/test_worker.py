@@ -161,7 +161,7 @@ def test_an_event_sent_by_hand_is_read_over_http(worker, services, tmp_path):
     What the README promises a newcomer: send an event, read it with curl.
     """
     (tmp_path / ".freshet").mkdir()
-    runtime = {"broker": services.broker, "base_url": worker.base_url}
+    runtime = {"broker": services.broker, "base_url": worker.base_url, "pid": os.getpid()}
     (tmp_path / ".freshet" / "running.json").write_text(json.dumps(runtime))
     fields = event(13)
     del fields["time_ms"]

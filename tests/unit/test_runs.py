@@ -23,6 +23,7 @@ class Thread(transport._ConsumerThread):
         super().__init__(*args, **kwargs)
         self.records: dict[TP, list[Record]] = {}
         self.starts: defaultdict[TP, int] = defaultdict(int)
+        self.ends: defaultdict[TP, int] = defaultdict(lambda: 1_000)
         self.commits: dict[TP, int] = {}
         self.seeks: list[tuple[TP, int]] = []
         self.fetching, self.telling = asyncio.Event(), asyncio.Event()
@@ -39,6 +40,9 @@ class Thread(transport._ConsumerThread):
     async def earliest_offsets(self, *partitions):
         await self.telling.wait()
         return {tp: self.starts[tp] for tp in partitions}
+
+    async def highwaters(self, *partitions):
+        return {tp: self.ends[tp] for tp in partitions}
 
     async def commit(self, offsets):
         if self.accepts:
@@ -348,3 +352,14 @@ async def test_a_producer_is_idempotent_and_waits_for_every_replica():
         settings = {**producer._settings_default(), **producer._settings_extra()}
 
         assert (settings["acks"], settings["enable_idempotence"]) == ("all", True)
+
+
+async def test_a_commit_beyond_the_end_of_the_log_ends_the_worker():
+    """
+    The topic was made anew: read on from its beginning, every event would pass for a replay of the old one.
+    """
+    async with bench() as made:
+        made.thread.commits[ZERO], made.thread.ends[ZERO] = 17, 4
+        await made.own(ZERO)
+
+        assert "committed at offset 17, but the broker's log ends at 4" in made.deaths[0]
