@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import FreshetError
+from core.versions import OFFSET_BITS
 
 SLICES = 8
-OFFSET_BITS = 48
 _SEAL_AT = 1 << 14
 _PURGE_AT = 1 << 12
 # Merging more than this at once would hold up the event loop for longer than the look-ups gain.

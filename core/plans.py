@@ -68,16 +68,6 @@ class Resolution:
         """
         return (instant_ms - self.size_max_ms) // self.tile_ms - 1 if self.tile_ms else 0
 
-    def keeps(self, tile: int, instant_ms: int) -> bool:
-        """Whether a tile may still be needed at an instant or after; one tile longer than it is.
-
-        >>> Resolution(300_000, 3_600_000, (), ()).keeps(0, 4_199_999)
-        True
-        >>> Resolution(300_000, 3_600_000, (), ()).keeps(0, 4_200_000)
-        False
-        """
-        return self.tile_ms == 0 or (tile + 2) * self.tile_ms + self.size_max_ms > instant_ms
-
 
 @dataclass(frozen=True, slots=True)
 class Step:

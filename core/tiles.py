@@ -54,7 +54,7 @@ def _select(window: Window, tiles: list[Tile], instant_ms: int) -> tuple[list[Ti
     tile_ms = window.tile_ms
     if tile_ms == 0:
         return tiles, NEVER_MS
-    first, last = window.first_tile(instant_ms), instant_ms // tile_ms
+    first, last = window.first_tile(instant_ms), window.last_tile(instant_ms)
     if tiles[0][0] >= first and tiles[-1][0] <= last:
         return tiles, window.leaves_ms(tiles[0][0])
     chosen = [tile for tile in tiles if first <= tile[0] <= last]

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import xxhash
 
 from core.aggregations import Count
-from core.dedupe import OFFSET_BITS, Verdict
+from core.dedupe import Verdict
 from core.errors import FormatError
 from core.packs import Pack
 from core.plans import Step
-from core.versions import version
+from core.versions import OFFSET_BITS, version
+from core.windows import tile_index
 from tables.table import GroupTable, LiveRow, TablePartition
 
 _HASH_SHIFT = 128 - 72
@@ -154,7 +155,7 @@ def _add(row: LiveRow, pack: Pack, number: int, bound: list[_Bound], zeros: list
             states = touched[resolution]
             if states is None:
                 tiles = row.tiles[resolution]
-                index = time_ms // tile_ms if tile_ms else 0
+                index = tile_index(time_ms, tile_ms)
                 states = tiles.get(index)
                 if states is None:
                     states = tiles[index] = zeros[resolution]()

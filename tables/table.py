@@ -82,8 +82,8 @@ class GroupTable:
 
     def put_packed(self, key: str, change: bytes, ver: int) -> None:
         """Restore a row from a changelog record, unless a higher version of it is known (PROTOCOL, P7b)."""
-        known = self._rows.get(key)
-        if known is None or ver > (known.ver if isinstance(known, LiveRow) else _change_version(known)):
+        known = self.version(key)
+        if known is None or ver > known:
             self._rows[key] = change
 
     def version(self, key: str) -> int | None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.dedupe import OFFSET_BITS, SLICES, SeenIds, SeenIdsFullError, Verdict
+from core.dedupe import SLICES, SeenIds, SeenIdsFullError, Verdict
+from core.versions import OFFSET_BITS
 
 MODEST = settings(max_examples=60, derandomize=True, deadline=None)
 HORIZON_MS = 800

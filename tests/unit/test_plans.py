@@ -199,6 +199,6 @@ def test_a_tile_is_kept_until_no_window_can_need_it():
     (resolution,) = plan_group(replace(GROUP, features=(GROUP.features[3],))).resolutions
     (window,) = resolution.windows
 
-    assert resolution.keeps(100, window.leaves_ms(100))
-    assert resolution.keeps(100, window.leaves_ms(100) + window.tile_ms - 1)
-    assert not resolution.keeps(100, window.leaves_ms(100) + window.tile_ms)
+    assert resolution.oldest_kept(window.leaves_ms(100)) == 100
+    assert resolution.oldest_kept(window.leaves_ms(100) + window.tile_ms - 1) == 100
+    assert resolution.oldest_kept(window.leaves_ms(100) + window.tile_ms) == 101
