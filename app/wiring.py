@@ -38,9 +38,10 @@ from serving.plans import Planner
 from serving.progress import ProgressBoard
 from serving.server import FeatureServer
 from serving.tiers import TieredReader
-from tables.changelog import ChangelogReader, ChangelogWriter
+from tables.changelog import ChangelogWriter
 from tables.mend import ChangelogMender
 from tables.owned import OwnedTables
+from tables.restore import ChangelogReader
 
 log = logging.getLogger(__name__)
 

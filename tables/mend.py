@@ -12,8 +12,9 @@ from core.keys import partition_key
 from core.rows import unpack_change
 from core.topics import changelog_topic
 from core.versions import version_of
-from tables.changelog import ChangelogReader, ChangelogWriter
+from tables.changelog import ChangelogWriter
 from tables.owned import OwnedTables
+from tables.restore import ChangelogReader
 from tables.table import TablePartition
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ from aiokafka import TopicPartition
 from core.definitions import Registry
 from core.plans import GroupPlan
 from core.topics import repartition_topic
-from tables.changelog import ChangelogReader, ChangelogWriter
+from tables.changelog import ChangelogWriter
+from tables.restore import ChangelogReader
 from tables.table import GroupTable, TablePartition
 
 

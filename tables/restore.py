@@ -1,0 +1,130 @@
+"""Restoring tables: rows from the changelog, ids of events from the recent past of the input.
+
+Faust's recovery reads 10,000 records a second and can hang when a worker joins; this reader is a plain loop. It keeps
+the highest version per key, not the last record: bytes of a dead owner may arrive after the take-over (PROTOCOL, P7b).
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from core.errors import BrokerError, FormatError
+from core.keys import partition_key
+from core.packs import unpack
+from core.rows import unpack_change
+from core.topics import changelog_topic, repartition_topic
+from core.versions import version_of
+from core.windows import to_ms
+from tables.apply import judge
+from tables.log_range import records
+from tables.table import TablePartition
+
+log = logging.getLogger(__name__)
+
+
+class ChangelogReader:
+    """Reads changelogs and the recent past of repartition topics, outside of any consumer group."""
+
+    def __init__(self, kafka: Mapping[str, Any]) -> None:
+        self._kafka = dict(kafka)
+
+    async def restore(self, tables: Sequence[TablePartition]) -> dict[TopicPartition, int]:
+        """Fill tables from their changelogs.
+
+        Returns:
+            The end of each changelog: where our own records will begin.
+
+        Raises:
+            BrokerError: A record cannot be read; the message has its coordinates. Or a changelog has lost its
+                beginning, or the broker gives nothing for 30 s.
+        """
+        by_tp = {TopicPartition(changelog_topic(table.entity), table.partition): table for table in tables}
+        restored = 0
+        async with self._reader(by_tp) as (consumer, ends):
+            _refuse_loss(await consumer.beginning_offsets(list(by_tp)))
+            async for tp, record in records(consumer, dict.fromkeys(by_tp, 0), ends):
+                self._restore_one(by_tp[tp], tp, record)
+                restored += 1
+        log.info("changelogs restored", extra={"partitions": len(by_tp), "records": restored})
+        return ends
+
+    async def read_range(self, tp: TopicPartition, start: int, end: int) -> AsyncIterator[tuple[bytes, bytes | None]]:
+        """Yield key and value of the changelog records in ``[start, end)``."""
+        async with self._reader([tp]) as (consumer, _):
+            async for _, record in records(consumer, {tp: start}, {tp: end}):
+                yield record.key, record.value
+
+    async def ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return where changelogs end now."""
+        async with self._reader(tps) as (_, ends):
+            return ends
+
+    async def warm_ids(self, tables: Mapping[TablePartition, int]) -> None:
+        """Enter the event ids of the dedupe horizon before each table's committed offset, without applying anything.
+
+        Args:
+            tables: Offset, in its repartition topic, from which each table will read on.
+        """
+        by_tp = {TopicPartition(repartition_topic(table.entity), table.partition): table for table in tables}
+        stops = {tp: tables[table] for tp, table in by_tp.items() if tables[table] > 0}
+        if not stops:
+            return
+        async with self._reader(stops) as (consumer, _):
+            starts = await self._horizon_starts(consumer, stops, by_tp)
+            async for tp, record in records(consumer, starts, stops):
+                if record.offset < stops[tp]:
+                    judge(by_tp[tp], unpack(record.value))
+
+    @asynccontextmanager
+    async def _reader(
+        self, tps: Iterable[TopicPartition]
+    ) -> AsyncIterator[tuple[AIOKafkaConsumer, dict[TopicPartition, int]]]:
+        consumer = AIOKafkaConsumer(**self._kafka, group_id=None, enable_auto_commit=False, fetch_max_wait_ms=100)
+        try:
+            await consumer.start()
+            consumer.assign(list(tps))
+            ends = await consumer.end_offsets(list(tps))
+            yield consumer, dict(ends)
+        finally:
+            await consumer.stop()
+
+    @staticmethod
+    async def _horizon_starts(
+        consumer: AIOKafkaConsumer, stops: Mapping[TopicPartition, int], tables: Mapping[TopicPartition, TablePartition]
+    ) -> dict[TopicPartition, int]:
+        last = {}
+        for tp, stop in stops.items():
+            consumer.seek(tp, stop - 1)
+            records = await asyncio.wait_for(consumer.getmany(tp, timeout_ms=5000), timeout=10)
+            found = records.get(tp)
+            last[tp] = found[0].timestamp if found else 0
+        # One slice more than the horizon: slices are cut by time, the horizon's beginning lies within one.
+        since = {tp: max(last[tp] - 2 * max(map(to_ms, tables[tp].horizons), default=0), 0) for tp in stops}
+        starts = await consumer.offsets_for_times(since)
+        return {tp: starts[tp].offset if starts[tp] is not None else 0 for tp in stops}
+
+    @staticmethod
+    def _restore_one(table: TablePartition, tp: TopicPartition, record: Any) -> None:
+        try:
+            pk, _, sk = record.key.decode().partition(" ")
+            group = table.group(sk)
+            if group is None or record.value is None:
+                return
+            value, _ = unpack_change(record.value)
+            group.put_packed(pk.removeprefix(partition_key(table.entity, "")), record.value, version_of(value))
+        except (AttributeError, FormatError, UnicodeDecodeError) as error:
+            raise BrokerError(f"changelog {tp.topic}[{tp.partition}] offset {record.offset}: {error}") from error
+
+
+def _refuse_loss(starts: Mapping[TopicPartition, int]) -> None:
+    """Refuse a changelog whose beginning was deleted, as retention does and compaction never: rows are lost."""
+    for tp, start in starts.items():
+        if start > 0:
+            raise BrokerError(
+                f"changelog {tp.topic}[{tp.partition}] begins at offset {start}: the broker has deleted rows. It "
+                f"must be kept with cleanup.policy=compact; the embedded broker keeps no more than 5 MB"
+            )
