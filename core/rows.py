@@ -38,6 +38,11 @@ class _Packed(msgspec.Struct, array_like=True):
     tail: msgspec.Raw
 
 
+class _Begin(msgspec.Struct, array_like=True):
+    format: int
+    fingerprint: bytes
+
+
 class Row(msgspec.Struct, frozen=True):
     """A row whose head is decoded and whose tail is not.
 
@@ -65,6 +70,7 @@ class Row(msgspec.Struct, frozen=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _decode_row = msgspec.msgpack.Decoder(_Packed).decode
+_decode_begin = msgspec.msgpack.Decoder(_Begin).decode
 _decode_tail = msgspec.msgpack.Decoder(list[tuple[int, list[list[Any]]]]).decode
 _decode_change = msgspec.msgpack.Decoder(tuple[bytes, dict[str, dict[int, int]]]).decode
 
@@ -126,6 +132,21 @@ def unpack_row(value: bytes) -> Row:
         packed.values,
         packed.tail,
     )
+
+
+def fingerprint_of(value: bytes) -> bytes:
+    """Return the fingerprint of the definition that a packed row was computed with; nothing else is decoded.
+
+    Raises:
+        FormatError: The bytes are no row of a known format.
+    """
+    try:
+        begin = _decode_begin(memoryview(value)[8:])
+    except msgspec.DecodeError as error:
+        raise FormatError(f"not a packed row ({len(value)} bytes): {error}") from error
+    if begin.format != ROW_FORMAT:
+        raise FormatError(f"row format {begin.format} is unknown, this is format {ROW_FORMAT}")
+    return begin.fingerprint
 
 
 def unpack_tail(row: Row) -> Tail:

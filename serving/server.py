@@ -90,7 +90,7 @@ class FeatureServer:
 def _wanted(plan: ReadPlan, encoded: Mapping[str, Sequence[str]]) -> list[Wanted]:
     return list(
         {
-            key: Wanted(key, read.plan.group.serving, read.plan.group.writing.cached)
+            key: Wanted(key, read.plan.group.serving, read.plan.group.writing.cached, read.plan.fingerprint)
             for read in plan.groups
             for key in (RowKey(row_pk(read, name), read.sk) for name in encoded[read.keys.entity])
         }.values()

@@ -1,6 +1,7 @@
 """Tiers: local copies, then the cache, then the record; each is asked once, in one batch, for what is still missing.
 
-A tier that fails or is slow is a counted miss. Only the record's failure reaches the reader: behind it is nothing.
+A tier that fails or is slow is a counted miss, and so is a row of the cache that cannot be read or that was computed
+with another definition than is served. Only the record's failures reach the reader: behind it is nothing.
 """
 
 import logging
@@ -29,11 +30,13 @@ class Wanted:
 
     Attributes:
         cached: Whether the group's rows are in the cache at all.
+        fingerprint: Of the definition that is served; a row of another one means something else.
     """
 
     key: RowKey
     policy: ServingPolicy
     cached: bool
+    fingerprint: bytes
 
 
 class TieredReader:
@@ -53,7 +56,7 @@ class TieredReader:
 
         Raises:
             StoreError: The record failed.
-            FormatError: A stored row cannot be read.
+            FormatError: A row of the record cannot be read, or was computed with another definition.
         """
         found = self._from_local(wanted)
         missing = [want for want in wanted if want.key not in found]
@@ -69,7 +72,9 @@ class TieredReader:
             missing = [want for want in missing if want.key not in found]
         if missing:
             keys = [want.key for want in missing]
-            found |= self._decode(await self._timed(self._record, keys, RECORD_DEADLINE_MS), missing)
+            values = await self._timed(self._record, keys, RECORD_DEADLINE_MS)
+            self._metrics.tier(self._record.name, hits=len(values), misses=len(keys) - len(values))
+            found |= {want.key: self._decode(want, values[want.key]) for want in missing if want.key in values}
         return found
 
     def _from_local(self, wanted: Sequence[Wanted]) -> dict[RowKey, Row]:
@@ -90,10 +95,19 @@ class TieredReader:
         if not asked:
             return {}
         try:
-            return self._decode(await self._timed(cache, [want.key for want in asked], CACHE_DEADLINE_MS), asked)
-        except (StoreError, FormatError) as error:
+            values = await self._timed(cache, [want.key for want in asked], CACHE_DEADLINE_MS)
+        except StoreError as error:
             log.warning("cache read failed: %s", error)
             return {}
+        found: dict[RowKey, Row] = {}
+        for want in asked:
+            if want.key in values:
+                try:
+                    found[want.key] = self._decode(want, values[want.key])
+                except FormatError as error:
+                    log.warning("row of the cache passed over: %s", error)
+        self._metrics.tier(cache.name, hits=len(found), misses=len(asked) - len(found))
+        return found
 
     async def _timed(self, store: Store, keys: Sequence[RowKey], deadline_ms: int) -> dict[RowKey, bytes]:
         started = time.monotonic()
@@ -104,16 +118,15 @@ class TieredReader:
             self._metrics.tier(store.name, hits=0, misses=0, failed=len(keys))
             raise
         self._metrics.store_call(store.name, "read", time.monotonic() - started, failed=False)
-        self._metrics.tier(store.name, hits=len(values), misses=len(keys) - len(values))
         return values
 
-    def _decode(self, values: dict[RowKey, bytes], wanted: Sequence[Wanted]) -> dict[RowKey, Row]:
-        rows = {}
-        now_ms = self._clock.now_ms()
-        for want in wanted:
-            value = values.get(want.key)
-            if value is not None:
-                rows[want.key] = row = unpack_row(value)
-                if self._local is not None and want.policy.tier != "direct":
-                    self._local.put(want.key, row, size=len(value), read_at_ms=now_ms)
-        return rows
+    def _decode(self, want: Wanted, value: bytes) -> Row:
+        row = unpack_row(value)
+        if row.fingerprint != want.fingerprint:
+            raise FormatError(
+                f"the row {want.key.sk} was computed with definition {row.fingerprint.hex()}, served is "
+                f"{want.fingerprint.hex()}: two meanings have one number; see docs/how-to/recover.md"
+            )
+        if self._local is not None and want.policy.tier != "direct":
+            self._local.put(want.key, row, size=len(value), read_at_ms=self._clock.now_ms())
+        return row

@@ -15,13 +15,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from core.errors import BrokerError, FormatError
 from core.keys import partition_key
 from core.packs import unpack
-from core.rows import unpack_change
+from core.rows import fingerprint_of, unpack_change
 from core.topics import changelog_topic, repartition_topic
 from core.versions import version_of
 from core.windows import to_ms
 from tables.apply import judge
 from tables.log_range import records
-from tables.table import TablePartition
+from tables.table import GroupTable, TablePartition
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ class ChangelogReader:
             The end of each changelog: where our own records will begin.
 
         Raises:
-            BrokerError: A record cannot be read; the message has its coordinates. Or a changelog has lost its
-                beginning, or the broker gives nothing for 30 s.
+            BrokerError: A record cannot be read, or holds a row of another definition than the group's; the message
+                has its coordinates. Or a changelog has lost its beginning, or the broker gives nothing for 30 s.
         """
         by_tp = {TopicPartition(changelog_topic(table.entity), table.partition): table for table in tables}
         restored = 0
@@ -115,9 +115,23 @@ class ChangelogReader:
             if group is None or record.value is None:
                 return
             value, _ = unpack_change(record.value)
+            _refuse_other_meaning(group, fingerprint_of(value))
             group.put_packed(pk.removeprefix(partition_key(table.entity, "")), record.value, version_of(value))
         except (AttributeError, FormatError, UnicodeDecodeError) as error:
             raise BrokerError(f"changelog {tp.topic}[{tp.partition}] offset {record.offset}: {error}") from error
+
+
+def _refuse_other_meaning(group: GroupTable, fingerprint: bytes) -> None:
+    """Refuse a row of another definition: its tiles would be merged as if they were this one's.
+
+    Raises:
+        FormatError: It is one.
+    """
+    if fingerprint != group.plan.fingerprint:
+        raise FormatError(
+            f"the row {group.sk} was computed with definition {fingerprint.hex()}, here it is "
+            f"{group.plan.fingerprint.hex()}: two meanings have one number; see docs/how-to/recover.md"
+        )
 
 
 def _refuse_loss(starts: Mapping[TopicPartition, int]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from typing_extensions import override
 
 from core.definitions import ServingPolicy
-from core.errors import StoreTimeoutError
+from core.errors import FormatError, StoreTimeoutError
 from core.metrics import Metrics
 from core.ports import RowKey, StoredRow
 from core.progress import progress_key, progress_row
@@ -26,10 +26,13 @@ REMOTE = ServingPolicy(soft_ttl=seconds(30))
 DIRECT = ServingPolicy(tier="direct")
 
 
-def stored(ver: int, key: RowKey = USER, *, padding: int = 0) -> StoredRow:
+MEANING = bytes(8)
+
+
+def stored(ver: int, key: RowKey = USER, *, padding: int = 0, fingerprint: bytes = MEANING) -> StoredRow:
     """A row whose one value is its version."""
     value = pack_row(
-        ver=ver, fingerprint=bytes(8), as_of_ms=1, valid_from_ms=1, valid_until_ms=2, expires_at_ms=3, event_time_ms=1,
+        ver=ver, fingerprint=fingerprint, as_of_ms=1, valid_from_ms=1, valid_until_ms=2, expires_at_ms=3, event_time_ms=1,
         values=[ver, "x" * padding], tail=[],
     )  # fmt: skip
     return StoredRow(key, ver, value)
@@ -87,7 +90,7 @@ def reader(local, cache, record, clock, metrics):
 
 
 async def values(reader, *keys: RowKey, policy: ServingPolicy = REMOTE, cached: bool = True) -> list[int | None]:
-    rows = await reader.read([Wanted(key, policy, cached) for key in keys])
+    rows = await reader.read([Wanted(key, policy, cached, MEANING) for key in keys])
     return [rows[key].values[0] if key in rows else None for key in keys]
 
 
@@ -276,6 +279,46 @@ async def test_without_cache_and_copies_the_record_answers(record, clock, metric
     reader = TieredReader(local=None, cache=None, record=record, clock=clock, metrics=metrics)
 
     assert await values(reader, USER) == [1]
+
+
+async def test_a_row_of_another_meaning_in_the_cache_is_a_counted_miss(reader, cache, record, metrics):
+    """
+    A record that was replaced numbers meanings anew, and Redis still held the former meaning of that number: its
+    values were served as if they were the new one's.
+    """
+    await cache.write([stored(9, fingerprint=b"formerly")], deadline_ms=100)
+    await write(1, cache, key=OTHER)
+    await write(2, record)
+
+    assert await values(reader, USER, OTHER) == [2, 1]
+
+    counted = {
+        outcome: metrics.registry.get_sample_value("freshet_tier_keys_total", {"tier": "cache", "outcome": outcome})
+        for outcome in ("hit", "miss")
+    }
+    assert counted == {"hit": 1, "miss": 1}
+
+
+async def test_a_row_that_cannot_be_read_in_the_cache_costs_no_other_row_its_copy(reader, cache, record):
+    """
+    One corrupt value sent the whole request to the record.
+    """
+    await cache.write([StoredRow(USER, 9, bytes(8) + b"\xc1")], deadline_ms=100)
+    await write(1, cache, key=OTHER)
+    await write(2, record)
+
+    assert await values(reader, USER, OTHER) == [2, 1]
+    assert record.asked == [[USER]]
+
+
+async def test_a_row_of_another_meaning_in_the_record_is_an_error_that_says_what_to_do(reader, record):
+    """
+    Behind the record is nothing: a wrong number would be served, or a right one silently missing.
+    """
+    await record.write([stored(9, fingerprint=b"formerly")], deadline_ms=100)
+
+    with pytest.raises(FormatError, match=r"spend@v1 was computed with definition 666f726d65726c79, .*recover.md"):
+        await values(reader, USER)
 
 
 async def test_progress_is_remembered_for_a_moment_and_never_goes_back(clock):
