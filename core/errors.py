@@ -27,6 +27,10 @@ class FormatError(FreshetError):
     """Bytes that are not what their place promises: a corrupt row, an unknown format number."""
 
 
+class NewerFormatError(FormatError):
+    """Bytes of ours, of a format that this release does not know yet: upgrade before they are passed over."""
+
+
 class ConfigurationError(FreshetError):
     """A setting that cannot work: the start stops and says which one and what to do."""
 
@@ -40,7 +44,8 @@ class EventError(FreshetError):
     """One event that cannot be used: it goes to the dead-letter topic, the partition goes on.
 
     Attributes:
-        reason: A short constant for counting: ``malformed``, ``too_large``, ``future``, ``late``, ``overflow``.
+        reason: A short constant for counting: ``malformed``, ``too_large``, ``future``, ``late``, ``overflow``,
+            ``unreadable``.
         detail: What is wrong and where, for people; never longer than 500 characters.
     """
 

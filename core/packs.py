@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from core.errors import FormatError
+from core.errors import FormatError, NewerFormatError
 
 PACK_FORMAT = 1
 PACK_UPDATES_MAX = 500
@@ -59,18 +59,33 @@ pack_bytes = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Pack).decode
 
 
-def unpack(value: bytes) -> Pack:
+class _Begin(msgspec.Struct, array_like=True):
+    """What every format begins with, so that one that is not known yet can be told from garbage."""
+
+    format: int
+    source: str
+
+
+_decode_begin = msgspec.msgpack.Decoder(_Begin).decode
+
+
+def unpack(value: bytes | None) -> Pack:
     """Return a pack from its bytes.
 
     Raises:
-        FormatError: The bytes are no pack of a known format, or its lists differ in length.
+        NewerFormatError: They are a pack of a later format.
+        FormatError: They are no pack, or its lists differ in length.
     """
+    if value is None:
+        raise FormatError("not a packed record, but a tombstone")
     try:
         pack = _decode(value)
     except msgspec.DecodeError as error:
+        _refuse_newer(value)
         raise FormatError(f"not a packed record ({len(value)} bytes): {error}") from error
     if pack.format != PACK_FORMAT:
-        raise FormatError(f"pack format {pack.format} is unknown, this is format {PACK_FORMAT}")
+        _refuse_newer(value)
+        raise FormatError(f"pack format {pack.format} is none, this is format {PACK_FORMAT}")
     lists: tuple[list[Any], ...] = (
         pack.record_times,
         pack.event_times,
@@ -82,3 +97,15 @@ def unpack(value: bytes) -> Pack:
     if len(pack.names) != len(pack.columns) or any(len(values) != len(pack.offsets) for values in lists):
         raise FormatError("the lists of a packed record differ in length")
     return pack
+
+
+def _refuse_newer(value: bytes) -> None:
+    try:
+        begin = _decode_begin(value)
+    except msgspec.DecodeError:
+        return
+    if begin.format > PACK_FORMAT:
+        raise NewerFormatError(
+            f"pack format {begin.format} of source {begin.source[:200]!r} is newer than {PACK_FORMAT}, which this "
+            f"release reads: upgrade this worker; dispatchers are upgraded last"
+        )
