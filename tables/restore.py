@@ -11,17 +11,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from typing_extensions import override
 
 from core.errors import BrokerError, FormatError
 from core.keys import partition_key
-from core.packs import unpack
 from core.rows import fingerprint_of, unpack_change
 from core.topics import changelog_topic, repartition_topic
 from core.versions import version_of
-from core.windows import to_ms
-from tables.apply import judge
 from tables.log_range import records
 from tables.table import GroupTable, TablePartition
+from tables.warm_up import InputLog, warm_up
 
 log = logging.getLogger(__name__)
 
@@ -68,16 +67,17 @@ class ChangelogReader:
 
         Args:
             tables: Offset, in its repartition topic, from which each table will read on.
+
+        Raises:
+            NewerFormatError: A newer release has written the input.
+            BrokerError: The broker gives nothing for 30 s.
         """
         by_tp = {TopicPartition(repartition_topic(table.entity), table.partition): table for table in tables}
         stops = {tp: tables[table] for tp, table in by_tp.items() if tables[table] > 0}
         if not stops:
             return
         async with self._reader(stops) as (consumer, _):
-            starts = await self._horizon_starts(consumer, stops, by_tp)
-            async for tp, record in records(consumer, starts, stops):
-                if record.offset < stops[tp]:
-                    judge(by_tp[tp], unpack(record.value))
+            await warm_up(_ConsumedLog(consumer), stops, by_tp)
 
     @asynccontextmanager
     async def _reader(
@@ -93,21 +93,6 @@ class ChangelogReader:
             await consumer.stop()
 
     @staticmethod
-    async def _horizon_starts(
-        consumer: AIOKafkaConsumer, stops: Mapping[TopicPartition, int], tables: Mapping[TopicPartition, TablePartition]
-    ) -> dict[TopicPartition, int]:
-        last = {}
-        for tp, stop in stops.items():
-            consumer.seek(tp, stop - 1)
-            records = await asyncio.wait_for(consumer.getmany(tp, timeout_ms=5000), timeout=10)
-            found = records.get(tp)
-            last[tp] = found[0].timestamp if found else 0
-        # One slice more than the horizon: slices are cut by time, the horizon's beginning lies within one.
-        since = {tp: max(last[tp] - 2 * max(map(to_ms, tables[tp].horizons), default=0), 0) for tp in stops}
-        starts = await consumer.offsets_for_times(since)
-        return {tp: starts[tp].offset if starts[tp] is not None else 0 for tp in stops}
-
-    @staticmethod
     def _restore_one(table: TablePartition, tp: TopicPartition, record: Any) -> None:
         try:
             pk, _, sk = record.key.decode().partition(" ")
@@ -119,6 +104,37 @@ class ChangelogReader:
             group.put_packed(pk.removeprefix(partition_key(table.entity, "")), record.value, version_of(value))
         except (AttributeError, FormatError, UnicodeDecodeError) as error:
             raise BrokerError(f"changelog {tp.topic}[{tp.partition}] offset {record.offset}: {error}") from error
+
+
+class _ConsumedLog(InputLog):
+    """The input as a consumer without a group reads it."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+
+    @override
+    async def beginnings(self, tps: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return dict(await self._consumer.beginning_offsets(list(tps)))
+
+    @override
+    async def times_before(self, stops: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        times = {}
+        for tp, stop in stops.items():
+            self._consumer.seek(tp, stop - 1)
+            found = await asyncio.wait_for(self._consumer.getmany(tp, timeout_ms=5000), timeout=10)
+            times[tp] = found[tp][0].timestamp if found.get(tp) else 0
+        return times
+
+    @override
+    async def offsets_at(self, times: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        found = await self._consumer.offsets_for_times(dict(times))
+        return {tp: found[tp].offset if found[tp] is not None else 0 for tp in times}
+
+    @override
+    def records(
+        self, starts: Mapping[TopicPartition, int], stops: Mapping[TopicPartition, int]
+    ) -> AsyncIterator[tuple[TopicPartition, Any]]:
+        return records(self._consumer, starts, stops)
 
 
 def _refuse_other_meaning(group: GroupTable, fingerprint: bytes) -> None:

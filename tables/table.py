@@ -6,7 +6,6 @@ have cooled down are kept as their packed changelog bytes. The table decides and
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 from core.dedupe import SeenIds
@@ -143,9 +142,13 @@ class TablePartition:
         return seen
 
     @property
-    def horizons(self) -> list[timedelta]:
-        """How long event ids are remembered, per source that has them."""
-        return [source.dedupe for source in self._sources.values() if source.event_id is not None]
+    def horizons(self) -> dict[str, int]:
+        """How long event ids are remembered, milliseconds, by the topic of each source that has them."""
+        return {topic: to_ms(source.dedupe) for topic, source in self._sources.items() if source.event_id is not None}
+
+    def forget_ids(self) -> None:
+        """Forget all event ids: they will be entered anew from further back."""
+        self._seen = {}
 
     @property
     def ids(self) -> int:

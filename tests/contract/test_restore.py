@@ -1,0 +1,111 @@
+"""A take-over on a broker: rows from the changelog, event ids from the input, and what must end it instead."""
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+
+from core.errors import BrokerError
+from core.packs import unpack
+from core.plans import plan_group
+from core.ports import RowKey
+from core.rows import pack_change
+from core.versions import version
+from services.broker import EmbeddedBroker
+from tables.apply import apply_pack
+from tables.changelog import change_key
+from tables.restore import ChangelogReader
+from tables.table import GroupTable, TablePartition, freeze
+from tests.aggregating import CHANGELOG, CLICKS, FAST, PLANS, REGISTRY, TAPS, TOPIC, clicks
+from tests.fakes import Run
+
+TP = TopicPartition(CHANGELOG, 0)
+KEY = change_key(RowKey("user#i1", FAST))
+
+
+class Logs:
+    """The topics of one test, on a broker of their own."""
+
+    def __init__(self, producer: AIOKafkaProducer, reader: ChangelogReader) -> None:
+        self._producer = producer
+        self.reader = reader
+
+    async def add(self, topic: str, value: bytes | None, *, key: bytes | None = None) -> int:
+        return (await self._producer.send_and_wait(topic, value, key=key, partition=0)).offset
+
+
+@pytest.fixture
+async def logs():
+    broker = EmbeddedBroker({TOPIC: 1, CHANGELOG: 1})
+    producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap)
+    await producer.start()
+    yield Logs(producer, ChangelogReader({"bootstrap_servers": [broker.bootstrap]}))
+    await producer.stop()
+    broker.close()
+
+
+def new_table(registry=REGISTRY, plans=PLANS) -> TablePartition:
+    groups = [GroupTable(plans[group.name], 1) for group in registry.groups]
+    return TablePartition("user", 0, groups, [CLICKS, TAPS])
+
+
+def change_of(run: Run, table: TablePartition) -> bytes:
+    """Apply a run and return the row of its user as the changelog has it."""
+    (record,) = run.value
+    apply_pack(table, unpack(record.value), record.offset)
+    group = table.group(FAST)
+    return freeze(group, "i1", group.row("i1")).change
+
+
+async def test_of_every_key_the_highest_version_is_restored(logs):
+    """
+    A dead owner's bytes may land behind its successor's (PROTOCOL, P7b).
+    """
+    owner = new_table()
+    older, newer = change_of(clicks(0), owner), change_of(clicks(1), owner)
+    for change in (older, newer, older):
+        await logs.add(CHANGELOG, change, key=KEY)
+    table = new_table()
+
+    assert await logs.reader.restore([table]) == {TP: 3}
+
+    assert table.group(FAST).version("i1") == version(0, 1)
+
+
+async def test_ids_before_the_committed_offset_are_known_again(logs):
+    """
+    A repetition that arrives after a restart counted twice.
+    """
+    for offset in range(3):
+        await logs.add(TOPIC, clicks(offset).value[0].value)
+    await logs.add(TOPIC, b"a stranger's")
+    table = new_table()
+
+    await logs.reader.warm_ids({table: 2})
+    assert table.ids == 2
+
+    await logs.reader.warm_ids({table: 4})
+    assert table.ids == 3
+
+
+async def test_a_row_of_another_definition_ends_the_take_over(logs):
+    """
+    The record was replaced and the changelog kept: tiles of one meaning were merged into rows of another.
+    """
+    await logs.add(CHANGELOG, change_of(clicks(0), new_table()), key=KEY)
+    slow = next(group for group in REGISTRY.groups if group.name == "slow")
+    other = GroupTable(plan_group(slow), 1)
+    other.sk = FAST
+
+    with pytest.raises(BrokerError, match=rf"{CHANGELOG}\[0\] offset 0: the row {FAST} was computed with .*recover.md"):
+        await logs.reader.restore([TablePartition("user", 0, [other], [CLICKS])])
+
+
+@pytest.mark.parametrize("value", [b"garbage", pack_change(b"garbage!" * 2, {})])
+async def test_a_row_that_cannot_be_read_ends_the_take_over_with_its_place(logs, value):
+    """
+    Passed over, the row would begin anew from nothing, and nobody would know.
+    """
+    await logs.add(CHANGELOG, change_of(clicks(0), new_table()), key=KEY)
+    await logs.add(CHANGELOG, value, key=KEY)
+
+    with pytest.raises(BrokerError, match=rf"{CHANGELOG}\[0\] offset 1: not a"):
+        await logs.reader.restore([new_table()])
