@@ -1,12 +1,20 @@
-"""Aggregate: runs of packed records become changed rows; the publisher makes them durable."""
+"""Aggregate: runs of packed records become changed rows; the publisher makes them durable.
+
+A record that is no pack is a stranger's: it is buried and passed over, or it would end every worker that meets it. A
+pack of a newer format is ours and holds events: it ends the worker, which must be upgraded first (PROTOCOL, P8).
+"""
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from aiokafka.errors import KafkaError
+
+from agents.dead_letters import DeadLetter, bury
 from agents.publish import Publisher
 from core.dedupe import SeenIdsFullError
+from core.errors import BrokerError, EventError, FormatError, NewerFormatError
 from core.metrics import Metrics
 from core.packs import Pack, unpack
 from tables.apply import Applied, apply_pack
@@ -23,11 +31,18 @@ class Aggregator:
     """Applies runs to the tables that this worker owns."""
 
     def __init__(
-        self, tables: OwnedTables, publisher: Publisher, metrics: Metrics, *, full_retry_s: float = _FULL_RETRY_S
+        self,
+        tables: OwnedTables,
+        publisher: Publisher,
+        metrics: Metrics,
+        *,
+        producer: Callable[[], Any],
+        full_retry_s: float = _FULL_RETRY_S,
     ) -> None:
         self._tables = tables
         self._publisher = publisher
         self._metrics = metrics
+        self._producer = producer
         self._full_retry_s = full_retry_s
         self._working = asyncio.Lock()
 
@@ -55,7 +70,9 @@ class Aggregator:
         counts: dict[str, Applied] = {}
         updates = since_yield = 0
         for record in records:
-            pack = unpack(record.value)
+            pack = await self._unpack(record)
+            if pack is None:
+                continue
             counts.setdefault(pack.source, Applied()).add(await self._apply(table, pack, record.offset))
             updates += len(pack.offsets)
             since_yield += len(pack.offsets)
@@ -72,6 +89,28 @@ class Aggregator:
                 replays=count.replays,
             )
         return updates
+
+    async def _unpack(self, record: Any) -> Pack | None:
+        """Return a record's pack, or None for one that is none and was buried."""
+        try:
+            return unpack(record.value)
+        except NewerFormatError as error:
+            raise NewerFormatError(f"{record.topic}[{record.partition}] offset {record.offset}: {error}") from error
+        except FormatError as error:
+            await self._bury(DeadLetter.of(record, EventError("unreadable", str(error)[:500])))
+            return None
+
+    async def _bury(self, letter: DeadLetter) -> None:
+        try:
+            await (await bury(letter, self._producer()))
+        except KafkaError as error:
+            raise BrokerError(f"the dead letter of {letter.place.decode()} was refused: {error}") from error
+        self._metrics.buried(letter.topic, letter.reason)
+        log.error(
+            "record buried: %s",
+            letter.detail,
+            extra={"topic": letter.topic, "partition": letter.partition, "offset": letter.offset},
+        )
 
     async def _apply(self, table: TablePartition, pack: Pack, offset: int) -> Applied:
         while self._owns(table):

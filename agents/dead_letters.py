@@ -6,14 +6,12 @@ that is nearly as large as a topic takes, the beginning is kept: whole and with 
 an event that cannot even be buried would stop its partition for ever.
 """
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from core.errors import EventError
-
-log = logging.getLogger(__name__)
+from core.topics import DEAD_LETTERS
 
 PAYLOAD_BYTES_MAX = 900_000
 KEY_BYTES_MAX = 16_384
@@ -94,3 +92,8 @@ class DeadLetter:
             payload,
             int(facts["payload_bytes"]),
         )
+
+
+async def bury(letter: DeadLetter, producer: Any) -> Any:
+    """Send a dead letter and return the future of its acknowledgement: before that nothing may be finished."""
+    return await producer.send(DEAD_LETTERS, key=letter.place, value=letter.payload, headers=letter.headers())

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agents.dead_letters import DeadLetter
+from agents.dead_letters import DeadLetter, bury
 from agents.decode import Decoded, SourceDecoder, Target
 from core.errors import BrokerError, EventError
 from core.keys import kafka_partition
 from core.metrics import Metrics
 from core.packs import PACK_FORMAT, PACK_UPDATES_MAX, Pack, pack_bytes
-from core.topics import DEAD_LETTERS, repartition_topic
+from core.topics import repartition_topic
 
 log = logging.getLogger(__name__)
 
@@ -116,9 +116,7 @@ class Dispatcher:
                 "reason": letter.reason,
             },
         )
-        return await self._producer().send(
-            DEAD_LETTERS, key=letter.place, value=letter.payload, headers=letter.headers()
-        )
+        return await bury(letter, self._producer())
 
 
 class _Packer:

@@ -145,7 +145,7 @@ class Platform:
             announce=self.local.announce,
             metrics=self.metrics,
         )
-        self.aggregator = Aggregator(self.tables, self.publisher, self.metrics)
+        self.aggregator = Aggregator(self.tables, self.publisher, self.metrics, producer=self._producer)
         self.dispatcher = Dispatcher(
             {topic: SourceDecoder(source, self.registry.groups) for topic, source in self.registry.sources.items()},
             producer=self._producer,

@@ -88,6 +88,7 @@ class Bench:
         self.tables = OwnedTables(
             REGISTRY, PLANS, dict.fromkeys(PLANS, 1), reader=ToldChangelogs(), changelog=self.changelog
         )
+        self.metrics = Metrics()
         self.debt = CacheDebt(self.cache, Metrics(), uncached=frozenset((AROUND,)))
         self.publisher = Publisher(
             self.tables,
@@ -98,7 +99,9 @@ class Bench:
             announce=lambda rows: self.told.append(("announced", tuple(rows))),
             metrics=Metrics(),
         )
-        self.aggregator = Aggregator(self.tables, self.publisher, Metrics(), full_retry_s=0)
+        self.aggregator = Aggregator(
+            self.tables, self.publisher, self.metrics, producer=lambda: self.producer, full_retry_s=0
+        )
         self.take = self.aggregator.take
 
     async def own(self) -> None:
