@@ -12,8 +12,9 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from core.errors import BrokerError
+from core.keys import partition_key
 from core.ports import RowKey
-from tables.table import PackedRow
+from tables.table import GroupTable, PackedRow, TablePartition
 
 
 def change_key(key: RowKey) -> bytes:
@@ -23,6 +24,19 @@ def change_key(key: RowKey) -> bytes:
     b'user#i1 taste@v1'
     """
     return f"{key.pk} {key.sk}".encode()
+
+
+def find_row(table: TablePartition, key: bytes | None) -> tuple[GroupTable, str] | None:
+    """Return the group and the encoded entity key that a changelog key names, or None if it names none of the table's.
+
+    A stranger's key, or one of a version that is not served any more, cannot stand for one of our rows.
+    """
+    try:
+        pk, _, sk = (key or b"").decode().partition(" ")
+    except UnicodeDecodeError:
+        return None
+    group, prefix = table.group(sk), partition_key(table.entity, "")
+    return (group, pk.removeprefix(prefix)) if group is not None and pk.startswith(prefix) else None
 
 
 class ChangelogWriter:
@@ -82,6 +96,11 @@ class ChangelogWriter:
         """Return ranges ``[from, to)`` of changelog offsets that others wrote while we own them; each once."""
         foreign, self._foreign = self._foreign, {}
         return foreign
+
+    def give_back(self, tp: TopicPartition, offsets: range) -> None:
+        """Take a foreign range back that could not be read; it is returned again."""
+        start, end = self._foreign.get(tp, (offsets.start, offsets.stop))
+        self._foreign[tp] = (min(start, offsets.start), max(end, offsets.stop))
 
     def note_ends(self, ends: Mapping[TopicPartition, int]) -> None:
         """Compare the changelogs' ends with what we wrote: a surplus is foreign.

@@ -1,25 +1,46 @@
-"""Mending the changelog: rows that a dead owner's late bytes would set back are written again (PROTOCOL, P7b)."""
+"""Mending the changelog: rows that a dead owner's late bytes would set back are written again (PROTOCOL, P7b).
+
+Late bytes may also be ahead of us: the former owner had applied more than it committed, and we apply it again. Its
+higher version is a state that we are about to reach, so it is let be. Whether another worker is alive in our partition
+is not decided here: the coordinator knows (``agents.fence``). Only a version that no record of the input can have
+given means that input and changelog do not belong together, and ends the worker.
+"""
 
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from core.errors import BrokerError
-from core.keys import partition_key
-from core.rows import unpack_change
-from core.topics import changelog_topic
-from core.versions import version_of
-from tables.changelog import ChangelogWriter
+from core.errors import BrokerError, FormatError
+from core.rows import fingerprint_of, unpack_change
+from core.topics import changelog_topic, repartition_topic
+from core.versions import version, version_of
+from tables.changelog import ChangelogWriter, find_row
 from tables.owned import OwnedTables
 from tables.restore import ChangelogReader
-from tables.table import TablePartition
+from tables.table import GroupTable, TablePartition
 
 log = logging.getLogger(__name__)
 
 _EVERY_S = 5.0
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a look at foreign bytes found, for the log.
+
+    Attributes:
+        behind: Rows behind which something older, or no row, landed: they are written again.
+        ahead: Rows whose former owner was further than we are yet.
+        unreadable: Those of them behind which no row landed.
+    """
+
+    behind: int = 0
+    ahead: int = 0
+    unreadable: int = 0
 
 
 class ChangelogMender:
@@ -51,37 +72,75 @@ class ChangelogMender:
                 log.warning("changelog not looked at: %s", error)
 
     async def mend(self) -> int:
-        """Write every row again behind which a lower version landed; return how many.
-
-        Bytes of a higher version mean that another worker is ahead of us in our own partition: we are the past.
-        """
+        """Write every row again behind which a lower version, or something that is no row, landed; return how many."""
         tables = {TopicPartition(changelog_topic(table.entity), table.partition): table for table in self._tables}
         if not tables:
             return 0
         self._writer.note_ends(await self._reader.ends(tables))
-        mended = 0
-        for tp, (start, end) in self._writer.take_foreign().items():
-            table = tables.get(tp)
-            if table is not None:
-                mended += await self._mend_range(table, tp, start, end)
-        if mended:
-            log.warning("rows written again behind foreign bytes", extra={"rows": mended})
-            self._touched()
-        return mended
+        found = _Found()
+        left = {tp: range(*span) for tp, span in self._writer.take_foreign().items() if tp in tables}
+        try:
+            for tp, offsets in list(left.items()):
+                await self._mend_range(tables[tp], tp, offsets, found)
+                del left[tp]
+        finally:
+            # A range is told once: forgotten, its rows would stay set back for ever.
+            for tp, offsets in left.items():
+                self._writer.give_back(tp, offsets)
+            self._tell(found)
+        return found.behind
 
-    async def _mend_range(self, table: TablePartition, tp: TopicPartition, start: int, end: int) -> int:
-        mended = 0
-        async for key, value in self._reader.read_range(tp, start, end):
-            pk, _, sk = key.decode().partition(" ")
-            name = pk.removeprefix(partition_key(table.entity, ""))
-            group = table.group(sk)
-            known = group.version(name) if group is not None else None
-            if group is None or known is None or value is None:
-                continue
-            found = version_of(unpack_change(value)[0])
-            if found > known:
-                self._die(f"changelog {tp.topic}[{tp.partition}] holds version {found} of a row that is {known} here")
-            if found < known:
-                group.dirty[name] = group.row(name)
-                mended += 1
-        return mended
+    def _tell(self, found: _Found) -> None:
+        if found.behind:
+            self._touched()
+        if found.behind or found.ahead or found.unreadable:
+            log.warning(
+                "foreign bytes in the changelog",
+                extra={"written_again": found.behind, "ahead": found.ahead, "unreadable": found.unreadable},
+            )
+
+    async def _mend_range(self, table: TablePartition, tp: TopicPartition, offsets: range, found: _Found) -> None:
+        highest = 0
+        async for key, value in self._reader.read_range(tp, offsets.start, offsets.stop):
+            place = find_row(table, key)
+            if place is not None and value is not None:
+                highest = max(highest, self._mend_row(tp, *place, value, found))
+        if highest:
+            await self._refuse_impossible(table, tp, highest)
+
+    def _mend_row(self, tp: TopicPartition, group: GroupTable, name: str, value: bytes, found: _Found) -> int:
+        """Decide about a foreign row; return its version if it is higher than ours, else 0."""
+        known = group.version(name)
+        if known is None:
+            return 0
+        try:
+            row, _ = unpack_change(value)
+            fingerprint = fingerprint_of(row)
+        except FormatError:
+            # Compaction keeps the last record of a key: it would be one that no restore can read.
+            group.dirty[name] = group.row(name)
+            found.unreadable += 1
+            found.behind += 1
+            return 0
+        if fingerprint != group.plan.fingerprint:
+            self._die(
+                f"changelog {tp.topic}[{tp.partition}]: somebody writes rows of {group.sk} with another definition; "
+                f"see docs/how-to/recover.md"
+            )
+            return 0
+        if version_of(row) < known:
+            group.dirty[name] = group.row(name)
+            found.behind += 1
+        elif version_of(row) > known:
+            found.ahead += 1
+            return version_of(row)
+        return 0
+
+    async def _refuse_impossible(self, table: TablePartition, tp: TopicPartition, ver: int) -> None:
+        source = TopicPartition(repartition_topic(table.entity), table.partition)
+        end = (await self._reader.ends([source]))[source]
+        if end <= 0 or ver > version(table.epoch, end - 1):
+            self._die(
+                f"changelog {tp.topic}[{tp.partition}] holds version {ver}, but {source.topic} ends at offset {end}: "
+                f"the topics do not belong together; see docs/how-to/recover.md"
+            )

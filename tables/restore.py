@@ -14,10 +14,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from typing_extensions import override
 
 from core.errors import BrokerError, FormatError
-from core.keys import partition_key
 from core.rows import fingerprint_of, unpack_change
 from core.topics import changelog_topic, repartition_topic
 from core.versions import version_of
+from tables.changelog import find_row
 from tables.log_range import records
 from tables.table import GroupTable, TablePartition
 from tables.warm_up import InputLog, warm_up
@@ -42,12 +42,14 @@ class ChangelogReader:
                 has its coordinates. Or a changelog has lost its beginning, or the broker gives nothing for 30 s.
         """
         by_tp = {TopicPartition(changelog_topic(table.entity), table.partition): table for table in tables}
+        unreadable: dict[tuple[TopicPartition, bytes], str] = {}
         restored = 0
         async with self._reader(by_tp) as (consumer, ends):
             _refuse_loss(await consumer.beginning_offsets(list(by_tp)))
             async for tp, record in records(consumer, dict.fromkeys(by_tp, 0), ends):
-                self._restore_one(by_tp[tp], tp, record)
+                _restore_one(by_tp[tp], tp, record, unreadable)
                 restored += 1
+        _refuse_unreadable(unreadable)
         log.info("changelogs restored", extra={"partitions": len(by_tp), "records": restored})
         return ends
 
@@ -92,19 +94,6 @@ class ChangelogReader:
         finally:
             await consumer.stop()
 
-    @staticmethod
-    def _restore_one(table: TablePartition, tp: TopicPartition, record: Any) -> None:
-        try:
-            pk, _, sk = record.key.decode().partition(" ")
-            group = table.group(sk)
-            if group is None or record.value is None:
-                return
-            value, _ = unpack_change(record.value)
-            _refuse_other_meaning(group, fingerprint_of(value))
-            group.put_packed(pk.removeprefix(partition_key(table.entity, "")), record.value, version_of(value))
-        except (AttributeError, FormatError, UnicodeDecodeError) as error:
-            raise BrokerError(f"changelog {tp.topic}[{tp.partition}] offset {record.offset}: {error}") from error
-
 
 class _ConsumedLog(InputLog):
     """The input as a consumer without a group reads it."""
@@ -135,6 +124,31 @@ class _ConsumedLog(InputLog):
         self, starts: Mapping[TopicPartition, int], stops: Mapping[TopicPartition, int]
     ) -> AsyncIterator[tuple[TopicPartition, Any]]:
         return records(self._consumer, starts, stops)
+
+
+def _restore_one(
+    table: TablePartition, tp: TopicPartition, record: Any, unreadable: dict[tuple[TopicPartition, bytes], str]
+) -> None:
+    place = find_row(table, record.key)
+    if place is None or record.value is None:
+        return
+    group, name = place
+    try:
+        row, _ = unpack_change(record.value)
+        _refuse_other_meaning(group, fingerprint_of(row))
+    except FormatError as error:
+        unreadable[tp, record.key] = f"changelog {tp.topic}[{tp.partition}] offset {record.offset}: {error}"
+    else:
+        # Its owner has written the row once more behind what cannot be read, as ``tables.mend`` does.
+        unreadable.pop((tp, record.key), None)
+        group.put_packed(name, record.value, version_of(row))
+
+
+def _refuse_unreadable(unreadable: Mapping[tuple[TopicPartition, bytes], str]) -> None:
+    """Refuse rows of which the last record cannot be read: passed over, they would begin anew from nothing."""
+    if unreadable:
+        first = next(iter(unreadable.values()))
+        raise BrokerError(f"{first}" + (f" (and {len(unreadable) - 1} rows more)" if len(unreadable) > 1 else ""))
 
 
 def _refuse_other_meaning(group: GroupTable, fingerprint: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from aiokafka import TopicPartition
 from aiokafka.errors import MessageSizeTooLargeError
 
-from core.errors import StoreError
+from core.errors import BrokerError, StoreError
 from core.topics import changelog_topic
 from stores.memory import MemoryStore
 from tests.clock import ManualClock
@@ -169,11 +169,13 @@ class ToldChangelogs:
     Attributes:
         logs: Key and value of each record, per topic and partition.
         during_ends: Called between the broker's answer and its arrival.
+        failures: How many readings of a range fail.
     """
 
     def __init__(self) -> None:
-        self.logs: defaultdict[Any, list[tuple[bytes, bytes | None]]] = defaultdict(list)
+        self.logs: defaultdict[Any, list[tuple[bytes | None, bytes | None]]] = defaultdict(list)
         self.during_ends: Callable[[], Awaitable[None]] | None = None
+        self.failures = 0
 
     async def restore(self, tables):
         return {TopicPartition(changelog_topic(table.entity), table.partition): 0 for table in tables}
@@ -188,6 +190,9 @@ class ToldChangelogs:
         return found
 
     async def read_range(self, tp, start, end):
+        if self.failures:
+            self.failures -= 1
+            raise BrokerError("the broker is away")
         for key, value in self.logs[tp][start:end]:
             yield key, value
 

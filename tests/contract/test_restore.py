@@ -109,3 +109,30 @@ async def test_a_row_that_cannot_be_read_ends_the_take_over_with_its_place(logs,
 
     with pytest.raises(BrokerError, match=rf"{CHANGELOG}\[0\] offset 1: not a"):
         await logs.reader.restore([new_table()])
+
+
+async def test_what_cannot_be_read_is_passed_over_once_its_row_was_written_again(logs):
+    """
+    The owner has mended it; until compaction comes by, every take-over would end at it.
+    """
+    change = change_of(clicks(0), new_table())
+    await logs.add(CHANGELOG, b"garbage", key=KEY)
+    await logs.add(CHANGELOG, change, key=KEY)
+    table = new_table()
+
+    await logs.reader.restore([table])
+
+    assert table.group(FAST).version("i1") == version(0, 0)
+
+
+@pytest.mark.parametrize("key", [None, b"\xff\xfe", b"nobody", b"video#i1 fast@v1"])
+async def test_a_strangers_record_in_a_changelog_is_passed_over(logs, key):
+    """
+    Its key stands for no row of ours, so nothing of ours is hidden by it; every restart ended at it.
+    """
+    await logs.add(CHANGELOG, b"garbage", key=key)
+    table = new_table()
+
+    await logs.reader.restore([table])
+
+    assert not any(len(group) for group in table.groups)

@@ -6,6 +6,7 @@ from aiokafka import TopicPartition
 from core.errors import BrokerError
 from core.packs import unpack
 from core.ports import RowKey, StoredRow
+from core.rows import pack_change, unpack_change
 from core.versions import version, version_bytes
 from tables.apply import apply_pack
 from tables.changelog import ChangelogWriter, change_key
@@ -278,18 +279,72 @@ async def test_equal_versions_are_left_alone(mending):
     assert (mending.group.dirty, mending.touched, mending.deaths) == ({}, 0, [])
 
 
-async def test_a_higher_version_is_somebody_else_ahead_of_us(mending):
+async def test_a_former_owner_that_was_ahead_of_us_ends_nobody(mending):
     """
-    Two owners: whoever is behind is the past and must stop, before it writes anything more.
+    It had applied more than it committed, and its bytes landed late: we apply the same again and get there. A worker
+    that ended at it came back, took over, and had gained nothing.
     """
     change = mending.apply(9)
     mending.group._rows["i1"] = mending.newer
     mending.land(change)
+    mending.logs.logs[TopicPartition(TOPIC, 0)] += [(b"", b"")] * 10
 
     assert await mending.mender.mend() == 0
 
+    assert (mending.deaths, mending.group.dirty) == ([], {})
+
+
+async def test_a_version_that_no_record_of_the_input_can_have_given_ends_the_worker(mending):
+    """
+    The input was made anew and the changelog kept: every row would refuse what is new as old.
+    """
+    change = mending.apply(9)
+    mending.group._rows["i1"] = mending.newer
+    mending.land(change)
+    mending.logs.logs[TopicPartition(TOPIC, 0)] += [(b"", b"")] * 9
+
+    await mending.mender.mend()
+
     (reason,) = mending.deaths
-    assert reason == f"changelog {CHANGELOG}[0] holds version 10 of a row that is 2 here"
+    assert reason.startswith(f"changelog {CHANGELOG}[0] holds version 10, but {TOPIC} ends at offset 9: the topics do")
+
+
+async def test_a_row_behind_which_garbage_landed_is_written_again(mending):
+    """
+    Compaction keeps the last record of a key, and the next take-over would end at it.
+    """
+    mending.land(b"garbage")
+    mending.logs.logs[TP].append((b"\xff", b"garbage"))
+    mending.logs.logs[TP].append((None, b"garbage"))
+
+    assert await mending.mender.mend() == 1
+
+    assert set(mending.group.dirty) == {"i1"}
+
+
+async def test_rows_of_another_definition_end_the_worker(mending):
+    """
+    Two meanings under one number overwrite each other; only a person can decide which is right.
+    """
+    value, stamps = unpack_change(mending.newer)
+    mending.land(pack_change(value.replace(mending.group.plan.fingerprint, b"formerly"), stamps))
+
+    await mending.mender.mend()
+
+    (reason,) = mending.deaths
+    assert "rows of fast@v1 with another definition" in reason
+
+
+async def test_foreign_bytes_that_could_not_be_read_are_looked_at_again(mending):
+    """
+    A broker that was away for a moment made the mender forget the range: the row stayed set back for ever.
+    """
+    mending.land(mending.older)
+    mending.logs.failures = 1
+    with pytest.raises(BrokerError):
+        await mending.mender.mend()
+
+    assert await mending.mender.mend() == 1
 
 
 async def test_rows_that_are_not_ours_are_passed_over(mending):
