@@ -1,8 +1,13 @@
 """The fence: a worker that may have been replaced writes nothing (PROTOCOL, P7).
 
 While the group coordinator's last answer is older than 0.7 x the session timeout, another worker may already own our
-partitions, so produce requests wait. A heartbeat that the coordinator refuses means that it does: the process ends at
-once. Age alone never ends it: no heartbeat is sent during a join, and none is answered by a dead coordinator.
+partitions, so produce requests wait. A heartbeat or a commit that the coordinator refuses means that it does: the
+process ends at once. Age alone never ends it: no heartbeat is sent during a join, and none is answered by a dead
+coordinator.
+
+A commit may also be refused because it was sent just before a rebalance that we take part in and answered after it.
+So only an answer counts that belongs to the ownership under which its request was sent: partitions were given away or
+taken over in between in every such case. "Rebalance in progress" is no refusal, the coordinator still knows us.
 """
 
 import asyncio
@@ -14,10 +19,8 @@ from aiokafka import errors as kafka_errors
 
 _FRESH_SHARE = 0.7
 _CHECK_S = 0.02
-_REFUSALS = (
-    kafka_errors.IllegalGenerationError,
-    kafka_errors.UnknownMemberIdError,
-)
+_REFUSALS = {22: "IllegalGeneration", 25: "UnknownMemberId", 82: "FencedInstanceId"}
+"""By error code, because aiokafka has no class for the last one: another process joined under our static name."""
 
 
 class Fence:
@@ -28,10 +31,12 @@ class Fence:
         self._die = die
         self._answered_at = time.monotonic()
         self._owns = False
+        self._era = 0
 
     def owns(self, *, anything: bool) -> None:
         """Note whether any partition is owned; the fence is not in force while nothing is."""
         self._owns = anything
+        self._era += 1
         self._answered_at = time.monotonic()
 
     @property
@@ -44,32 +49,39 @@ class Fence:
         while not self.is_open:  # noqa: ASYNC110  # time opens and closes it, nobody could set an event
             await asyncio.sleep(_CHECK_S)
 
-    def watch_heartbeats(self, coordinator: Any) -> None:
-        """Observe every answer that an aiokafka group coordinator gets to its heartbeats."""
+    def watch_coordinator(self, coordinator: Any) -> None:
+        """Observe every answer that an aiokafka group coordinator gets to its heartbeats and commits."""
         send = coordinator._send_req  # noqa: SLF001  # aiokafka has no hook; held by tests/contract/test_transport.py
 
         async def observed(request: Any) -> Any:
+            era = self._era
             answer = await send(request)
-            if type(request).__name__.startswith("Heartbeat"):
+            name = type(request).__name__
+            if name.startswith("Heartbeat"):
+                self._refused({answer.error_code}, "heartbeat", era)
                 self._heard(kafka_errors.for_code(answer.error_code))
+            elif name.startswith("OffsetCommit"):
+                codes = {code for _, partitions in answer.topics for _, code in partitions}
+                self._refused(codes, "commit", era)
             return answer
 
         coordinator._send_req = observed  # noqa: SLF001  # see above
 
     def guard_sends(self, sender: Any) -> None:
         """Make every produce request of an aiokafka sender wait at the fence, where it is written."""
-        send = sender._send_produce_req  # noqa: SLF001  # see watch_heartbeats
+        send = sender._send_produce_req  # noqa: SLF001  # see watch_coordinator
 
         async def fenced(node_id: Any, batches: Any) -> None:
             await self.wait_open()
             await send(node_id, batches)
 
-        sender._send_produce_req = fenced  # noqa: SLF001  # see watch_heartbeats
+        sender._send_produce_req = fenced  # noqa: SLF001  # see watch_coordinator
+
+    def _refused(self, codes: set[int], what: str, era: int) -> None:
+        refusals = [_REFUSALS[code] for code in sorted(codes) if code in _REFUSALS]
+        if refusals and self._owns and era == self._era:
+            self._die(f"the group coordinator refused a {what} ({refusals[0]}): another worker owns our partitions")
 
     def _heard(self, error: type[Exception]) -> None:
-        if error in _REFUSALS and self._owns:
-            self._die(
-                f"the group coordinator refused a heartbeat ({error.__name__}): another worker owns our partitions"
-            )
-        elif error in (kafka_errors.NoError, kafka_errors.RebalanceInProgressError):
+        if error in (kafka_errors.NoError, kafka_errors.RebalanceInProgressError):
             self._answered_at = time.monotonic()

@@ -84,7 +84,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         await super().on_start()
-        self.transport.fence.watch_heartbeats(self._ensure_consumer()._coordinator)  # noqa: SLF001  # aiokafka's
+        self.transport.fence.watch_coordinator(self._ensure_consumer()._coordinator)  # noqa: SLF001  # aiokafka's
 
 
 class Consumer(driver.Consumer):

@@ -15,9 +15,18 @@ FOREVER_MS = 3_600_000
 class Answer:
     error_code: int
 
+    @property
+    def topics(self) -> list[tuple[str, list[tuple[int, int]]]]:
+        """What a commit of two partitions is answered; the second one's error is the answer's."""
+        return [("clicks", [(0, 0), (1, self.error_code)])]
+
 
 class HeartbeatRequest:
     """Known by its name, as aiokafka's versions of it are."""
+
+
+class OffsetCommitRequest:
+    """Known by its name too."""
 
 
 class JoinGroupRequest:
@@ -72,7 +81,7 @@ async def test_writes_wait_while_the_coordinator_is_silent():
     made, deaths = fence(session_timeout_ms=0)
     sender, coordinator = Sender(), Coordinator()
     made.guard_sends(sender)
-    made.watch_heartbeats(coordinator)
+    made.watch_coordinator(coordinator)
     made.owns(anything=True)
     writing = asyncio.create_task(sender._send_produce_req(1, "batches"))
     await idle()
@@ -91,7 +100,7 @@ async def test_an_answer_opens_the_fence(answer):
     """
     made, deaths = fence(session_timeout_ms=300)
     coordinator = Coordinator(answer)
-    made.watch_heartbeats(coordinator)
+    made.watch_coordinator(coordinator)
     made.owns(anything=True)
     await until(lambda: not made.is_open)
 
@@ -115,7 +124,7 @@ async def test_what_is_no_answer_to_a_heartbeat_opens_nothing(request_, answer):
     made, deaths = fence(session_timeout_ms=10)
     coordinator = Coordinator()
     coordinator.answer = answer
-    made.watch_heartbeats(coordinator)
+    made.watch_coordinator(coordinator)
     made.owns(anything=True)
     await until(lambda: not made.is_open)
 
@@ -131,7 +140,7 @@ async def test_a_heartbeat_that_fails_is_no_answer():
     made, deaths = fence(session_timeout_ms=10)
     coordinator = Coordinator()
     coordinator.answer = kafka_errors.RequestTimedOutError()
-    made.watch_heartbeats(coordinator)
+    made.watch_coordinator(coordinator)
     made.owns(anything=True)
     await until(lambda: not made.is_open)
 
@@ -141,24 +150,85 @@ async def test_a_heartbeat_that_fails_is_no_answer():
     assert (made.is_open, deaths) == (False, [])
 
 
-@pytest.mark.parametrize("refusal", [kafka_errors.IllegalGenerationError, kafka_errors.UnknownMemberIdError])
+REFUSALS = {"IllegalGeneration": 22, "UnknownMemberId": 25, "FencedInstanceId": 82}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("owns", [True, False])
 async def test_a_refused_heartbeat_ends_an_owner(refusal, owns):
     """
     Its partitions have another owner by now; one that owns nothing just joins again.
     """
     made, deaths = fence()
-    coordinator = Coordinator(refusal)
-    made.watch_heartbeats(coordinator)
+    coordinator = Coordinator()
+    coordinator.answer = Answer(REFUSALS[refusal])
+    made.watch_coordinator(coordinator)
     made.owns(anything=owns)
 
     await coordinator._send_req(HeartbeatRequest())
 
     assert deaths == (
-        [f"the group coordinator refused a heartbeat ({refusal.__name__}): another worker owns our partitions"]
-        if owns
-        else []
+        [f"the group coordinator refused a heartbeat ({refusal}): another worker owns our partitions"] if owns else []
     )
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_a_refused_commit_ends_an_owner(refusal):
+    """
+    A worker whose heartbeats are not due yet heard of its expulsion by its commits, and went on writing.
+    """
+    made, deaths = fence()
+    coordinator = Coordinator()
+    coordinator.answer = Answer(REFUSALS[refusal])
+    made.watch_coordinator(coordinator)
+    made.owns(anything=True)
+
+    await coordinator._send_req(OffsetCommitRequest())
+
+    assert deaths == [f"the group coordinator refused a commit ({refusal}): another worker owns our partitions"]
+
+
+@pytest.mark.parametrize("owns", [True, False])
+async def test_a_commit_that_a_rebalance_overtook_ends_nobody(owns):
+    """
+    It was sent in the generation before; we are members of the next one and own what it gave us.
+    """
+    made, deaths = fence()
+    coordinator = Coordinator()
+    coordinator.answer = Answer(REFUSALS["IllegalGeneration"])
+    answer = coordinator._send_req
+    overtaken = asyncio.Event()
+
+    async def slow(request: Any) -> Answer:
+        await overtaken.wait()
+        return await answer(request)
+
+    coordinator._send_req = slow
+    made.watch_coordinator(coordinator)
+    made.owns(anything=True)
+    committing = asyncio.create_task(coordinator._send_req(OffsetCommitRequest()))
+    await idle()
+    made.owns(anything=False)
+    if owns:
+        made.owns(anything=True)
+    overtaken.set()
+    await committing
+
+    assert deaths == []
+
+
+async def test_a_commit_during_a_rebalance_ends_nobody():
+    """
+    The coordinator still knows us: it asks us to join again.
+    """
+    made, deaths = fence()
+    coordinator = Coordinator(kafka_errors.RebalanceInProgressError)
+    made.watch_coordinator(coordinator)
+    made.owns(anything=True)
+
+    await coordinator._send_req(OffsetCommitRequest())
+
+    assert deaths == []
 
 
 async def test_the_fence_is_not_in_force_while_nothing_is_owned():
