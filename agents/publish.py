@@ -78,6 +78,7 @@ class Publisher:
         self._sequence = 0
         self._due: dict[str, float] = {}
         self._progress_at: dict[TablePartition, float] = {}
+        self._progress_owed: dict[TablePartition, _Waiting] = {}
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -118,6 +119,7 @@ class Publisher:
         self._era += 1
         self._waiting.clear()
         self._progress_at.clear()
+        self._progress_owed.clear()
         self._updates = 0
         self._room.set()
 
@@ -263,8 +265,12 @@ class Publisher:
             self._flushed.notify_all()
 
     async def _publish_progress(self, runs: dict[TablePartition, _Waiting]) -> None:
-        now = time.monotonic()
+        now, runs = time.monotonic(), self._progress_owed | runs
         due = {table: run for table, run in runs.items() if now - self._progress_at.get(table, 0) >= _PROGRESS_EVERY_S}
+        self._progress_owed = {table: run for table, run in runs.items() if table not in due}
+        if self._progress_owed:
+            # Nothing may come after: the last step before a silence must be published too.
+            asyncio.get_running_loop().call_later(_PROGRESS_EVERY_S, self._wake.set)
         if due:
             self._progress_at.update(dict.fromkeys(due, now))
             await self._store([_progress(table, run) for table, run in due.items()])

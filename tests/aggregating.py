@@ -125,6 +125,10 @@ class Bench:
             if row.key.sk != PROGRESS_SK
         ]
 
+    def rows_of(self, key: RowKey) -> list[int]:
+        """Versions of one row that the record took, in order."""
+        return [row.ver for told, rows in self.told if told == "record" for row in rows if row.key == key]
+
     def acknowledge(self) -> None:
         for sent in self.producer.sent:
             if not sent.future.done():

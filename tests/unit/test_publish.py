@@ -250,6 +250,23 @@ async def test_progress_follows_the_finished_runs():
         assert (version_of(found[key]), progress_as_of_ms(found[key])) == (version(0, 5), NOW_MS + 5)
 
 
+async def test_the_last_progress_before_a_silence_is_published_too():
+    """
+    Steps that came too soon after one another were left out, and nothing came back for the last of them: every answer
+    said that it was complete up to the last but one, for as long as nobody sent anything.
+    """
+    async with bench() as made:
+        for offset in (5, 6, 7):
+            await made.take(taps(offset))
+            await made.publisher.settle()
+        key = progress_key("user", 0)
+
+        await until(lambda: made.rows_of(key)[-1] == version(0, 7))
+
+        found = await made.record.read([key], deadline_ms=HELD_MS)
+        assert progress_as_of_ms(found[key]) == NOW_MS + 7
+
+
 async def test_room_is_made_by_a_flush_that_does_not_wait():
     """
     However seldom a group is written: what is applied and not yet durable is bounded.
