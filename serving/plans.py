@@ -66,7 +66,9 @@ class Planner:
         shape = (service, full_names) if service is not None else (tuple(features or ()), full_names)
         plan = self._remembered.get(shape)
         if plan is None:
-            references = self._of_service(service) if service is not None else [_split(text) for text in features or ()]
+            references = (
+                self._of_service(service) if service is not None else [self._active(text) for text in features or ()]
+            )
             plan = self._make(references, full_names=full_names)
             if len(self._remembered) >= _PLANS_MAX:
                 self._remembered.pop(next(iter(self._remembered)))
@@ -85,7 +87,18 @@ class Planner:
                 "FeatureServiceNotFoundException",
             )  # fmt: skip
         whole = [(group.name, feature.name) for group in service.groups for feature in self._plans[group.name].features]
-        return list(dict.fromkeys([*whole, *(_split(text) for text in service.features)]))
+        return list(dict.fromkeys([*whole, *(self._active(text) for text in service.features)]))
+
+    def _active(self, text: str) -> tuple[str, str]:
+        """Return group and feature of a reference; a version may be named, but only the active one is served."""
+        group, number, feature = _split(text)
+        active = self._numbers.get(group)
+        if number not in ("", "latest", f"v{active}") and active is not None:
+            raise RequestError(
+                404, f"features: {text!r}: version {number!r} of {group!r} is not served; the active one is v{active}",
+                "FeatureViewNotFoundException",
+            )  # fmt: skip
+        return group, feature
 
     def _make(self, references: Sequence[tuple[str, str]], *, full_names: bool) -> ReadPlan:
         wanted: dict[str, list[int]] = {}
@@ -140,12 +153,15 @@ def row_pk(read: GroupRead, encoded: str) -> str:
     return partition_key(read.keys.entity, encoded)
 
 
-def _split(reference: str) -> tuple[str, str]:
+def _split(reference: str) -> tuple[str, str, str]:
+    """Return group, version (empty where none is named) and feature; Feast writes ``group@v2:feature``."""
     group, colon, feature = reference.partition(":")
     if not colon or not group or not feature:
         raise RequestError(400, f"features: {reference!r} is no reference; write group:feature")
-    # Feast names a version as group@v2:feature; the active version is the only one that is served.
-    return group.partition("@")[0], feature
+    name, at, number = group.partition("@")
+    if at and not number:
+        raise RequestError(400, f"features: {reference!r} names no version; write group@v1:feature or group:feature")
+    return name, number, feature
 
 
 def _refuse_collisions(names: Sequence[str], references: Sequence[tuple[str, str]]) -> None:

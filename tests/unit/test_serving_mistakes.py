@@ -90,6 +90,7 @@ MISTAKES = {
     "a reference without a feature": (features("user_engagement:"), 400, ["'user_engagement:'", "group:feature"]),
     "a name beyond all measure": (features("x" * 100_000), 400, ["features", "100000", "512"]),
     "a service beyond all measure": (service("x" * 100_000), 400, ["feature_service", "100000", "512"]),
+    "no version after the @": (features("user_taste@:tab"), 400, ["'user_taste@:tab'", "names no version"]),
     "an unknown feature": (features("user_taste:tub"), 400, ["'user_taste'", "'tub'", "did you mean tab"]),
     "a text for an integer key": (entities(user_id=[1, "1"]), 400, ["entities.user_id[1]", "expected int", "got str"]),
     "an integer for a text key": (
@@ -152,6 +153,7 @@ async def test_a_mistake_is_told_with_its_field_and_limit(client, name):
     [
         (features("user_engagment:clicks_1h"), 404, "FeatureViewNotFoundException", "did you mean user_engagement"),
         (features("x@v2:clicks_1h"), 404, "FeatureViewNotFoundException", "'x'"),
+        (features("user_engagement@v2:clicks_1h"), 404, "FeatureViewNotFoundException", "the active one is v1"),
         (service("homefeed"), 404, "FeatureServiceNotFoundException", "did you mean home_feed"),
         (service(""), 404, "FeatureServiceNotFoundException", "''"),
         (
