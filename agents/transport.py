@@ -98,6 +98,7 @@ class Consumer(driver.Consumer):
         self.committed_at = time.monotonic()
         self._sought: set[TP] = set()
         self._expected: dict[TP, int] = {}
+        self._ends: dict[TP, int] = {}
         self._io = asyncio.Lock()
         self._committing = asyncio.Lock()
         self._has_waited = False
@@ -116,13 +117,11 @@ class Consumer(driver.Consumer):
         self.owned.finish(message.delivery)
 
     def lag(self) -> dict[TP, int]:
-        """Return per partition how many records are written and not yet finished."""
-        lags = {}
-        for tp in self._sought:
-            end = self.highwater(tp)
-            if end is not None:
-                lags[tp] = max(end - self._finished(tp), 0)
-        return lags
+        """Return per partition how many records are written and not yet finished.
+
+        Before the first fetch of a partition nobody knows a newer end than that of its take-over.
+        """
+        return {tp: max((self.highwater(tp) or self._ends[tp]) - self._finished(tp), 0) for tp in self._sought}
 
     def _finished(self, tp: TP) -> int:
         return self.owned.finished(tp, default=self._expected.get(tp, 0))
@@ -286,7 +285,7 @@ class Consumer(driver.Consumer):
                 return
             for tp, offset in begin.items():
                 self._thread.seek(driver.ensure_aiokafka_TP(tp), offset)
-            self._expected = dict(begin)
+            self._expected, self._ends = dict(begin), dict(ends)
             self._sought = set(assigned)
         log.info("partitions taken over", extra={"partitions": len(assigned), "generation": generation})
 

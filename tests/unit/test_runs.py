@@ -30,6 +30,7 @@ class Thread(transport._ConsumerThread):
         self.fetching.set()
         self.telling.set()
         self.accepts = True
+        self.mark: int | None = 100
         self.assigned: set[TP] = set()
 
     async def getmany(self, active_partitions, timeout):  # noqa: ASYNC109  # Faust's signature
@@ -62,7 +63,7 @@ class Thread(transport._ConsumerThread):
         return self.assigned
 
     def highwater(self, tp):
-        return 100
+        return self.mark
 
     def _ensure_consumer(self):
         return self
@@ -191,6 +192,18 @@ async def test_a_commit_covers_what_is_finished_in_order():
 
         assert made.thread.commits == {ZERO: 4}
         assert made.consumer.lag() == {ZERO: 96}
+
+
+async def test_a_partition_that_was_not_fetched_yet_has_its_lag():
+    """
+    Left out, a worker that has everything to do said that it had nothing to do, and was taken for ready.
+    """
+    async with bench() as made:
+        made.thread.mark = None
+        made.thread.commits[ZERO] = 400
+        await made.own(ZERO)
+
+        assert made.consumer.lag() == {ZERO: 600}
 
 
 async def test_a_fetch_of_a_former_generation_is_dropped():
