@@ -204,14 +204,14 @@ async def _watch_demo(settings: Settings) -> None:
             if services.redis_url is None:
                 out.print("There is no redis-server here: reads go to the record (SQLite).", style="yellow")
             out.print(Text(curl_line(worker.base_url), style="cyan"), soft_wrap=True)
-            async with running(session, worker) as run:
+            async with running(session, worker, services) as run:
                 with Live(demo_screen(session.progress), console=out, refresh_per_second=4) as live:
                     while True:
                         live.update(demo_screen(session.progress))
                         if run.done():
                             run.result()
                             await session.refresh()
-                        require_alive(worker)
+                        require_alive(worker, services)
                         await asyncio.sleep(0.25)
 
 

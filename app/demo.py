@@ -13,7 +13,7 @@ from rich.console import Console
 from app.endpoints import embedded_topics
 from app.settings import Settings
 from app.worker_process import WorkerProcess, start_worker
-from core.errors import ConfigurationError
+from core.errors import ConfigurationError, FreshetError
 from demo.screen import demo_screen
 from demo.session import Report, Session
 from services.embedded import EmbeddedServices, start_embedded
@@ -59,10 +59,13 @@ async def open_demo(
 
 async def run_demo(settings: Settings, *, picture: Path | None = None) -> Report:
     """Run the demo once to its end, without a screen; its last screen may be saved as an SVG."""
-    async with open_demo(settings, any_port=True) as (session, worker, _), running(session, worker) as run:
+    async with (
+        open_demo(settings, any_port=True) as (session, worker, services),
+        running(session, worker, services) as run,
+    ):
         while not run.done():
             await asyncio.wait([run], timeout=0.5)
-            require_alive(worker)
+            require_alive(worker, services)
         if picture is not None:
             screen = Console(record=True, width=110, file=io.StringIO())
             screen.print(demo_screen(session.progress))
@@ -71,19 +74,22 @@ async def run_demo(settings: Settings, *, picture: Path | None = None) -> Report
 
 
 @asynccontextmanager
-async def running(session: Session, worker: WorkerProcess) -> AsyncIterator["asyncio.Task[Report]"]:
+async def running(
+    session: Session, worker: WorkerProcess, services: EmbeddedServices
+) -> AsyncIterator["asyncio.Task[Report]"]:
     """Run a session in the background; at the end it is stopped, before the services that it uses are.
 
     Raises:
         ConfigurationError: The worker ended meanwhile; without it nothing that failed besides is worth telling.
+        BrokerError: The embedded services did.
     """
     run = asyncio.create_task(session.run())
     try:
         yield run
-    except (OSError, aiohttp.ClientError, ExceptionGroup):
+    except (OSError, aiohttp.ClientError, ExceptionGroup, FreshetError):
         # A request was cut off; the worker's end is seen a moment later than that of its connections.
         await asyncio.to_thread(worker.wait_end, deadline_s=1.0)
-        require_alive(worker)
+        require_alive(worker, services)
         raise
     finally:
         session.stop()
@@ -91,12 +97,14 @@ async def running(session: Session, worker: WorkerProcess) -> AsyncIterator["asy
         await asyncio.gather(run, return_exceptions=True)
 
 
-def require_alive(worker: WorkerProcess) -> None:
-    """Refuse to go on without the worker.
+def require_alive(worker: WorkerProcess, services: EmbeddedServices) -> None:
+    """Refuse to go on without the worker or the services.
 
     Raises:
-        ConfigurationError: It has ended; the message has the end of its log.
+        BrokerError: The services have ended; then a worker that ended too did so for that reason.
+        ConfigurationError: The worker has ended; the message has the end of its log.
     """
+    services.require_alive()
     if not worker.is_alive:
         raise ConfigurationError(f"the worker ended in the middle of the demo:\n{worker.log_tail()}")
 

@@ -26,12 +26,13 @@ from app.runtime import keep_runtime
 from app.settings import Settings
 from app.versions import resolve_versions
 from core.check import Problem, check_registry
-from core.errors import ConfigurationError, StoreError
+from core.errors import BrokerError, ConfigurationError, StoreError
 from core.keys import kafka_partition
 from core.metrics import Metrics
 from core.plans import plan_group
 from core.ports import RowKey, Store
 from core.topics import repartition_topic, row_name
+from services.embedded import EmbeddedServices
 from serving.http import Routes
 from serving.local import LocalCopies
 from serving.plans import Planner
@@ -88,6 +89,8 @@ class Platform:
             place = f"http://{self.settings.web_host}:{self.settings.web_port}"
             self._exits.enter_context(keep_runtime(broker=self.endpoints.bootstrap[0], base_url=place))
         self._start(self._watch_lag(), what="watch of the lag")
+        if self.endpoints.embedded is not None:
+            self._start(self._watch_services(self.endpoints.embedded), what="watch of the embedded services")
         if self.settings.exit_with_parent:
             self._start(self._watch_parent(os.getppid()), what="watch of the parent")
         log.info(
@@ -270,6 +273,15 @@ class Platform:
         for tp, records in self._consumer.lag().items():
             lags[tp.topic] = lags.get(tp.topic, 0) + records
         return lags
+
+    async def _watch_services(self, services: EmbeddedServices) -> None:
+        try:
+            while True:
+                services.require_alive()
+                await asyncio.sleep(_PARENT_POLL_S)
+        except BrokerError as error:
+            self.endpoints.stop()
+            die(str(error))
 
     async def _watch_parent(self, parent: int) -> None:
         while os.getppid() == parent:  # noqa: ASYNC110  # nobody tells of a parent's death everywhere

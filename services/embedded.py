@@ -3,7 +3,7 @@
 ``start_embedded`` starts ``python -m services.embedded`` and talks to it over its standard streams: one JSON line in
 (which topics), one JSON line out (where things listen). Then the child waits for the end of its input. The pipe ends
 when the parent closes it or dies, even by kill -9, and the child stops what it started and removes its directory.
-Nothing is kept.
+Nothing is kept. A child whose Redis ends ends too: half of the services is none, and whoever uses them must hear of it.
 """
 
 import json
@@ -23,10 +23,13 @@ from typing import IO, NoReturn
 
 from core.errors import BrokerError
 from services.broker import EmbeddedBroker
-from services.redis_server import find_redis_server, start_redis
+from services.redis_server import RedisProcess, find_redis_server, start_redis
 
 START_DEADLINE_MS = 10_000
 STOP_DEADLINE_MS = 2_000
+
+_WATCH_S = 0.5
+_REDIS_ENDED_STATUS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,17 @@ class EmbeddedServices:
     def is_alive(self) -> bool:
         """Return whether the child process still runs."""
         return self.process.poll() is None
+
+    def require_alive(self) -> None:
+        """Refuse to go on without the services.
+
+        Raises:
+            BrokerError: They have ended; it says how.
+        """
+        status = self.process.poll()
+        if status is not None:
+            how = "redis-server ended" if status == _REDIS_ENDED_STATUS else f"their process ended with status {status}"
+            raise BrokerError(f"the embedded broker and Redis are gone: {how}; what they held is lost, start again")
 
     def stop(self) -> None:
         """Stop the services and remove their directory, within 2 s; a second call does nothing."""
@@ -105,16 +119,23 @@ def main() -> None:
         )
         broker = EmbeddedBroker(json.loads(request)["topics"])
         opened.callback(broker.close)
-        redis_url = None
+        redis = None
         if find_redis_server():
             redis = start_redis(directory, own_session=False)
             opened.callback(redis.stop)
-            redis_url = redis.url
-        answer = {"broker": broker.bootstrap, "redis": redis_url, "directory": str(directory)}
+        answer = {"broker": broker.bootstrap, "redis": redis and redis.url, "directory": str(directory)}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
-        while os.read(sys.stdin.fileno(), 4096):
-            pass
+        _wait_for_end(redis)
+
+
+def _wait_for_end(redis: RedisProcess | None) -> None:
+    """Return at the end of the input; a Redis that ends before is this process's end too."""
+    while redis is None or redis.process.poll() is None:
+        readable, _, _ = select.select([sys.stdin], [], [], _WATCH_S)
+        if readable and not os.read(sys.stdin.fileno(), 4096):
+            return
+    raise SystemExit(_REDIS_ENDED_STATUS)
 
 
 def _leave(number: int, _frame: object) -> NoReturn:

@@ -159,6 +159,23 @@ def test_a_demo_that_is_killed_takes_its_processes_along(start):
     assert list(run.scratch.iterdir()) == []
 
 
+def test_services_that_die_end_the_demo_with_a_reason(start):
+    """
+    The screen stood still for ever: no event came, and everything that still ran said that it was well.
+    """
+    run = start()
+    until(run.is_loading, "the load has begun", deadline_s=30)
+    (services,) = [one for one in run.processes() if "services.embedded" in one.cmdline()]
+
+    services.kill()
+    _, err = run.process.communicate(timeout=30)
+
+    assert run.process.returncode == 2
+    assert err.startswith("freshet: the embedded broker and Redis are gone: their process ended with status -9")
+    assert "Traceback" not in err
+    until(lambda: run.left() == [], "nothing is left", deadline_s=5)
+
+
 def test_a_worker_that_dies_ends_the_demo_with_its_log(start):
     """
     Whoever runs the demo is told that the worker is gone and what it said last; requests that were cut off besides

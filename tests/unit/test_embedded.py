@@ -150,6 +150,37 @@ def test_a_child_that_was_killed_leaves_nothing_after_the_stop():
     assert not services.directory.exists()
 
 
+def test_services_that_are_killed_are_missed():
+    """
+    The demo stood still in silence: nothing was read or written any more, and nobody said why.
+    """
+    services = start_embedded({"clicks": 2})
+    services.require_alive()
+    os.kill(services.process.pid, signal.SIGKILL)
+    _wait_until(lambda: not services.is_alive())
+
+    with pytest.raises(BrokerError, match=r"are gone: their process ended with status -9; .* start again"):
+        services.require_alive()
+
+    services.stop()
+
+
+def test_the_services_end_with_their_redis():
+    """
+    A Redis that is gone makes every read slower and every figure of the demo strange, for no visible reason.
+    """
+    services = start_embedded({"clicks": 2})
+    _, redis_pid = _pids(services.process.pid, services.redis_url)
+    os.kill(redis_pid, signal.SIGKILL)
+    _wait_until(lambda: not services.is_alive())
+
+    with pytest.raises(BrokerError, match="are gone: redis-server ended"):
+        services.require_alive()
+
+    services.stop()
+    assert not services.directory.exists()
+
+
 def test_a_start_that_fails_says_why():
     """
     The child's own words are in the error, not in a file that nobody finds.
