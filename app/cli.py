@@ -5,8 +5,9 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,7 @@ from app.runtime import find_runtime, keep_runtime
 from app.send import send_events
 from app.settings import Settings, load_settings
 from app.versions import resolve_versions
-from core.catalogue import catalogue
+from core.catalogue import CatalogueEntry, catalogue
 from core.check import Problem, check_registry
 from core.errors import ConfigurationError, FreshetError
 from core.plans import plan_group
@@ -106,20 +107,8 @@ def features(
         for entry in entries:
             sys.stdout.write(json.dumps({**asdict(entry), "value_type": entry.value_type.value}) + "\n")
         return
-    table = Table(box=None, header_style="bold")
-    table.add_column("feature", no_wrap=True)
-    for name in ("type", "unit", "default", "meaning", "owner"):
-        table.add_column(name)
-    for entry in entries:
-        table.add_row(
-            f"{entry.group}:{entry.feature}",
-            entry.value_type.value,
-            entry.unit,
-            json.dumps(entry.default),
-            entry.definition,
-            entry.owner,
-        )
-    out.print(table)
+    for name, members in groupby(entries, key=lambda entry: entry.group):
+        out.print(_group_table(name, list(members)))
 
 
 @cli.command()
@@ -173,6 +162,27 @@ def dead_letters(
         place = f"{letter['topic']}[{letter['partition']}]@{letter['offset']}"
         table.add_row(place, letter["reason"], Text(letter["detail"]), Text(letter["payload"][:120]))
     out.print(table if letters else "no dead letters")
+
+
+def _group_table(name: str, entries: Sequence[CatalogueEntry]) -> Table:
+    """Return a group's features; what does not fit into a line goes on in the next, nothing is cut off."""
+    first = entries[0]
+    table = Table(
+        title=f"{name}: by {', '.join(first.keys)}; owner {first.owner}",
+        title_justify="left", title_style="bold", box=None, header_style="dim",
+    )  # fmt: skip
+    table.add_column("feature", no_wrap=True)
+    for column in ("type", "unit", "unknown key", "meaning"):
+        table.add_column(column, overflow="fold")
+    for entry in entries:
+        table.add_row(
+            f"{entry.group}:{entry.feature}",
+            entry.value_type.value,
+            entry.unit,
+            json.dumps(entry.default),
+            Text(entry.definition),
+        )
+    return table
 
 
 def _file_of(package: str, problem: Problem) -> str:

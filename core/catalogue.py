@@ -1,13 +1,13 @@
 """The catalogue: what features there are, for people. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from core.definitions import Aggregate, Feature, FeatureGroup, Registry
 from core.expressions import ValueType
 from core.models import columns_of
-from core.plans import served_name
+from core.plans import plan_group, served_name
 from core.windows import Window
 
 
@@ -17,7 +17,8 @@ class CatalogueEntry:
 
     Attributes:
         feature: Name under which it is served.
-        default: What is served where its value would be null.
+        keys: Key columns of the entity, in their order.
+        default: What is served for a key that nothing is known of: a count of nothing is 0, whatever its default.
         window: ``1h``, ``7d``, ``all``.
         sources: Topics that it is computed from.
         definition: What is computed, as one would write it.
@@ -28,6 +29,7 @@ class CatalogueEntry:
     group: str
     feature: str
     entity: str = field(kw_only=True)
+    keys: tuple[str, ...] = field(kw_only=True)
     value_type: ValueType = field(kw_only=True)
     unit: str = field(kw_only=True)
     default: Any = field(kw_only=True)
@@ -46,7 +48,12 @@ def catalogue(registry: Registry) -> list[CatalogueEntry]:
     Raises:
         DefinitionError, ValueError, KeyError: The definitions have problems; ``core.check`` tells them.
     """
-    return [entry for group in registry.groups for feature in group.features for entry in _entries(group, feature)]
+    entries = []
+    for group in registry.groups:
+        plan = plan_group(group)
+        empty = dict(zip((served.name for served in plan.features), plan.empty, strict=True))
+        entries += [entry for feature in group.features for entry in _entries(group, feature, empty)]
+    return entries
 
 
 def value_type(feature: Aggregate) -> ValueType:
@@ -70,19 +77,21 @@ def result_type(feature: Feature) -> ValueType:
     return ValueType.FLOAT
 
 
-def _entries(group: FeatureGroup, feature: Feature) -> Iterator[CatalogueEntry]:
+def _entries(group: FeatureGroup, feature: Feature, empty: Mapping[str, Any]) -> Iterator[CatalogueEntry]:
     parts = _parts(group, feature)
     sources = {part.source.topic: part.source for part in parts}
     without_id = [topic for topic, source in sources.items() if source.event_id is None]
     for span in feature.over:
         window = Window.of(span)
+        name = served_name(feature, window)
         yield CatalogueEntry(
             group.name,
-            served_name(feature, window),
+            name,
             entity=group.entity.name,
+            keys=tuple(group.entity.keys),
             value_type=result_type(feature),
             unit=feature.unit,
-            default=feature.default,
+            default=empty[name],
             window=window.label,
             sources=tuple(sources),
             definition=_definition(feature),

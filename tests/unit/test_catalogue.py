@@ -62,12 +62,24 @@ def test_an_entry_says_what_is_computed_from_what():
     entry = BY_NAME["watch_s_1d"]
 
     assert (entry.group, entry.entity, entry.owner, entry.window) == ("engagement", "user", "home-feed", "1d")
-    assert (entry.value_type, entry.unit, entry.default) == (ValueType.FLOAT, "s", None)
+    assert (entry.value_type, entry.unit, entry.keys) == (ValueType.FLOAT, "s", ("user_id",))
     assert entry.sources == ("plays",)
     assert entry.definition == "Sum((watch_ms / 1000)) where (kind != 'ad')"
     assert BY_NAME["plays_1h"].description == "How often"
     assert (BY_NAME["last_kind"].window, BY_NAME["last_kind"].default) == ("all", "none")
     assert not any(entry.python_function for entry in ENTRIES)
+
+
+def test_an_entry_says_what_is_served_for_an_unknown_key():
+    """
+    The list said null where a count of nothing serves 0; whoever fills in nulls by that trains on other numbers.
+    """
+    served = {name: entry.default for name, entry in BY_NAME.items()}
+
+    assert served == {
+        "plays_1h": 0, "plays_1d": 0, "watch_s_1d": 0, "likes_1d": 0, "last_videos_7d": [], "last_kind": "none",
+        "likes_per_play_1d": 0.0,
+    }  # fmt: skip
 
 
 def test_entries_have_the_types_that_are_served():

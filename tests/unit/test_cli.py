@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from rich.console import Console
 
 from app.cli import main
 from app.settings import Settings
@@ -127,10 +128,26 @@ def test_features_are_listed(run):
     entries = [json.loads(line) for line in listed.out.splitlines()]
     assert table.code == listed.code == 0
     assert "user_taste:last_videos_7d" in table.out
+    assert "by user_id; owner home-feed" in table.out
     assert "user_engagement" not in table.out
     assert {entry["group"] for entry in entries} == {group.name for group in REGISTRY.groups}
     ctr = next(entry for entry in entries if (entry["group"], entry["feature"]) == ("user_engagement", "ctr_1h"))
     assert (ctr["value_type"], ctr["owner"]) == ("float", "home-feed")
+
+
+def test_the_list_of_features_is_whole_in_eighty_columns(run, monkeypatch):
+    """
+    What a feature means was cut off where the terminal ended, and no key was named to read it by.
+    """
+    monkeypatch.setattr("app.cli.out", Console(width=80))
+
+    listed = run("features", "user_tab_engagement").out
+
+    assert "by user_id, tab; owner home-feed" in listed
+    assert "…" not in listed
+    words = "".join(listed.split())
+    assert all(part in words for part in ("Sum((watch_ms", "LastN(video_id,", "user_tab_engagement:last_videos_1d"))
+    assert max(map(len, listed.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
