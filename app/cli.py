@@ -227,7 +227,7 @@ async def _watch_demo(settings: Settings) -> None:
 
 def curl_line(base_url: str) -> str:
     """Return a command that reads a user's features."""
-    body = '{"feature_service": "home_feed", "entities": {"user_id": [24720]}}'
+    body = '{"feature_service": "home_feed", "entities": {"user_id": [150]}}'
     return f"curl -s {base_url}/get-online-features -d '{body}'"
 
 
