@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from core.aggregations import Aggregation, Count, LastN, Latest
 from core.catalogue import result_type
+from core.check_constants import check_constants
 from core.definitions import Aggregate, Feature, Ratio, Source
 from core.errors import DefinitionError
 from core.expressions import Expr, ValueType
@@ -84,9 +85,11 @@ def check_expression(where: str, expression: Any, model: type[BaseModel]) -> tup
     if unknown:
         return [_unknown_column(where, name, model, columns) for name in unknown], None
     try:
-        return [], expression.type_in(columns)
+        own = expression.type_in(columns)
     except DefinitionError as error:
         return [Problem(where, str(error), remedy="give the operator operands of types that it takes")], None
+    problems = check_constants(where, expression, model)
+    return problems, None if problems else own
 
 
 def _window(span: Any) -> Window | ValueError:

@@ -46,6 +46,32 @@ def value_type_of(annotation: Any) -> ValueType | None:
     return _PLAIN.get(annotation)
 
 
+def choices_of(model: type[BaseModel], field: str) -> tuple[Any, ...] | None:
+    """Return the values that a field of a ``Literal`` or ``Enum`` type can have, or None if it may have any.
+
+    >>> class Click(BaseModel):
+    ...     kind: Literal["a", "b"] | None = None
+    ...     user_id: int
+    >>> choices_of(Click, "kind"), choices_of(Click, "user_id")
+    (('a', 'b'), None)
+    """
+    return _choices(model.model_fields[field].annotation)
+
+
+def _choices(annotation: Any) -> tuple[Any, ...] | None:
+    annotation = _bare(annotation)
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        parts = [_choices(argument) for argument in get_args(annotation) if argument is not NoneType]
+        known = [part for part in parts if part is not None]
+        return tuple(choice for part in known for choice in part) if len(known) == len(parts) else None
+    if origin is Literal:
+        return tuple(choice for choice in get_args(annotation) if choice is not None)
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return tuple(member.value for member in annotation)
+    return None
+
+
 def list_item_type(model: type[BaseModel], field: str) -> ValueType | None:
     """Return the type of the items of a list field, or None if it is none that keys know."""
     annotation = model.model_fields[field].annotation

@@ -2,6 +2,7 @@ import enum
 import math
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 import pytest
 from pydantic import AwareDatetime, BaseModel
@@ -50,6 +51,7 @@ class Play(BaseModel):
     weights: list[float]
     tab: Tab
     kind: str
+    act: Literal["like", "follow"] | None = None
     watch_ms: int | None = None
     score: float = 0.0
     liked: bool = False
@@ -122,6 +124,11 @@ PROBLEMS = [
     (one(Count(), where=True), IT, "True is no expression", "col("),
     (one(Count(), where=when("kind").then(1)), IT, "'kind' is no condition", "operands"),
     (one(Count(), where=col("kind") == 2**70), IT, "64 bits", "operands"),
+    (one(Count(), where=col("act") == "lkie"), IT, "Play.act is never 'lkie'", "did you mean like?"),
+    (one(Count(), where=~(col("act") == "lkie") & col("liked")), IT, "Play.act is never 'lkie'", "like"),
+    (one(Count(), where=col("act").is_in("like", "share")), IT, "Play.act is never 'share'", "follow, like"),
+    (one(Count(), where=col("tab") != "hme"), IT, "Play.tab is never 'hme'", "did you mean home?"),
+    (one(Sum(when(col("act") == "lkie").then(1))), IT, "Play.act is never 'lkie'", "like"),
     (one(LastN(col("video_id"), n=0)), IT, "n of LastN is 0", "1 to 1,000"),
     (one(LastN(col("liked"), n=1001), over=(ALL_TIME,)), IT, "n of LastN is 1001", "1 to 1,000"),
     (one(Latest(col("kind"))), IT, "Latest is a state", "latest(...)"),
