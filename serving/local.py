@@ -33,6 +33,7 @@ class LocalCopies:
         self._announcements = 0
         self._announced: OrderedDict[RowKey, tuple[int, int]] = OrderedDict()
         self._reads: dict[object, int] = {}
+        self._cleared_at = -1
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -51,7 +52,13 @@ class LocalCopies:
         return copy.row if copy is not None and copy.read_at_ms >= oldest_ms else None
 
     def put(self, key: RowKey, row: Row, *, size: int, read_at_ms: int) -> None:
-        """Keep a row, unless a newer version of it was announced or its changes are not announced here."""
+        """Keep a row, unless a newer version of it was announced or its changes are not announced here.
+
+        Nor while a read from before the last clearing is under way: it may bring a row whose changes were announced
+        elsewhere before its partition came back.
+        """
+        if next(iter(self._reads.values()), self._announcements) <= self._cleared_at:
+            return
         known = self._copies.get(key)
         newest = max(self._announced.get(key, (0, 0))[0], known.row.ver if known is not None else 0)
         size += _ENTRY_BYTES
@@ -63,7 +70,9 @@ class LocalCopies:
         self._announcements += 1
         if self._reads:
             for row in rows:
-                self._announced[row.key] = (row.ver, self._announcements)
+                # A debt that is paid announces an older row than the publisher did: the newest counts.
+                ver = max(row.ver, self._announced.get(row.key, (0, 0))[0])
+                self._announced[row.key] = (ver, self._announcements)
                 self._announced.move_to_end(row.key)
         if self._copies:
             for row in rows:
@@ -73,6 +82,8 @@ class LocalCopies:
     def clear(self) -> None:
         """Drop everything: changes are not announced here any more."""
         self._copies.clear()
+        self._cleared_at = self._announcements
+        self._announcements += 1
 
     def _forget(self) -> None:
         """Forget what was announced before every read that is still under way: reads overlap without end."""

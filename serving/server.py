@@ -51,13 +51,15 @@ class FeatureServer:
         check_size(rows=len(next(iter(request.entities.values()))), features=len(plan.names))
         keys = {read.keys.entity: read.keys for read in plan.groups}
         encoded = {entity: own.encode(request.entities) for entity, own in keys.items()}
+        # Before the rows: progress that is read after them may speak of events that they do not hold yet.
+        progress = await self._progress.as_of_ms(_places(plan, encoded).values())
         rows = await self._reader.read(_wanted(plan, encoded))
         instant_ms = max((self._clock.now_ms(), *(row.valid_from_ms for row in rows.values())))
         served = [_serve_group(read, encoded[read.keys.entity], rows, instant_ms) for read in plan.groups]
         metadata: dict[str, Any] = {
             "feature_names": [*plan.key_columns, *plan.names],
             "instant_ms": instant_ms,
-            "min_as_of_ms": await self._min_as_of_ms(plan, encoded, rows),
+            "min_as_of_ms": _min_as_of_ms(plan, encoded, rows, progress),
         }
         if request.include_feature_view_version_metadata:
             names = [read.plan.name for read in plan.groups]
@@ -68,23 +70,31 @@ class FeatureServer:
         results += [_result(plan.groups[group].places[place], served[group]) for group, place in plan.order]
         return {"metadata": metadata, "results": results}
 
-    async def _min_as_of_ms(
-        self, plan: ReadPlan, encoded: Mapping[str, Sequence[str]], rows: Mapping[RowKey, Row]
-    ) -> int:
-        """Return up to when every row of the answer is known to be complete."""
-        entities = {read.keys.entity: read.plan.group.entity for read in plan.groups}
-        places = {
-            (entity, key): (entity, kafka_partition(key, entities[entity].partitions))
-            for entity, keys in encoded.items()
-            for key in keys
-        }
-        progress = await self._progress.as_of_ms(places.values())
-        ages = []
-        for read in plan.groups:
-            for key in encoded[read.keys.entity]:
-                row = rows.get(RowKey(row_pk(read, key), read.sk))
-                ages.append(max(row.as_of_ms if row is not None else 0, progress[places[read.keys.entity, key]]))
-        return min(ages, default=0)
+
+def _places(plan: ReadPlan, encoded: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], tuple[str, int]]:
+    """Return the partition, as (entity, number), of every (entity, encoded key)."""
+    entities = {read.keys.entity: read.plan.group.entity for read in plan.groups}
+    return {
+        (entity, key): (entity, kafka_partition(key, entities[entity].partitions))
+        for entity, keys in encoded.items()
+        for key in keys
+    }
+
+
+def _min_as_of_ms(
+    plan: ReadPlan,
+    encoded: Mapping[str, Sequence[str]],
+    rows: Mapping[RowKey, Row],
+    progress: Mapping[tuple[str, int], int],
+) -> int:
+    """Return up to when every row of the answer is known to be complete."""
+    places = _places(plan, encoded)
+    ages = []
+    for read in plan.groups:
+        for key in encoded[read.keys.entity]:
+            row = rows.get(RowKey(row_pk(read, key), read.sk))
+            ages.append(max(row.as_of_ms if row is not None else 0, progress[places[read.keys.entity, key]]))
+    return min(ages, default=0)
 
 
 def _wanted(plan: ReadPlan, encoded: Mapping[str, Sequence[str]]) -> list[Wanted]:

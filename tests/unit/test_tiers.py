@@ -200,6 +200,32 @@ def test_an_old_row_stays_out_however_many_other_reads_end_meanwhile(local):
     assert local.get(USER, oldest_ms=0).ver == 2
 
 
+def test_the_newest_announcement_counts(local):
+    """
+    When the cache's debt was paid, its older rows were announced after the newer ones, and an old row was let in.
+    """
+    with local.reading():
+        local.announce([stored(3)])
+        local.announce([stored(2)])
+        local.put(USER, row(2), size=10, read_at_ms=0)
+
+    assert local.get(USER, oldest_ms=0) is None
+
+
+def test_a_read_from_before_a_clearing_leaves_no_copy(local):
+    """
+    Its partition went and came back meanwhile; what its other owner wrote was announced there and not here.
+    """
+    with local.reading():
+        local.clear()
+        local.put(USER, row(1), size=10, read_at_ms=0)
+        assert local.get(USER, oldest_ms=0) is None
+
+    with local.reading():
+        local.put(USER, row(2), size=10, read_at_ms=0)
+    assert local.get(USER, oldest_ms=0).ver == 2
+
+
 def test_a_newer_copy_is_not_replaced_by_an_older_row(local):
     """
     Two reads of one key may end in another order than they began.
