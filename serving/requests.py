@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -48,11 +49,27 @@ def parse_request(body: bytes) -> FeaturesRequest:
     try:
         request = _decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise RequestError(422, f"the request is not as expected: {error}") from error
+        raise RequestError(422, f"the request is not as expected: {error}{_near_miss(body)}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(400, f"the body is no JSON: {error}") from error
+    if request.feature_service is None and not request.features:
+        raise RequestError(400, f"features or feature_service: one of them is needed{_near_miss(body)}")
     _bound(request)
     return request
+
+
+def _near_miss(body: bytes) -> str:
+    """Name the first field that a request has not but nearly has; unknown ones are borne, Feast's clients add some."""
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+    known = FeaturesRequest.__struct_fields__
+    for name in fields:
+        similar = get_close_matches(name[:NAME_CHARS_MAX], known, n=1) if name not in known else []
+        if similar and similar[0] not in fields:
+            return f"; there is no field {_short(name)}, did you mean {similar[0]!r}?"
+    return ""
 
 
 def _bound(request: FeaturesRequest) -> None:
@@ -67,8 +84,6 @@ def _bound(request: FeaturesRequest) -> None:
             )  # fmt: skip
     if not 0 < rows <= ENTITIES_MAX:
         raise RequestError(400, f"entities: {rows} rows, 1 to {ENTITIES_MAX} are allowed in one request")
-    if request.feature_service is None and not request.features:
-        raise RequestError(400, "features or feature_service: one of them is needed")
     if request.features is not None and len(request.features) > FEATURES_MAX:
         raise RequestError(400, f"features: {len(request.features)} references, the limit is {FEATURES_MAX}")
     for field, names in (("features", request.features or ()), ("feature_service", (request.feature_service or "",))):

@@ -90,6 +90,10 @@ MISTAKES = {
     "a reference without a feature": (features("user_engagement:"), 400, ["'user_engagement:'", "group:feature"]),
     "a name beyond all measure": (features("x" * 100_000), 400, ["features", "100000", "512"]),
     "a service beyond all measure": (service("x" * 100_000), 400, ["feature_service", "100000", "512"]),
+    "a field that is nearly one": (
+        {"entities": {"user_id": [1]}, "feature": ["user_taste:tab"]}, 400, ["no field 'feature'", "mean 'features'"],
+    ),
+    "entities in the singular": ({"entity": {"user_id": [1]}, "features": []}, 422, ["mean 'entities'"]),
     "no version after the @": (features("user_taste@:tab"), 400, ["'user_taste@:tab'", "names no version"]),
     "an unknown feature": (features("user_taste:tub"), 400, ["'user_taste'", "'tub'", "did you mean tab"]),
     "a text for an integer key": (entities(user_id=[1, "1"]), 400, ["entities.user_id[1]", "expected int", "got str"]),
