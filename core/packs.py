@@ -44,11 +44,6 @@ class Pack(msgspec.Struct, array_like=True):
     keys: list[str]
     columns: list[list[Any]]
 
-    @classmethod
-    def empty(cls, source: str, topic_id: str, partition: int, names: list[str]) -> "Pack":
-        """Return a pack to append to."""
-        return cls(PACK_FORMAT, source, topic_id, partition, names, [], [], [], [], [], [], [[] for _ in names])
-
     @property
     def origin(self) -> str:
         """The name under which stamps know the source: ``<topic>@<topic id>``."""

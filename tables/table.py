@@ -4,7 +4,7 @@ Nothing is written per event. A row that was touched is live (mutable tiles) and
 have cooled down are kept as their packed changelog bytes. The table decides and remembers; it does no I/O.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -91,11 +91,6 @@ class GroupTable:
         if known is None:
             return None
         return known.ver if isinstance(known, LiveRow) else _change_version(known)
-
-    def packed_rows(self) -> Iterator[tuple[str, bytes]]:
-        """Yield every row's key and changelog bytes."""
-        for key, row in self._rows.items():
-            yield key, freeze(self, key, row).change if isinstance(row, LiveRow) else row
 
     def cool(self) -> None:
         """Keep the rows that were made live longest ago as bytes again, beyond a bound and if they are clean."""

@@ -11,7 +11,7 @@ from agents.cache_debt import CacheDebt
 from agents.publish import Publisher
 from core.definitions import Count, Entity, FeatureGroup, Registry, Source, WritePolicy, aggregate
 from core.metrics import Metrics
-from core.packs import Pack, pack_bytes
+from core.packs import pack_bytes
 from core.plans import plan_group
 from core.ports import RowKey
 from core.progress import PROGRESS_SK
@@ -21,6 +21,7 @@ from core.windows import hours, milliseconds
 from tables.changelog import ChangelogWriter
 from tables.owned import OwnedTables
 from tests.fakes import FakeProducer, Record, Run, ToldChangelogs, ToldStore
+from tests.packed import empty_pack
 
 NOW_MS = 1_700_000_000_000
 HELD_MS = 1_000
@@ -57,7 +58,7 @@ FAST, SLOW, AROUND = "fast@v1", "slow@v1", "around@v1"
 
 def clicks(offset, *users, source=CLICKS, partition=0) -> Run:
     """A run of one record with an event per user; its place in the repartition topic is its place in the source."""
-    pack = Pack.empty(source.topic, "", partition, [])
+    pack = empty_pack(source.topic, "", partition, [])
     for number, user in enumerate(users or (1,)):
         place = 100_000 * offset + number
         pack.offsets.append(place)

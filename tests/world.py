@@ -26,6 +26,7 @@ from demo.oracle import Oracle, same
 from features import REGISTRY
 from tables.table import GroupTable, TablePartition, freeze
 from tests.fakes import FakeProducer, Record, Run
+from tests.packed import packed_rows
 
 NOW_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000
@@ -158,7 +159,7 @@ def flush(table, *, chosen=lambda: True) -> list[tuple[str, str, bytes]]:
 def values_of(table, key, instant_ms):
     values = {}
     for group in table.groups:
-        change = dict(group.packed_rows()).get(key)
+        change = packed_rows(group).get(key)
         tail = unpack_tail(unpack_row(unpack_change(change)[0])) if change is not None else []
         found = finish(group.plan, tail, instant_ms).values
         values |= {

@@ -8,6 +8,7 @@ from core.packs import Pack
 from core.versions import version
 from tables.apply import Applied, apply_pack, judge
 from tables.table import LIVE_ROWS_MAX, GroupTable, freeze, thaw
+from tests.packed import empty_pack, packed_rows
 from tests.world import HOUR_MS, NOW_MS, WORLDS, flush, new_table, values_of
 
 MODEST = settings(max_examples=100, derandomize=True, deadline=None)
@@ -81,7 +82,7 @@ def test_two_owners_of_one_prefix_have_the_same_bytes(world):
                     judge(eager, earlier)
 
         for mine, other in zip(eager.groups, lazy.groups, strict=True):
-            assert dict(mine.packed_rows()) == dict(other.packed_rows())
+            assert packed_rows(mine) == packed_rows(other)
 
 
 @given(WORLDS)
@@ -96,7 +97,7 @@ def test_a_replay_publishes_again_and_changes_nothing(world):
         for offset, pack in enumerate(packs):
             apply_pack(table, pack, offset)
         flush(table)
-        before = [dict(group.packed_rows()) for group in table.groups]
+        before = [packed_rows(group) for group in table.groups]
         last = world.chance.choice(packs) if packs else clicks()
 
         again = apply_pack(table, last, len(packs))
@@ -105,12 +106,12 @@ def test_a_replay_publishes_again_and_changes_nothing(world):
         for group in table.groups:
             assert set(group.dirty) == (set(last.keys) if last.source in group.plan.steps else set())
         flush(table)
-        assert [dict(group.packed_rows()) for group in table.groups] == before
+        assert [packed_rows(group) for group in table.groups] == before
 
 
 def clicks(*updates, partition=0, source="clicks") -> Pack:
     """A pack of clicks of video 9: offset, event id, user, and how old the event was."""
-    pack = Pack.empty(source, "", partition, ["video_id"])
+    pack = empty_pack(source, "", partition, ["video_id"])
     for offset, event_id, user, age_ms in updates:
         record_ms = NOW_MS + 10_000 * offset
         for column, value in zip(

@@ -3,10 +3,11 @@ import pytest
 
 from core.errors import FormatError, NewerFormatError
 from core.packs import Pack, pack_bytes, unpack
+from tests.packed import empty_pack
 
 
 def a_pack() -> Pack:
-    pack = Pack.empty("clicks", "abc", 3, ["video_id", "(watch_ms / 1000)"])
+    pack = empty_pack("clicks", "abc", 3, ["video_id", "(watch_ms / 1000)"])
     pack.offsets += [17, 70_000]
     pack.record_times += [1_700_000_000_000, 1_700_000_000_001]
     pack.event_times += [1_699_999_999_000, 1_700_000_000_001]

@@ -1,0 +1,16 @@
+"""Packs to append to, and tables as bytes: what tests need of both and the pipeline does not."""
+
+from core.packs import PACK_FORMAT, Pack
+from tables.table import GroupTable, LiveRow, freeze
+
+
+def empty_pack(source: str, topic_id: str, partition: int, names: list[str]) -> Pack:
+    """A pack to append to."""
+    return Pack(PACK_FORMAT, source, topic_id, partition, names, [], [], [], [], [], [], [[] for _ in names])
+
+
+def packed_rows(group: GroupTable) -> dict[str, bytes]:
+    """Every row's changelog bytes by its key."""
+    return {
+        key: freeze(group, key, row).change if isinstance(row, LiveRow) else row for key, row in group._rows.items()
+    }
