@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from app.applied_versions import resolve_versions
 from app.clock import SystemClock
 from app.dead_letters import list_dead_letters
 from app.demo import open_demo, require_alive, run_demo, running
@@ -26,7 +27,6 @@ from app.reference import settings_markdown
 from app.runtime import find_runtime, keep_runtime
 from app.send import send_events
 from app.settings import Settings, load_settings
-from app.versions import resolve_versions
 from core.catalogue import CatalogueEntry, catalogue
 from core.check import Problem, check_registry
 from core.errors import ConfigurationError, FreshetError

@@ -19,12 +19,12 @@ from agents.dispatch import Dispatcher
 from agents.guard import die, guarded
 from agents.publish import Publisher
 from agents.transport import Consumer, RunMessage, RunSchema
+from app.applied_versions import resolve_versions
 from app.clock import SystemClock
 from app.endpoints import Endpoints, open_cache, open_endpoints, open_record
 from app.faust_app import App, new_app
 from app.runtime import keep_runtime
 from app.settings import Settings
-from app.versions import resolve_versions
 from core.check import Problem, check_registry
 from core.errors import BrokerError, ConfigurationError, StoreError
 from core.keys import kafka_partition
@@ -35,8 +35,8 @@ from core.topics import repartition_topic, row_name
 from services.embedded import EmbeddedServices
 from serving.http import Routes
 from serving.local import LocalCopies
-from serving.plans import Planner
-from serving.progress import ProgressBoard
+from serving.progress_board import ProgressBoard
+from serving.read_plans import Planner
 from serving.server import FeatureServer
 from serving.tiers import TieredReader
 from tables.changelog import ChangelogWriter

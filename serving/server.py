@@ -10,8 +10,8 @@ from core.ports import Clock, RowKey
 from core.rows import Row, unpack_tail
 from core.tiles import finish
 from core.windows import to_ms
-from serving.plans import GroupRead, Planner, ReadPlan, row_pk
-from serving.progress import ProgressBoard
+from serving.progress_board import ProgressBoard
+from serving.read_plans import GroupRead, Planner, ReadPlan, row_pk
 from serving.requests import FeaturesRequest, check_size
 from serving.tiers import TieredReader, Wanted
 

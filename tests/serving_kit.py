@@ -41,8 +41,8 @@ from core.windows import hours
 from features.videos import IMPRESSIONS, USER
 from serving.http import Routes
 from serving.local import LocalCopies
-from serving.plans import Planner
-from serving.progress import ProgressBoard
+from serving.progress_board import ProgressBoard
+from serving.read_plans import Planner
 from serving.requests import BODY_BYTES_MAX
 from serving.server import FeatureServer
 from serving.tiers import TieredReader

@@ -13,7 +13,7 @@ from core.progress import progress_key, progress_row
 from core.rows import Row, pack_row, unpack_row
 from core.windows import seconds
 from serving.local import LocalCopies
-from serving.progress import ProgressBoard
+from serving.progress_board import ProgressBoard
 from serving.tiers import TieredReader, Wanted
 from stores.memory import MemoryStore
 from tests.clock import ManualClock
