@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from core.expressions import Binary, Column, Expr, IsIn, IsNull, Literal, Logic, Not, Value, When
+from core.choice import When
+from core.expressions import Binary, Column, Expr, IsIn, IsNull, Literal, Logic, Not, Value
 from core.models import choices_of
 from core.problems import Problem, suggestion
 

@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel
 
 from core.aggregations import Aggregation, Count, Last, LastN, Latest, Max, Mean, Min, Sum
-from core.expressions import Explode, Expr, col, explode, when
+from core.choice import when
+from core.expressions import Explode, Expr, col, explode
 from core.windows import ALL_TIME, Span, hours, milliseconds, minutes, seconds
 
 __all__ = [

@@ -76,52 +76,52 @@ class Expr:
         return IsNull(self)
 
     def __add__(self, other: "Operand") -> "Expr":
-        return Binary("+", self, _expr(other))
+        return Binary("+", self, as_expr(other))
 
     def __radd__(self, other: "Operand") -> "Expr":
-        return Binary("+", _expr(other), self)
+        return Binary("+", as_expr(other), self)
 
     def __sub__(self, other: "Operand") -> "Expr":
-        return Binary("-", self, _expr(other))
+        return Binary("-", self, as_expr(other))
 
     def __rsub__(self, other: "Operand") -> "Expr":
-        return Binary("-", _expr(other), self)
+        return Binary("-", as_expr(other), self)
 
     def __mul__(self, other: "Operand") -> "Expr":
-        return Binary("*", self, _expr(other))
+        return Binary("*", self, as_expr(other))
 
     def __rmul__(self, other: "Operand") -> "Expr":
-        return Binary("*", _expr(other), self)
+        return Binary("*", as_expr(other), self)
 
     def __truediv__(self, other: "Operand") -> "Expr":
-        return Binary("/", self, _expr(other))
+        return Binary("/", self, as_expr(other))
 
     def __rtruediv__(self, other: "Operand") -> "Expr":
-        return Binary("/", _expr(other), self)
+        return Binary("/", as_expr(other), self)
 
     def __eq__(self, other: "Operand") -> "Expr":  # type: ignore[override]  # builds a tree, as in polars
-        return Binary("==", self, _expr(other))
+        return Binary("==", self, as_expr(other))
 
     def __ne__(self, other: "Operand") -> "Expr":  # type: ignore[override]  # builds a tree, as in polars
-        return Binary("!=", self, _expr(other))
+        return Binary("!=", self, as_expr(other))
 
     def __lt__(self, other: "Operand") -> "Expr":
-        return Binary("<", self, _expr(other))
+        return Binary("<", self, as_expr(other))
 
     def __le__(self, other: "Operand") -> "Expr":
-        return Binary("<=", self, _expr(other))
+        return Binary("<=", self, as_expr(other))
 
     def __gt__(self, other: "Operand") -> "Expr":
-        return Binary(">", self, _expr(other))
+        return Binary(">", self, as_expr(other))
 
     def __ge__(self, other: "Operand") -> "Expr":
-        return Binary(">=", self, _expr(other))
+        return Binary(">=", self, as_expr(other))
 
     def __and__(self, other: "Operand") -> "Expr":
-        return Logic("&", self, _expr(other))
+        return Logic("&", self, as_expr(other))
 
     def __or__(self, other: "Operand") -> "Expr":
-        return Logic("|", self, _expr(other))
+        return Logic("|", self, as_expr(other))
 
     def __invert__(self) -> "Expr":
         return Not(self)
@@ -148,11 +148,6 @@ def col(name: str) -> Expr:
     '(watch_ms / 1000)'
     """
     return Column(name)
-
-
-def when(condition: Expr) -> "When":
-    """Begin ``when(condition).then(value).otherwise(value)``; a null condition takes ``otherwise``."""
-    return When(_expr(condition))
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -402,60 +397,6 @@ class IsNull(Expr):
         return self.value.columns()
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class When(Expr):
-    """A choice between two values; without ``otherwise`` the other value is null."""
-
-    condition: Expr
-    value: Expr | None = None
-    other: Expr | None = None
-
-    def then(self, value: Operand) -> "When":
-        """Give the value where the condition holds."""
-        return When(self.condition, _expr(value), self.other)
-
-    def otherwise(self, value: Operand) -> "When":
-        """Give the value where the condition is false or null."""
-        return When(self.condition, self.value, _expr(value))
-
-    @property
-    def text(self) -> str:
-        """The whole choice."""
-        other = f".otherwise({self.other.text})" if self.other is not None else ""
-        return f"when({self.condition.text}).then({self.value.text if self.value is not None else ''}){other}"
-
-    def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:
-        """Return the common type of both values."""
-        if self.value is None:
-            raise DefinitionError(f"{self.text} lacks its then(value)")
-        if self.condition.type_in(columns) is not ValueType.BOOL:
-            raise DefinitionError(f"{self.condition.text} is no condition in {self.text}")
-        own = self.value.type_in(columns)
-        if self.other is None or (other := self.other.type_in(columns)) is own:
-            return own
-        if own.is_number and other.is_number:
-            return ValueType.FLOAT
-        raise DefinitionError(f"{self.text} is either {own.value} or {other.value}; both must have one type")
-
-    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
-        """Evaluate the branch that is taken alone."""
-        condition, value = self.condition.compile(columns), _expr(self.value).compile(columns)
-        other = self.other.compile(columns) if self.other is not None else lambda _fields: None
-        as_float = self.type_in(columns) is ValueType.FLOAT
-
-        def evaluate(fields: Fields) -> Any:
-            chosen = value(fields) if condition(fields) else other(fields)
-            return float(chosen) if as_float and chosen is not None else chosen
-
-        return evaluate
-
-    def columns(self) -> frozenset[str]:
-        """Return what all parts read."""
-        return self.condition.columns().union(
-            *(part.columns() for part in (self.value, self.other) if part is not None)
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Explode:
     """In a source's ``keys``: the event touches every distinct item of a list."""
@@ -474,7 +415,8 @@ def explode(column: Expr) -> Explode:
     return Explode(column.name)
 
 
-def _expr(operand: Operand | None) -> Expr:
+def as_expr(operand: Operand | None) -> Expr:
+    """Return an operand as an expression: a constant becomes a literal."""
     return operand if isinstance(operand, Expr) else Literal(operand)
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.choice import When, when
 from core.definitions import Sum
 from core.errors import DefinitionError, EventError
 from core.expressions import (
@@ -18,10 +19,8 @@ from core.expressions import (
     Logic,
     Not,
     ValueType,
-    When,
     col,
     explode,
-    when,
 )
 from core.keys import INT64_MAX, INT64_MIN
 

@@ -1,0 +1,67 @@
+"""A choice between two values, ``when(...).then(...).otherwise(...)``: the expression that is written in three steps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import DefinitionError
+from core.expressions import Evaluate, Expr, Fields, Operand, ValueType, as_expr
+
+
+def when(condition: Expr) -> "When":
+    """Begin ``when(condition).then(value).otherwise(value)``; a null condition takes ``otherwise``."""
+    return When(as_expr(condition))
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class When(Expr):
+    """A choice between two values; without ``otherwise`` the other value is null."""
+
+    condition: Expr
+    value: Expr | None = None
+    other: Expr | None = None
+
+    def then(self, value: Operand) -> "When":
+        """Give the value where the condition holds."""
+        return When(self.condition, as_expr(value), self.other)
+
+    def otherwise(self, value: Operand) -> "When":
+        """Give the value where the condition is false or null."""
+        return When(self.condition, self.value, as_expr(value))
+
+    @property
+    def text(self) -> str:
+        """The whole choice."""
+        other = f".otherwise({self.other.text})" if self.other is not None else ""
+        return f"when({self.condition.text}).then({self.value.text if self.value is not None else ''}){other}"
+
+    def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:
+        """Return the common type of both values."""
+        if self.value is None:
+            raise DefinitionError(f"{self.text} lacks its then(value)")
+        if self.condition.type_in(columns) is not ValueType.BOOL:
+            raise DefinitionError(f"{self.condition.text} is no condition in {self.text}")
+        own = self.value.type_in(columns)
+        if self.other is None or (other := self.other.type_in(columns)) is own:
+            return own
+        if own.is_number and other.is_number:
+            return ValueType.FLOAT
+        raise DefinitionError(f"{self.text} is either {own.value} or {other.value}; both must have one type")
+
+    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
+        """Evaluate the branch that is taken alone."""
+        condition, value = self.condition.compile(columns), as_expr(self.value).compile(columns)
+        other = self.other.compile(columns) if self.other is not None else lambda _fields: None
+        as_float = self.type_in(columns) is ValueType.FLOAT
+
+        def evaluate(fields: Fields) -> Any:
+            chosen = value(fields) if condition(fields) else other(fields)
+            return float(chosen) if as_float and chosen is not None else chosen
+
+        return evaluate
+
+    def columns(self) -> frozenset[str]:
+        """Return what all parts read."""
+        return self.condition.columns().union(
+            *(part.columns() for part in (self.value, self.other) if part is not None)
+        )
