@@ -1,4 +1,4 @@
-"""A choice between two values, ``when(...).then(...).otherwise(...)``: the expression that is written in three steps."""
+"""A choice between two values, ``when(...).then(...).otherwise(...)``: an expression that is written in steps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
