@@ -79,6 +79,7 @@ class Publisher:
         self._due: dict[str, float] = {}
         self._progress_at: dict[TablePartition, float] = {}
         self._progress_owed: dict[TablePartition, _Waiting] = {}
+        self._progress_timer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -268,12 +269,17 @@ class Publisher:
         now, runs = time.monotonic(), self._progress_owed | runs
         due = {table: run for table, run in runs.items() if now - self._progress_at.get(table, 0) >= _PROGRESS_EVERY_S}
         self._progress_owed = {table: run for table, run in runs.items() if table not in due}
-        if self._progress_owed:
-            # Nothing may come after: the last step before a silence must be published too.
-            asyncio.get_running_loop().call_later(_PROGRESS_EVERY_S, self._wake.set)
+        if self._progress_owed and self._progress_timer is None:
+            # Nothing may come after: the last step before a silence must be published too. One timer is enough, and
+            # one for each flush would make flushes that make timers, without end.
+            self._progress_timer = asyncio.get_running_loop().call_later(_PROGRESS_EVERY_S, self._progress_due)
         if due:
             self._progress_at.update(dict.fromkeys(due, now))
             await self._store([_progress(table, run) for table, run in due.items()])
+
+    def _progress_due(self) -> None:
+        self._progress_timer = None
+        self._wake.set()
 
 
 def _progress(table: TablePartition, run: _Waiting) -> StoredRow:

@@ -267,6 +267,19 @@ async def test_the_last_progress_before_a_silence_is_published_too():
         assert progress_as_of_ms(found[key]) == NOW_MS + 7
 
 
+async def test_progress_that_waits_wakes_the_publisher_once():
+    """
+    Each flush set a timer and each timer made a flush: under load the publisher soon did nothing else.
+    """
+    async with bench() as made:
+        for offset in range(30):
+            await made.take(taps(offset))
+            await made.publisher.settle()
+
+        timers = [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]
+        assert len(timers) < 5
+
+
 async def test_room_is_made_by_a_flush_that_does_not_wait():
     """
     However seldom a group is written: what is applied and not yet durable is bounded.
