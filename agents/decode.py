@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from core.definitions import Aggregate, Entity, FeatureGroup, Source
 from core.errors import EventError
 from core.expressions import Evaluate, Explode, Expr, ValueType, col
-from core.keys import INT64_MAX, INT64_MIN, encode_key
+from core.keys import encode_key
 from core.models import columns_of
 from core.windows import to_ms
 
@@ -47,8 +48,7 @@ class Target:
     texts: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(NamedTuple):
     """One good event.
 
     Attributes:
@@ -72,6 +72,7 @@ class SourceDecoder:
         self._model = _strict(source.model)
         # Pydantic takes a default as it is, also where an enum's value was asked for.
         self._enums = [name for name, info in source.model.model_fields.items() if isinstance(info.default, Enum)]
+        self._time_field = source.event_time
         self._lateness_ms = to_ms(source.lateness)
         columns = columns_of(source.model)
         wanted = _expressions(source, groups)
@@ -136,7 +137,7 @@ class SourceDecoder:
         return fields
 
     def _event_time(self, fields: Mapping[str, Any]) -> int:
-        time = fields[self.source.event_time]
+        time = fields[self._time_field]
         if isinstance(time, datetime):
             if time.tzinfo is None:
                 raise EventError("malformed", f"{self.source.event_time}: a time without a time zone")
@@ -149,7 +150,7 @@ class SourceDecoder:
         if self.source.event_id is None:
             return ""
         event_id = str(fields[self.source.event_id])
-        size = len(event_id.encode(errors="surrogatepass"))
+        size = len(event_id) if event_id.isascii() else len(event_id.encode(errors="surrogatepass"))
         if not 0 < size <= EVENT_ID_BYTES_MAX:
             raise EventError(
                 "malformed", f"{self.source.event_id}: {size} bytes, 1 to {EVENT_ID_BYTES_MAX} are allowed"
@@ -192,6 +193,9 @@ def _key_reader(
     parts = [keys.get(name, col(name)) for name in entity.keys]
     readers = [_part_reader(part, columns) for part in parts]
     if not any(isinstance(part, Explode) for part in parts):
+        if len(readers) == 1:
+            (only,) = readers
+            return lambda fields: [encode_key((_key_part(only(fields)),))]
         return lambda fields: [encode_key([_key_part(read(fields)) for read in readers])]
 
     def read_all(fields: Mapping[str, Any]) -> list[str]:
@@ -207,14 +211,13 @@ def _key_reader(
 
 def _part_reader(part: Expr | Explode, columns: Mapping[str, Any]) -> Evaluate:
     if isinstance(part, Explode):
-        name = part.column
-        return lambda fields: fields[name]
+        return itemgetter(part.column)
     return part.compile(columns)
 
 
 def _key_part(value: Any) -> Any:
+    if type(value) is int or type(value) is str:
+        return value
     if value is None:
         raise ValueError("it is null")
-    if type(value) is int and not INT64_MIN <= value <= INT64_MAX:
-        raise ValueError("an integer key must fit in 64 bits")
     return getattr(value, "value", value)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agents.dead_letters import DeadLetter, bury
@@ -123,45 +123,54 @@ class _Packer:
     """Collects the updates of one run, per entity and partition, in order."""
 
     def __init__(self, targets: Sequence[Target], first: Any, topic_id: str) -> None:
-        self._targets = targets
+        self._targets = [
+            (number, target, _UPDATE_BYTES + _VALUE_BYTES * len(target.places)) for number, target in enumerate(targets)
+        ]
         self._origin = (first.topic, topic_id, first.partition)
         self._open: dict[tuple[int, int], _Open] = {}
-        self._closed: list[tuple[str, int, list[str], list[tuple[Any, ...]]]] = []
+        self._closed: list[_Open] = []
 
     def add(self, record: Any, event: Decoded) -> None:
-        common = (record.offset, record.timestamp, event.event_time_ms, event.event_id, event.check)
-        for number, target in enumerate(self._targets):
-            values = [event.values[place] for place in target.places]
-            characters = len(event.event_id) + sum(len(event.values[place] or "") for place in target.texts)
-            size = _UPDATE_BYTES + _VALUE_BYTES * len(values) + _CHARACTER_BYTES * characters
+        for number, target, update_bytes in self._targets:
+            characters = len(event.event_id)
+            if target.texts:
+                characters += sum(len(event.values[place] or "") for place in target.texts)
             for key in event.keys[number]:
                 partition = kafka_partition(key, target.entity.partitions)
-                rows = self._open_pack(number, target, partition, size + _CHARACTER_BYTES * len(key))
-                rows.append((*common, key, *values))
+                size = update_bytes + _CHARACTER_BYTES * (characters + len(key))
+                now = self._open.get((number, partition))
+                if now is None or len(now.updates) >= PACK_UPDATES_MAX or now.size + size > _PACK_BYTES_MAX:
+                    now = self._open[number, partition] = _Open(target, partition)
+                    self._closed.append(now)
+                now.size += size
+                now.updates.append((record, event, key))
 
     @property
     def packs(self) -> list[tuple[str, int, Pack]]:
         """Entity, partition and pack, in the order in which they must be sent."""
-        return [(entity, partition, self._pack(names, rows)) for entity, partition, names, rows in self._closed]
+        return [(one.target.entity.name, one.partition, self._pack(one)) for one in self._closed]
 
-    def _pack(self, names: list[str], rows: list[tuple[Any, ...]]) -> Pack:
-        offsets, record_times, event_times, event_ids, checks, keys, *columns = map(list, zip(*rows, strict=True))
+    def _pack(self, collected: "_Open") -> Pack:
+        records, events, keys = zip(*collected.updates, strict=True)
         return Pack(
-            PACK_FORMAT, *self._origin, names, offsets, record_times, event_times, event_ids, checks, keys, columns
+            PACK_FORMAT,
+            *self._origin,
+            collected.target.names,
+            [record.offset for record in records],
+            [record.timestamp for record in records],
+            [event.event_time_ms for event in events],
+            [event.event_id for event in events],
+            [event.check for event in events],
+            list(keys),
+            [[event.values[place] for event in events] for place in collected.target.places],
         )
-
-    def _open_pack(self, number: int, target: Target, partition: int, size: int) -> list[tuple[Any, ...]]:
-        now = self._open.get((number, partition))
-        if now is None or len(now.rows) >= PACK_UPDATES_MAX or now.size + size > _PACK_BYTES_MAX:
-            now = self._open[number, partition] = _Open([])
-            self._closed.append((target.entity.name, partition, target.names, now.rows))
-        now.size += size
-        return now.rows
 
 
 @dataclass(slots=True)
 class _Open:
     """Updates that are being collected for a pack, and at most how many bytes they take."""
 
-    rows: list[tuple[Any, ...]]
+    target: Target
+    partition: int
+    updates: list[tuple[Any, Decoded, str]] = field(default_factory=list)
     size: int = 0

@@ -38,6 +38,8 @@ _RETRY_FIRST_S, _RETRY_LAST_S = 0.05, 5.0
 _PROGRESS_EVERY_S = 0.25
 _STRETCH = 2.0
 """A flush that takes long is not begun again before twice its time: under load rows coalesce instead."""
+_QUIET_S = 0.05
+"""When nothing was applied for so long there is nothing to coalesce with."""
 
 
 @dataclass(slots=True)
@@ -76,7 +78,9 @@ class Publisher:
         self._waiting: deque[_Waiting] = deque()
         self._updates = 0
         self._sequence = 0
-        self._due: dict[str, float] = {}
+        self._begun: dict[str, float] = {}
+        self._took_s = 0.0
+        self._applied_at = 0.0
         self._progress_at: dict[TablePartition, float] = {}
         self._progress_owed: dict[TablePartition, _Waiting] = {}
         self._progress_timer: asyncio.TimerHandle | None = None
@@ -90,6 +94,7 @@ class Publisher:
     def applied(self, table: TablePartition, message: Any, *, updates: int) -> None:
         """Note a run that was applied to a table."""
         self._sequence += 1
+        self._applied_at = time.monotonic()
         dirty = {group.sk for group in table.groups if group.dirty}
         self._waiting.append(_Waiting(self._sequence, message, table, updates, table.as_of_ms, dirty))
         self._updates += updates
@@ -138,8 +143,16 @@ class Publisher:
         if self._settling or not self._room.is_set():
             return 0
         now = time.monotonic()
-        dirty = {group.sk for table in self._tables for group in table.groups if group.dirty}
-        return min((self._due.get(sk, 0) - now for sk in dirty), default=0)
+        dirty = {group.sk: group for table in self._tables for group in table.groups if group.dirty}
+        delay_s = min((self._due(group, now) - now for group in dirty.values()), default=0)
+        quiet_in_s = self._applied_at + _QUIET_S - now
+        # Once it is quiet, what is due changes.
+        return min(delay_s, quiet_in_s) if quiet_in_s > 0 else delay_s
+
+    def _due(self, group: GroupTable, now: float) -> float:
+        """Return when a group may be flushed again."""
+        stretched_s = self._took_s * _STRETCH if now < self._applied_at + _QUIET_S else 0
+        return self._begun.get(group.sk, 0) + max(_every_s(group), stretched_s)
 
     async def _sleep_or_wake(self, delay_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -156,10 +169,9 @@ class Publisher:
             self._wake.set()
             return
         if rows:
-            took_s = time.monotonic() - started
-            self._metrics.flushed(rows, took_s)
-            for _, group, _ in groups:
-                self._due[group.sk] = started + max(_every_s(group), took_s * _STRETCH)
+            self._took_s = time.monotonic() - started
+            self._metrics.flushed(rows, self._took_s)
+            self._begun.update((group.sk, started) for _, group, _ in groups)
         for _, group, _ in groups:
             group.cool()
         await self._finish_runs(sequence, {group.sk for _, group, _ in groups})
@@ -189,7 +201,7 @@ class Publisher:
         for table in self._tables:
             for group in table.groups:
                 # Groups that are nearly due come along: one flush of five groups costs less than five flushes.
-                if group.dirty and (hurry or self._due.get(group.sk, 0) - _every_s(group) / 2 <= now):
+                if group.dirty and (hurry or self._due(group, now) - _every_s(group) / 2 <= now):
                     due.append((table, group, group.dirty))
                     group.dirty = {}
         return due

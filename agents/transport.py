@@ -36,7 +36,7 @@ what waits to be published is bounded by the publisher, in updates."""
 
 _POLL_S = 0.02
 _BLOCKED_S = 0.002
-_FETCH_WAIT_MS = 5
+_FETCH_WAIT_MS = 10
 
 
 class Ownership(Protocol):

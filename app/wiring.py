@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 _PROBE = RowKey("#probe", "#probe")
 _PROBE_DEADLINE_MS = 500
 _PARENT_POLL_S = 0.5
+_LAG_POLL_S = 0.2
 
 
 class Platform:
@@ -266,7 +267,7 @@ class Platform:
     async def _watch_lag(self) -> None:
         while self._ingests:
             self._lag = self._measure_lag()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(_LAG_POLL_S)
 
     def _measure_lag(self) -> dict[str, int]:
         lags: dict[str, int] = {}

@@ -33,11 +33,13 @@ class Aggregation:
         value: What is aggregated, or None where the event itself is.
         accepts: Types that ``value`` may have.
         takes_null: Whether a null value is added or skipped.
+        never_null: Whether the result is a number in every state, so that nobody need look.
     """
 
     value: Expr | None = None
     accepts: ClassVar[frozenset[ValueType]] = SCALARS
     takes_null: ClassVar[bool] = False
+    never_null: ClassVar[bool] = False
 
     def zero(self) -> State:
         """Return the state of nothing."""
@@ -63,6 +65,22 @@ class Aggregation:
         """Return an upper estimate of a packed state's size, for the check of the worst row."""
         return _SCALAR_BYTES[value_type]
 
+    def add_code(self, state: str, value: str, add: str) -> str:
+        """Return the statements that add a value, for a function that is written for a group.
+
+        By default they call ``add``. What is written instead must do the same, which a law test holds.
+
+        Args:
+            state: An expression to read the state from and assign it to.
+            value: A name that holds the value; ``time_ms`` and ``event_id`` hold the event's.
+            add: A name that holds ``self.add``.
+        """
+        return f"{state} = {add}({state}, {value}, time_ms, event_id)"
+
+    def merge_code(self, left: str, right: str, merge: str) -> str:
+        """Return the statements that merge one named state into another; by default they call ``merge``."""
+        return f"{left} = {merge}({left}, {right})"
+
     @property
     def text(self) -> str:
         """What is computed, in one canonical form: part of the group's fingerprint and of a slot's identity."""
@@ -73,6 +91,8 @@ class Aggregation:
 class Count(Aggregation):
     """How many events, or how many values that are not null. Nothing is 0."""
 
+    never_null: ClassVar[bool] = True
+
     def zero(self) -> State:
         """Return 0."""
         return 0
@@ -81,9 +101,17 @@ class Count(Aggregation):
         """Count one."""
         return state + 1
 
+    def add_code(self, state: str, value: str, add: str) -> str:  # the port's signature
+        """Count one."""
+        return f"{state} += 1"
+
     def merge(self, left: State, right: State) -> State:
         """Add up."""
         return left + right
+
+    def merge_code(self, left: str, right: str, merge: str) -> str:  # the port's signature
+        """Add up."""
+        return f"{left} += {right}"
 
     def result_type(self, value_type: ValueType) -> ValueType:  # the port's signature
         """Return int."""
@@ -115,6 +143,16 @@ class Sum(Aggregation):
             return total
         return (total + _TWO_63) % _TWO_64 - _TWO_63
 
+    def add_code(self, state: str, value: str, add: str) -> str:  # the port's signature
+        """Add up; what leaves 64 bits is left to ``add``."""
+        total = f"total = {state} + {value}"
+        return f"{total}\n{state} = total if {-_TWO_63} <= total < {_TWO_63} else {add}({state}, {value}, 0, '')"
+
+    def merge_code(self, left: str, right: str, merge: str) -> str:
+        """Add up; what leaves 64 bits is left to ``merge``."""
+        total = f"total = {left} + {right}"
+        return f"{total}\n{left} = total if {-_TWO_63} <= total < {_TWO_63} else {merge}({left}, {right})"
+
 
 @dataclass(frozen=True, slots=True)
 class Mean(Aggregation):
@@ -129,6 +167,10 @@ class Mean(Aggregation):
     def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:  # the port's signature
         """Add one value."""
         return (state[0] + value, state[1] + 1)
+
+    def add_code(self, state: str, value: str, add: str) -> str:  # the port's signature
+        """Add one value."""
+        return f"total, number = {state}\n{state} = (total + {value}, number + 1)"
 
     def merge(self, left: State, right: State) -> State:
         """Add up sums and numbers."""
@@ -161,6 +203,10 @@ class Min(Aggregation):
         """Keep the smaller."""
         return value if state is None or value < state else state
 
+    def add_code(self, state: str, value: str, add: str) -> str:  # the port's signature
+        """Keep the smaller."""
+        return f"known = {state}\nif known is None or {value} < known:\n    {state} = {value}"
+
     def merge(self, left: State, right: State) -> State:
         """Keep the smaller."""
         if left is None or right is None:
@@ -181,6 +227,10 @@ class Max(Aggregation):
     def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:  # the port's signature
         """Keep the larger."""
         return value if state is None or value > state else state
+
+    def add_code(self, state: str, value: str, add: str) -> str:  # the port's signature
+        """Keep the larger."""
+        return f"known = {state}\nif known is None or {value} > known:\n    {state} = {value}"
 
     def merge(self, left: State, right: State) -> State:
         """Keep the larger."""
@@ -203,6 +253,13 @@ class Last(Aggregation):
         if state is None or time_ms > state[0] or (time_ms == state[0] and _youth(entry) > _youth(state)):
             return entry
         return state
+
+    def add_code(self, state: str, value: str, add: str) -> str:
+        """Keep the younger; nearly every event is younger than those before it."""
+        younger = (
+            f"known = {state}\nif known is None or time_ms > known[0]:\n    {state} = (time_ms, event_id, {value})"
+        )
+        return f"{younger}\nelif time_ms == known[0]:\n    {state} = {add}(known, {value}, time_ms, event_id)"
 
     def merge(self, left: State, right: State) -> State:
         """Keep the younger."""
@@ -247,12 +304,15 @@ class LastN(Aggregation):
         entry = (time_ms, event_id, value)
         youth = _youth(entry)
         if self.distinct:
-            known = next((place for place, other in enumerate(state) if other[2] == value), None)
-            if known is not None:
-                if _youth(state[known]) >= youth:
-                    return state
-                del state[known]
-        place = next((place for place, other in enumerate(state) if _youth(other) < youth), len(state))
+            for place, other in enumerate(state):
+                if other[2] == value:
+                    if _youth(other) >= youth:
+                        return state
+                    del state[place]
+                    break
+        place = 0
+        if state and time_ms <= state[0][0]:
+            place = next((place for place, other in enumerate(state) if _youth(other) < youth), len(state))
         if place < self.n:
             state.insert(place, entry)
             del state[self.n :]

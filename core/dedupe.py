@@ -90,15 +90,21 @@ class SeenIds:
         """
         sealed = self._find_sealed(hashes)
         room, now, verdicts = self._ids_max - len(self), self._clocks.get(partition, -1), []
+        young, slice_ends_ms = self._young, (now + 1) * self._slice_ms
         for number, (name, position, check, time_ms) in enumerate(zip(hashes, positions, checks, times, strict=True)):
-            if time_ms // self._slice_ms > now:
+            if time_ms >= slice_ends_ms:
                 now = self._advance(partition, time_ms // self._slice_ms)
-            known = self._young.get(name)
-            if known is None or not self._counts(known):
+                young, slice_ends_ms = self._young, (now + 1) * self._slice_ms
+            known = young.get(name)
+            if known is not None and not self._counts(known):
+                known = None
+            if known is None and sealed:
                 known = next(filter(self._counts, sealed.get(number, ())), None)
             if known is None:
-                room = (room or self._make_room()) - 1
-                self._young[name] = (position, now, check & 0xFF)
+                if not room:
+                    room, young = self._make_room(), self._young
+                room -= 1
+                young[name] = (position, now, check & 0xFF)
                 verdicts.append(Verdict.FIRST)
             elif known[0] == position:
                 verdicts.append(Verdict.FIRST)

@@ -35,7 +35,7 @@ def encode_key(parts: Sequence[KeyPart]) -> str:
     >>> encode_key([1]) != encode_key(["1"])
     True
     """
-    encoded = "|".join([_encode_part(part) for part in parts])
+    encoded = "|".join([_encode_part(part) for part in parts]) if len(parts) > 1 else _encode_part(parts[0])
     try:
         size = len(encoded) if encoded.isascii() else len(encoded.encode())
     except UnicodeEncodeError as error:

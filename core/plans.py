@@ -6,7 +6,7 @@ meaning alone: names, entity, sources, expressions, aggregations, windows; not o
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -49,14 +49,6 @@ class Resolution:
     size_max_ms: int
     slots: tuple[Slot, ...]
     windows: tuple[Window, ...]
-
-    def zeros(self) -> Callable[[], list[Any]]:
-        """Return a function that makes the states of a tile in which nothing has happened."""
-        states = [slot.aggregation.zero() for slot in self.slots]
-        if any(isinstance(state, list) for state in states):
-            makers = [slot.aggregation.zero for slot in self.slots]
-            return lambda: [make() for make in makers]
-        return states.copy
 
     def oldest_kept(self, instant_ms: int) -> int:
         """Return the oldest tile that may still be needed at an instant or after; one tile longer than it is.
@@ -117,21 +109,20 @@ class WindowPlan:
 
     Attributes:
         resolution: Number of the resolution.
-        slots: The states that are merged: where they stand in a tile, how they merge, and how they become a result, or
-            None where the state is the result.
-        outputs: Per feature of the window: place among the row's values, number of its slot in ``slots``, that of its
-            denominator or None, default.
+        slots: Numbers, in the resolution, of the states that are merged.
+        outputs: Per feature of the window: place among the row's values, number of its slot in the resolution, that of
+            its denominator or None, default.
     """
 
     window: Window
     resolution: int
-    slots: tuple[tuple[int, Callable[[Any, Any], Any], Callable[[Any], Any] | None], ...]
+    slots: tuple[int, ...]
     outputs: tuple[tuple[int, int, int | None, Any], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class GroupPlan:
-    """A group, ready to be computed and served.
+    """A group, ready to be computed and served; a plan is equal to itself alone.
 
     Attributes:
         fingerprint: 8 bytes.
@@ -212,23 +203,9 @@ def _plan_windows(features: list[ServedFeature], resolutions: tuple[Resolution, 
                 for place, feature in enumerate(features)
                 if feature.resolution == number and feature.window == window
             ]
-            needed = sorted(
-                {slot for _, feature in mine for slot in (feature.slot, feature.denominator) if slot is not None}
-            )
-            numbers = {slot: at for at, slot in enumerate(needed)} | {None: None}
-            outputs = [
-                (place, needed.index(feature.slot), numbers[feature.denominator], feature.default)
-                for place, feature in mine
-            ]
-            slots = [_merging(slot + 1, resolution.slots[slot].aggregation) for slot in needed]
-            yield WindowPlan(window, number, tuple(slots), tuple(outputs))
-
-
-def _merging(
-    place: int, aggregation: Aggregation
-) -> tuple[int, Callable[[Any, Any], Any], Callable[[Any], Any] | None]:
-    is_result = type(aggregation).result is Aggregation.result
-    return place, aggregation.merge, None if is_result else aggregation.result
+            needed = {slot for _, feature in mine for slot in (feature.slot, feature.denominator) if slot is not None}
+            outputs = [(place, feature.slot, feature.denominator, feature.default) for place, feature in mine]
+            yield WindowPlan(window, number, tuple(sorted(needed)), tuple(outputs))
 
 
 def _steps_by_source(group: FeatureGroup, resolutions: tuple[Resolution, ...]) -> dict[str, tuple[Step, ...]]:

@@ -1,11 +1,17 @@
 """Merging tiles: from states to served values at an instant. Used by the writer's head and by every later read."""
 
 import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from core.plans import GroupPlan, WindowPlan
+from core.aggregations import Aggregation
+from core.code import Code
+from core.plans import GroupPlan, Resolution, WindowPlan
 from core.rows import Tail, Tile
 from core.windows import NEVER_MS, Window
+
+_PLANS_MAX = 10_000
 
 
 class Finished(NamedTuple):
@@ -20,65 +26,140 @@ class Finished(NamedTuple):
     valid_until_ms: int
 
 
+class Head(NamedTuple):
+    """What a writer needs to pack a row.
+
+    Attributes:
+        expires_at_ms: First instant at which all windows are empty: the row's own if they are already, or never.
+    """
+
+    tail: Tail
+    values: list[Any]
+    valid_until_ms: int
+    expires_at_ms: int
+
+
 def finish(plan: GroupPlan, tail: Tail, instant_ms: int) -> Finished:
     """Merge the tiles that are in each window at an instant.
 
     The window online (SEMANTICS: Time): the tiles with floor(t - size) <= start <= t, as they stand.
     """
-    tiles_of = dict(tail)
-    valid_until_ms = NEVER_MS
-    values = list(plan.empty)
+    finished: Finished = _finisher(plan)(tail, instant_ms)
+    return finished
+
+
+def finish_live(plan: GroupPlan, tiles: Sequence[dict[int, Tile]], instant_ms: int) -> Head:
+    """Do the same with tiles that still change, given per resolution by their index; past ones are dropped there."""
+    head: Head = _live_finisher(plan)(tiles, instant_ms)
+    return head
+
+
+@lru_cache(maxsize=_PLANS_MAX)
+def _finisher(plan: GroupPlan) -> Callable[..., Any]:
+    """Write ``finish`` out for a plan: a loop over the tail that knows every window, slot and output."""
+    code = Code("def finish(tail, instant_ms):")
+    _write_start(code, plan)
+    with code.block("for tile_ms, tiles in tail:"):
+        for number, resolution in enumerate(plan.resolutions):
+            with code.block(f"{'if' if number == 0 else 'elif'} tile_ms == {resolution.tile_ms}:"):
+                _write_windows(code, plan, number)
+    code.add(f"return {code.name('Finished', Finished)}(values, valid_until_ms)")
+    return code.compile()
+
+
+@lru_cache(maxsize=_PLANS_MAX)
+def _live_finisher(plan: GroupPlan) -> Callable[..., Any]:
+    """Write ``finish_live`` out for a plan."""
+    code = Code("def finish_live(live, instant_ms):")
+    _write_start(code, plan)
+    code.add("tail, expires_at_ms = [], instant_ms")
+    for number, resolution in enumerate(plan.resolutions):
+        code.add(f"by_index = live[{number}]")
+        with code.block("if by_index:"):
+            code.add(
+                "tiles = [by_index[index] for index in sorted(by_index)] if len(by_index) > 1 else [*by_index.values()]"
+            )
+            drop, part = code.name("drop", _drop_past), code.name("resolution", resolution)
+            if resolution.tile_ms:
+                oldest = f"(instant_ms - {resolution.size_max_ms}) // {resolution.tile_ms} - 1"
+                code.add(f"if tiles[0][0] < {oldest}:\n    tiles = {drop}({part}, by_index, instant_ms)")
+            with code.block("if tiles:"):
+                code.add(f"tail.append(({resolution.tile_ms}, tiles))")
+                ends = f"(tiles[-1][0] + 1) * {resolution.tile_ms} + {resolution.size_max_ms}"
+                code.add(f"expires_at_ms = max(expires_at_ms, {ends if resolution.tile_ms else NEVER_MS})")
+                _write_windows(code, plan, number)
+    code.add(f"return {code.name('Head', Head)}(tail, values, valid_until_ms, expires_at_ms)")
+    return code.compile()
+
+
+def _drop_past(resolution: Resolution, by_index: dict[int, Tile], instant_ms: int) -> list[Tile]:
+    """Drop the tiles that no window will need any more; return the others, oldest first."""
+    oldest = resolution.oldest_kept(instant_ms)
+    for index in [index for index in by_index if index < oldest]:
+        del by_index[index]
+    return [by_index[index] for index in sorted(by_index)]
+
+
+def _write_start(code: Code, plan: GroupPlan) -> None:
+    code.add(f"values = {code.name('empty', list(plan.empty))}.copy()")
+    code.add(f"valid_until_ms = {NEVER_MS}")
+
+
+def _write_windows(code: Code, plan: GroupPlan, resolution: int) -> None:
     for part in plan.windows:
-        tiles = tiles_of.get(part.window.tile_ms)
-        if tiles:
-            chosen, changes_ms = _select(part.window, tiles, instant_ms)
-            valid_until_ms = min(valid_until_ms, changes_ms)
-            if chosen:
-                _merge(part, chosen, values)
-    return Finished(values, valid_until_ms)
+        if part.resolution == resolution:
+            _write_window(code, plan, part)
 
 
-def expires_at_ms(plan: GroupPlan, tail: Tail, instant_ms: int) -> int:
-    """Return the first instant at which all windows are empty: the given one if they are already, or never."""
-    end = instant_ms
-    sizes = {resolution.tile_ms: resolution.size_max_ms for resolution in plan.resolutions}
-    for tile_ms, tiles in tail:
-        if tile_ms == 0:
-            return NEVER_MS
-        end = max(end, (tiles[-1][0] + 1) * tile_ms + sizes[tile_ms])
-    return end
+def _write_window(code: Code, plan: GroupPlan, part: WindowPlan) -> None:
+    window = part.window
+    if window.tile_ms == 0:
+        code.add("chosen = tiles")
+    else:
+        code.add(f"first = (instant_ms - {window.size_ms}) // {window.tile_ms}")
+        with code.block(f"if tiles[0][0] >= first and tiles[-1][0] <= instant_ms // {window.tile_ms}:"):
+            code.add(f"chosen = tiles\nchanges_ms = (tiles[0][0] + 1) * {window.tile_ms} + {window.size_ms}")
+        with code.block("else:"):
+            code.add(
+                f"chosen, changes_ms = {code.name('select', _select)}({code.name('window', window)}, tiles, instant_ms)"
+            )
+        code.add("if changes_ms < valid_until_ms:\n    valid_until_ms = changes_ms")
+    with code.block("if chosen:"):
+        _write_merge(code, part, [slot.aggregation for slot in plan.resolutions[part.resolution].slots])
+
+
+def _write_merge(code: Code, part: WindowPlan, aggregations: list[Aggregation]) -> None:
+    """Merge the chosen tiles slot by slot, then put the results where the values are served from."""
+    places = range(len(aggregations))
+    lefts = ", ".join(f"s{place}" if place in part.slots else "_" for place in places)
+    rights = ", ".join(f"x{place}" if place in part.slots else "_" for place in places)
+    code.add(f"_, {lefts} = chosen[0]")
+    with code.block("if len(chosen) > 1:"), code.block(f"for _, {rights} in chosen[1:]:"):
+        for place in part.slots:
+            aggregation = aggregations[place]
+            code.add(aggregation.merge_code(f"s{place}", f"x{place}", code.name("merge", aggregation.merge)))
+    for place in part.slots:
+        if type(aggregations[place]).result is not Aggregation.result:
+            code.add(f"s{place} = {code.name('result', aggregations[place].result)}(s{place})")
+    for output, slot, below, default in part.outputs:
+        if below is not None:
+            code.add(f"value = s{slot} / s{below} if s{slot} is not None and s{below} else None")
+        elif aggregations[slot].never_null:
+            code.add(f"values[{output}] = s{slot}")
+            continue
+        else:
+            code.add(f"value = s{slot}")
+        # As in expressions, what has left the doubles is null: a sum of 1e308 and 1e308, 1e300 over 1e-300.
+        is_null = f"value is None or value.__class__ is float and not {code.name('isfinite', math.isfinite)}(value)"
+        code.add(f"values[{output}] = {code.name('default', default)} if {is_null} else value")
 
 
 def _select(window: Window, tiles: list[Tile], instant_ms: int) -> tuple[list[Tile], int]:
-    """Return the tiles that are in a window, and the instant at which others will be."""
-    tile_ms = window.tile_ms
-    if tile_ms == 0:
-        return tiles, NEVER_MS
+    """Return the tiles that are in a window that not all of them are in, and the instant at which others will be."""
     first, last = window.first_tile(instant_ms), window.last_tile(instant_ms)
-    if tiles[0][0] >= first and tiles[-1][0] <= last:
-        return tiles, window.leaves_ms(tiles[0][0])
     chosen = [tile for tile in tiles if first <= tile[0] <= last]
     changes_ms = window.leaves_ms(chosen[0][0]) if chosen else NEVER_MS
     if tiles[-1][0] > last:
         # An event may be up to ten seconds ahead of its record, so its tile may begin after this instant.
-        changes_ms = min(changes_ms, min(tile[0] for tile in tiles if tile[0] > last) * tile_ms)
+        changes_ms = min(changes_ms, min(tile[0] for tile in tiles if tile[0] > last) * window.tile_ms)
     return chosen, changes_ms
-
-
-def _merge(part: WindowPlan, tiles: list[Tile], values: list[Any]) -> None:
-    """Put the results of a window into a row's values."""
-    results = []
-    first, *others = tiles
-    for place, merge, result in part.slots:
-        state = first[place]
-        for tile in others:
-            state = merge(state, tile[place])
-        results.append(state if result is None else result(state))
-    for place, slot, below, default in part.outputs:
-        value = results[slot]
-        if below is not None:
-            value = value / results[below] if value is not None and results[below] else None
-        if type(value) is float and not math.isfinite(value):
-            # As in expressions, what has left the doubles is null: a sum of 1e308 and 1e308, 1e300 over 1e-300.
-            value = None
-        values[place] = default if value is None else value

@@ -21,14 +21,15 @@ AHEAD_EVENTS_MAX = 20_000
 LIVE_EVENTS_PER_S = 200.0
 LIVE_SHARE = 0.05
 
-_CHUNK_EVENTS = 500
+# Large enough for large batches, small enough that the platform never waits for the next one.
+_CHUNK_EVENTS = 4_000
 _STALL_MS_MAX = 30_000
 _FLUSH_DEADLINE_MS = 10_000
 _POLL_S = 0.05
 # The figures cost the worker some milliseconds each time.
-_ROOM_POLL_S = 0.2
+_ROOM_POLL_S = 0.4
 # A load sends large batches, as the embedded broker gives a reader one batch at a time; live events go at once.
-_LOAD_LINGER_MS = 100
+_LOAD_LINGER_MS = 200
 _LIVE_LINGER_MS = 2
 
 
@@ -68,6 +69,7 @@ class Replay:
         self._stop = stop
         self._ahead_events_max = ahead_events_max
         self._error: KafkaError | None = None
+        self._known_accounted = 0
         self.sent = 0
         self.delivered = 0
         self._bootstrap = bootstrap
@@ -84,8 +86,9 @@ class Replay:
                 for 30 s.
         """
         before = self.sent
-        for start in range(0, len(self._load_events), _CHUNK_EVENTS):
-            chunk = self._load_events[start : start + _CHUNK_EVENTS]
+        size = min(_CHUNK_EVENTS, self._ahead_events_max)
+        for start in range(0, len(self._load_events), size):
+            chunk = self._load_events[start : start + size]
             self._wait_for_room(len(chunk))
             if self._stop.is_set():
                 break
@@ -162,20 +165,19 @@ class Replay:
             raise BrokerError(f"replay: the broker refused an event: {self._error.str()}")
 
     def _wait_for_room(self, events: int) -> None:
-        accounted = self._accounted()
         progress_at = time.monotonic()
-        while self.sent + events - accounted > self._ahead_events_max and not self._stop.is_set():
-            self._serve(_POLL_S)
-            # Delivery reports wake the poll early: without the pause this would ask without end.
-            self._stop.wait(_ROOM_POLL_S)
+        while self.sent + events - self._known_accounted > self._ahead_events_max and not self._stop.is_set():
             latest = self._accounted()
-            if latest > accounted:
-                progress_at = time.monotonic()
-            elif (time.monotonic() - progress_at) * 1000 > _STALL_MS_MAX:
+            if latest > self._known_accounted:
+                self._known_accounted, progress_at = latest, time.monotonic()
+                continue
+            if (time.monotonic() - progress_at) * 1000 > _STALL_MS_MAX:
                 raise BrokerError(
                     f"replay: {self.sent} events sent, {latest} accounted for, no progress for {_STALL_MS_MAX} ms"
                 )
-            accounted = latest
+            self._serve(_POLL_S)
+            # Delivery reports wake the poll early: without the pause this would ask without end.
+            self._stop.wait(_ROOM_POLL_S)
 
     def _wait_until(self, due: float) -> None:
         while not self._stop.is_set() and (left := due - time.monotonic()) > 0:

@@ -4,17 +4,17 @@ Nothing is written per event. A row that was touched is live (mutable tiles) and
 have cooled down are kept as their packed changelog bytes. The table decides and remembers; it does no I/O.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from core.dedupe import SeenIds
 from core.definitions import Source
 from core.keys import partition_key
 from core.plans import GroupPlan
 from core.ports import RowKey, StoredRow
-from core.rows import Stamps, Tail, pack_change, pack_row, unpack_change, unpack_row, unpack_tail
-from core.tiles import expires_at_ms, finish
+from core.rows import Stamps, Tile, pack_change, pack_row, unpack_change, unpack_row, unpack_tail
+from core.tiles import finish_live
 from core.topics import row_name
 from core.versions import version_of
 from core.windows import NEVER_MS, to_ms
@@ -27,7 +27,7 @@ class LiveRow:
     """A row's state while it changes.
 
     Attributes:
-        tiles: Per resolution of the plan: states by tile index.
+        tiles: Per resolution of the plan: tiles (``[index, state, ...]``) by their index.
         stamps: Last source offset seen, per origin and partition.
         ver: Version of the applied prefix.
         as_of_ms: Newest record timestamp seen.
@@ -35,7 +35,7 @@ class LiveRow:
         packed: Changelog bytes of the last flush, or None before it.
     """
 
-    tiles: list[dict[int, list[Any]]]
+    tiles: list[dict[int, Tile]]
     stamps: Stamps = field(default_factory=dict)
     ver: int = 0
     as_of_ms: int = 0
@@ -61,7 +61,6 @@ class GroupTable:
     def __init__(self, plan: GroupPlan, number: int) -> None:
         self.plan = plan
         self.sk = row_name(plan.name, number)
-        self.zeros = [resolution.zeros() for resolution in plan.resolutions]
         self.dirty: dict[str, LiveRow] = {}
         self._rows: dict[str, LiveRow | bytes] = {}
         self._live: dict[str, None] = {}
@@ -78,6 +77,10 @@ class GroupTable:
         self._rows[key] = live
         self._live[key] = None
         return live
+
+    def parts(self) -> "tuple[dict[str, LiveRow | bytes], dict[str, LiveRow], Callable[[str], LiveRow]]":
+        """Return all rows, the dirty ones, and ``row``, for a loop over many updates."""
+        return self._rows, self.dirty, self.row
 
     def put_packed(self, key: str, change: bytes, ver: int) -> None:
         """Restore a row from a changelog record, unless a higher version of it is known (PROTOCOL, P7b)."""
@@ -122,6 +125,7 @@ class TablePartition:
         self.epoch = epoch
         self.groups = tuple(groups)
         self.as_of_ms = 0
+        self.plans = tuple(group.plan for group in groups)
         self._sources = {source.topic: source for source in sources}
         self._seen: dict[str, SeenIds] = {}
 
@@ -162,30 +166,22 @@ def freeze(table: GroupTable, key: str, row: LiveRow) -> PackedRow:
     applied prefix alone, so two owners of one prefix write the same bytes under the same version.
     """
     plan, instant_ms = table.plan, row.as_of_ms
-    tail: Tail = []
-    for resolution, tiles in zip(plan.resolutions, row.tiles, strict=True):
-        oldest = resolution.oldest_kept(instant_ms)
-        indexes = sorted(tiles)
-        while indexes and indexes[0] < oldest:
-            del tiles[indexes.pop(0)]
-        if indexes:
-            tail.append((resolution.tile_ms, [[index, *tiles[index]] for index in indexes]))
-    values, valid_until_ms = finish(plan, tail, instant_ms)
-    expires = expires_at_ms(plan, tail, instant_ms)
+    head = finish_live(plan, row.tiles, instant_ms)
     value = pack_row(
         ver=row.ver,
         fingerprint=plan.fingerprint,
-        as_of_ms=row.as_of_ms,
+        as_of_ms=instant_ms,
         valid_from_ms=instant_ms,
-        valid_until_ms=valid_until_ms,
-        expires_at_ms=expires,
+        valid_until_ms=head.valid_until_ms,
+        expires_at_ms=head.expires_at_ms,
         event_time_ms=row.event_time_ms,
-        values=values,
-        tail=tail,
+        values=head.values,
+        tail=head.tail,
     )
     row.packed = pack_change(value, row.stamps)
     place = RowKey(partition_key(plan.group.entity.name, key), table.sk)
-    return PackedRow(StoredRow(place, row.ver, value, None if expires == NEVER_MS else expires), row.packed)
+    expires = None if head.expires_at_ms == NEVER_MS else head.expires_at_ms
+    return PackedRow(StoredRow(place, row.ver, value, expires), row.packed)
 
 
 def thaw(plan: GroupPlan, change: bytes) -> LiveRow:
@@ -197,7 +193,7 @@ def thaw(plan: GroupPlan, change: bytes) -> LiveRow:
     value, stamps = unpack_change(change)
     row = unpack_row(value)
     tail = dict(unpack_tail(row))
-    tiles = [{tile[0]: tile[1:] for tile in tail.get(resolution.tile_ms, ())} for resolution in plan.resolutions]
+    tiles = [{tile[0]: tile for tile in tail.get(resolution.tile_ms, ())} for resolution in plan.resolutions]
     return LiveRow(tiles, stamps, row.ver, row.as_of_ms, row.event_time_ms, change)
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.aggregations import AGGREGATIONS, Aggregation, LastN, Sum
+from core.code import Code
 from core.expressions import ValueType, col
 from core.keys import INT64_MAX, INT64_MIN
 
@@ -132,6 +133,31 @@ def test_the_result_is_what_all_events_at_once_give(aggregation, data):
     result = aggregation.result(fold(aggregation, events))
 
     assert same(result, ORACLES[type(aggregation).__name__](aggregation, events), events)
+
+
+@every_aggregation
+@given(data=st.data())
+@LAWS
+def test_the_written_code_does_what_the_methods_do(aggregation, data):
+    """
+    Tables and readers run the code that an aggregation writes; laws and definitions speak of its methods.
+    """
+    left, right = data.draw(runs_of_events(aggregation, number=2))
+    adding = Code("def add(tile, value, time_ms, event_id):")
+    adding.add(aggregation.add_code("tile[0]", "value", adding.name("add", aggregation.add)))
+    merging = Code("def merge(left, right):")
+    merging.add(aggregation.merge_code("left", "right", merging.name("merge", aggregation.merge)) + "\nreturn left")
+    add, merge = adding.compile(), merging.compile()
+
+    tiles = [[aggregation.zero()], [aggregation.zero()]]
+    for tile, events in zip(tiles, (left, right), strict=True):
+        for event in events:
+            add(tile, event.value, event.time_ms, event.event_id)
+
+    states = [fold(aggregation, events) for events in (left, right)]
+    assert [tile[0] for tile in tiles] == states
+    assert merge(tiles[0][0], tiles[1][0]) == aggregation.merge(*states)
+    assert not aggregation.never_null or type(aggregation.result(states[0])) is int
 
 
 @every_aggregation

@@ -24,8 +24,8 @@ from core.definitions import (
     latest,
 )
 from core.plans import GroupPlan, plan_group
-from core.rows import Tail
-from core.tiles import Finished, expires_at_ms, finish
+from core.rows import Tail, Tile
+from core.tiles import Finished, finish, finish_live
 from core.windows import NEVER_MS, Window, days, hours, minutes, seconds, tile_index
 
 MODEST = settings(max_examples=200, derandomize=True, deadline=None)
@@ -118,6 +118,14 @@ def in_window(events: list[Event], label: str, instant_ms: int) -> list[Event]:
     return [event for event in events if oldest_ms <= event.time_ms // tile_ms * tile_ms <= instant_ms]
 
 
+def live(plan: GroupPlan, tail: Tail) -> list[dict[int, Tile]]:
+    """The same tiles as a table holds them while they change: in the order in which they came, not in that of time."""
+    by_size = dict(tail)
+    return [
+        {tile[0]: tile for tile in reversed(by_size.get(resolution.tile_ms, []))} for resolution in plan.resolutions
+    ]
+
+
 def naive(plan: GroupPlan, events: list[Event], instant_ms: int) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for label in {feature.window.label for feature in plan.features}:
@@ -156,6 +164,20 @@ def test_every_window_is_the_naive_loop_over_raw_events(events, instant_ms):
     assert served(FOREVER, finished) == naive(FOREVER, events, instant_ms)
 
 
+@given(EVENTS, INSTANTS)
+@MODEST
+def test_the_writer_and_a_reader_finish_a_row_alike(events, instant_ms):
+    """
+    What a row's head says is what every reader of its tiles computes; otherwise a value would jump as a tile ends.
+    """
+    tail = tail_of(FOREVER, events)
+
+    head = finish_live(FOREVER, live(FOREVER, tail), instant_ms)
+
+    assert (head.values, head.valid_until_ms) == finish(FOREVER, tail, instant_ms)
+    assert finish(FOREVER, head.tail, instant_ms) == finish(FOREVER, tail, instant_ms)
+
+
 @given(EVENTS, INSTANTS, st.data())
 @MODEST
 def test_a_head_is_right_until_it_says_it_is_not(events, instant_ms, data):
@@ -183,7 +205,7 @@ def test_a_row_expires_when_its_last_window_is_empty(plan, events, instant_ms):
     """
     tail = tail_of(plan, events)
 
-    expires_ms = expires_at_ms(plan, tail, instant_ms)
+    expires_ms = finish_live(plan, live(plan, tail), instant_ms).expires_at_ms
 
     assert expires_ms >= instant_ms
     for later_ms in (expires_ms, expires_ms + 1, expires_ms + 3_600_000):
@@ -199,8 +221,8 @@ def test_a_row_with_a_state_never_expires():
     """
     tail = tail_of(FOREVER, [Event(NOW_MS, "e", 1)])
 
-    assert expires_at_ms(FOREVER, tail, NOW_MS) == NEVER_MS
-    assert expires_at_ms(FOREVER, [], NOW_MS) == NOW_MS
+    assert finish_live(FOREVER, live(FOREVER, tail), NOW_MS).expires_at_ms == NEVER_MS
+    assert finish_live(FOREVER, live(FOREVER, []), NOW_MS).expires_at_ms == NOW_MS
 
 
 def test_a_window_decays_tile_by_tile_to_its_empty_value():
