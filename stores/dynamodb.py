@@ -22,8 +22,9 @@ PK_BYTES_MAX = 2_048
 SK_BYTES_MAX = 1_024
 ITEM_BYTES_MAX = 400 * 1_024
 BATCH_STATEMENTS_MAX = 25
-# DynamoDB takes 16 MB; but a batch is encoded on the event loop, and sent again whole if its answer is lost.
-BATCH_BYTES_MAX = 1 << 20
+# DynamoDB takes 16 MB; but a request is encoded on the event loop, and sent again whole if its answer is lost. With
+# values in base 64 and everything around them it stays below 1 MiB, from where on aiohttp warns of just that.
+BATCH_BYTES_MAX = 640 * 1_024
 READ_KEYS_MAX = 100
 
 # The names of the attributes, and 21 bytes for each of three numbers: more than they take.

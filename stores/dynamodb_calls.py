@@ -201,6 +201,17 @@ class DynamoCalls:
             ) from None  # fmt: skip
         return answer
 
+    async def ask(self, spending: Spending, operation: str, **parameters: Any) -> dict[str, Any]:
+        """Make attempts until there is an answer; for calls that are answered as a whole."""
+        answers: list[dict[str, Any]] = []
+
+        async def attempt(_: Sequence[str]) -> tuple[Sequence[str], str]:
+            answers.append(await self.call(operation, **parameters))
+            return (), ""
+
+        await spending.exhaust([operation], attempt)
+        return answers[0]
+
     def passing(self, error: Mapping[str, Any]) -> str:
         """Return the code of a statement's error that passes.
 
