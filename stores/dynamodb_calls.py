@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, SSLError
+from botocore.exceptions import ConnectionError as NoConnectionError
 from botocore.parsers import ResponseParserError
 
 from core.errors import StoreError, StoreTimeoutError
@@ -188,7 +189,7 @@ class DynamoCalls:
                 f"{self.place}: the server's certificate is not trusted; check the endpoint, or AWS_CA_BUNDLE: "
                 f"{_short(error)}", "SSLError"
             ) from error  # fmt: skip
-        except (HTTPClientError, ResponseParserError, JSONDecodeError) as error:
+        except (HTTPClientError, NoConnectionError, ResponseParserError, JSONDecodeError) as error:
             raise TryAgainError(
                 f"{type(error).__name__}: it cannot be reached or gives no proper answer; check that region and "
                 f"endpoint in FRESHET_RECORD are right and that it runs"
