@@ -19,10 +19,12 @@ from rich.text import Text
 
 from app.applied_versions import resolve_versions
 from app.clock import SystemClock
+from app.commands import tables
 from app.dead_letters import list_dead_letters
 from app.demo import open_demo, require_alive, run_demo, running
 from app.endpoints import open_endpoints, open_record
 from app.locate import locate_names
+from app.record_check import check_record
 from app.reference import settings_markdown
 from app.runtime import find_runtime, keep_runtime
 from app.send import send_events
@@ -35,6 +37,7 @@ from demo.screen import demo_screen
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 out, err = Console(), Console(stderr=True)
+cli.add_typer(tables.cli, name="tables")
 
 
 def main() -> None:
@@ -201,6 +204,7 @@ async def _apply(settings: Settings, plans: list[Any]) -> dict[str, int]:
         )
     record = open_record(open_endpoints(settings, settings.load_registry()), SystemClock())
     try:
+        await check_record(record)
         return await resolve_versions(record, plans, may_apply=True)
     finally:
         await record.close()

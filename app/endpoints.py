@@ -10,6 +10,9 @@ from core.errors import ConfigurationError
 from core.ports import Clock, Store
 from core.topics import DEAD_LETTERS, changelog_topic, repartition_topic
 from services.embedded import EmbeddedServices, start_embedded
+from stores.dynamodb import DynamoStore
+from stores.dynamodb_calls import DynamoCalls
+from stores.dynamodb_place import TablePlace
 from stores.memory import MemoryStore
 from stores.redis import RedisStore
 from stores.sqlite import SqliteStore
@@ -26,7 +29,8 @@ class Endpoints:
     Attributes:
         bootstrap: ``host:port`` of brokers.
         redis_url: Where Redis is, or None where there is none.
-        record_path: SQLite file of the record, or None for memory.
+        record_path: SQLite file of the record, or None where it is none.
+        record_table: DynamoDB table of the record, or None where it is none. With neither it is memory.
         embedded: The processes behind them, if they were started here.
     """
 
@@ -34,6 +38,7 @@ class Endpoints:
     redis_url: str | None
     record_path: Path | None
     embedded: EmbeddedServices | None = None
+    record_table: TablePlace | None = None
 
     def stop(self) -> None:
         """Stop what was started here."""
@@ -60,9 +65,14 @@ def open_endpoints(settings: Settings, registry: Registry) -> Endpoints:
         if EMBEDDED in (redis, settings.record):
             raise ConfigurationError(
                 "FRESHET_BROKER names a real broker, so FRESHET_REDIS (redis://…, or none) and FRESHET_RECORD "
-                "(sqlite:///path) must be set too: the embedded ones keep nothing"
+                "(sqlite:///path, or dynamodb://table?region=…) must be set too: the embedded ones keep nothing"
             )
-        return Endpoints(settings.broker.split(","), None if redis == "none" else redis, settings.sqlite_path())
+        return Endpoints(
+            settings.broker.split(","),
+            None if redis == "none" else redis,
+            settings.sqlite_path(),
+            record_table=settings.dynamodb_place(),
+        )
     if redis not in (EMBEDDED, "none") or settings.record not in (EMBEDDED, "memory"):
         raise ConfigurationError(
             "the embedded broker begins anew at each start, so a record or Redis that is kept would refuse its rows as "
@@ -82,7 +92,9 @@ def open_endpoints(settings: Settings, registry: Registry) -> Endpoints:
 
 
 def open_record(endpoints: Endpoints, clock: Clock) -> Store:
-    """Return the record."""
+    """Return the record; DynamoDB is not connected to before its first call."""
+    if endpoints.record_table is not None:
+        return DynamoStore(DynamoCalls(endpoints.record_table), clock)
     return SqliteStore(endpoints.record_path, clock) if endpoints.record_path is not None else MemoryStore(clock)
 
 

@@ -30,7 +30,8 @@ class FactsFormatter(logging.Formatter):
 
 def logging_config(level: str) -> dict[str, Any]:
     """Return the configuration of the root logger; libraries speak from WARNING on."""
-    quiet = ("aiokafka", "faust", "mode", "asyncio", "aiohttp.access")
+    # At DEBUG Amazon's client tells its signed headers, and a session token is one of them.
+    quiet = ("aiokafka", "faust", "mode", "asyncio", "aiohttp.access", "aiobotocore", "botocore")
     return {
         "version": 1,
         "disable_existing_loggers": False,

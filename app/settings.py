@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.locate import locate_error
 from core.definitions import Registry
 from core.errors import ConfigurationError, DefinitionError
+from stores.dynamodb_place import SCHEME, TablePlace
 
 EMBEDDED = "embedded"
 
@@ -49,7 +50,11 @@ class Settings(BaseSettings):
     registry: str = Field("features:REGISTRY", description="Where the definitions are: package.module:REGISTRY.")
     broker: str = Field(EMBEDDED, description="Kafka's bootstrap servers, host:port[,host:port]; or embedded.")
     redis: SecretStr = Field(SecretStr(EMBEDDED), description="redis://host:port/db; or embedded, or none.")
-    record: str = Field(EMBEDDED, description="sqlite:///path; or embedded, or memory.")
+    record: str = Field(
+        EMBEDDED,
+        description="sqlite:///path; dynamodb://table?region=eu-central-1, with &endpoint=http://host:port if it is "
+        "not Amazon's own; or embedded, or memory.",
+    )
     web_host: str = Field("127.0.0.1", description="Address to serve at; only loopback.")
     web_port: int = Field(6566, ge=0, le=65535, description="Port to serve at.")
     apply: bool | None = Field(
@@ -73,8 +78,12 @@ class Settings(BaseSettings):
     @field_validator("record")
     @classmethod
     def _known_record(cls, record: str) -> str:
-        if record not in (EMBEDDED, "memory") and not record.startswith("sqlite:///"):
-            raise ValueError("there is no such record; use sqlite:///path, memory or embedded")
+        if record.startswith(SCHEME):
+            TablePlace.parse(record)
+        elif record not in (EMBEDDED, "memory") and not record.startswith("sqlite:///"):
+            raise ValueError(
+                "there is no such record; use sqlite:///path, dynamodb://table?region=…, memory or embedded"
+            )
         return record
 
     @field_validator("redis")
@@ -112,6 +121,10 @@ class Settings(BaseSettings):
     def sqlite_path(self) -> Path | None:
         """Return the path of the SQLite record, or None if the record is another."""
         return Path(self.record.removeprefix("sqlite:///")) if self.record.startswith("sqlite:///") else None
+
+    def dynamodb_place(self) -> TablePlace | None:
+        """Return where the record's table is in DynamoDB, or None if the record is another."""
+        return TablePlace.parse(self.record) if self.record.startswith(SCHEME) else None
 
 
 def load_settings(**given: Any) -> Settings:

@@ -23,6 +23,7 @@ from app.applied_versions import resolve_versions
 from app.clock import SystemClock
 from app.endpoints import Endpoints, open_cache, open_endpoints, open_record
 from app.faust_app import App, new_app
+from app.record_check import check_record
 from app.runtime import keep_runtime
 from app.settings import Settings
 from core.check import Problem, check_registry
@@ -81,6 +82,7 @@ class Platform:
         self.endpoints: Endpoints = open_endpoints(self.settings, self.registry)
         self.app.transport.url = [_url(place) for place in self.endpoints.bootstrap]
         self.record: Store = open_record(self.endpoints, self.clock)
+        await check_record(self.record)
         self.cache: Store | None = open_cache(self.endpoints)
         may_apply = self.settings.apply if self.settings.apply is not None else self.settings.is_embedded
         self.numbers = await resolve_versions(self.record, self.plans.values(), may_apply=may_apply)

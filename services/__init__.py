@@ -1,1 +1,1 @@
-"""Servers that Freshet starts beside itself, so that nothing need be installed: an in-memory broker, Redis."""
+"""Servers that Freshet starts beside itself: a broker and Redis out of wheels, Kafka and DynamoDB Local as jars."""

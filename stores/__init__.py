@@ -1,1 +1,1 @@
-"""Adapters behind the store port: memory, SQLite, Redis. Named in app/wiring.py and nowhere else."""
+"""Adapters behind the store port: memory, SQLite, DynamoDB, Redis. Named in app/wiring.py and nowhere else."""

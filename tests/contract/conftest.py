@@ -1,6 +1,6 @@
-"""Every store in turn, each with a clock that a test can move; a real redis-server for those who need one.
+"""Every store in turn, each with a clock that a test can move; real servers for those who need one.
 
-A machine without a redis-server fails these tests: a skipped contract is a contract nobody checks.
+A machine without a redis-server or a JVM fails these tests: a skipped contract is a contract nobody checks.
 """
 
 import time
@@ -9,10 +9,12 @@ import pytest
 import redis
 
 from services.redis_server import start_redis
+from stores.dynamodb import DynamoStore
 from stores.memory import MemoryStore
 from stores.redis import RedisStore
 from stores.sqlite import SqliteStore
 from tests.clock import ManualClock
+from tests.dynamodb_kit import open_tables
 
 
 class PassingClock:
@@ -40,7 +42,14 @@ def empty_redis(redis_url):
     return redis_url
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(scope="session")
+def dynamodb(tmp_path_factory):
+    """DynamoDB Local for the whole session; each test makes a table of its own."""
+    with open_tables(tmp_path_factory.mktemp("dynamodb")) as tables:
+        yield tables
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", "dynamodb"])
 def store_kind(request):
     return request.param
 
@@ -56,6 +65,8 @@ async def store(store_kind, clock, tmp_path, request):
         opened = MemoryStore(clock)
     elif store_kind == "sqlite":
         opened = SqliteStore(tmp_path / "record.sqlite", clock)
+    elif store_kind == "dynamodb":
+        opened = DynamoStore(await request.getfixturevalue("dynamodb").calls(), clock)
     else:
         opened = RedisStore(request.getfixturevalue("empty_redis"))
     yield opened
