@@ -72,9 +72,7 @@ def _start(jars: Path, directory: Path, leash: Leash | None) -> DynamoDBLocal:
     started = _describe(jars, directory, leash)
     try:
         started.server.start()
-        started.server.await_answer(
-            lambda: _lists_tables(started.port), deadline_ms=START_DEADLINE_MS, error=StoreError
-        )
+        started.server.await_answer(lambda: lists_tables(started.port), deadline_ms=START_DEADLINE_MS, error=StoreError)
     except BaseException:
         started.stop()
         raise
@@ -93,7 +91,8 @@ def _describe(jars: Path, directory: Path, leash: Leash | None) -> DynamoDBLocal
     return DynamoDBLocal(port, server, None if leash else end)
 
 
-def _lists_tables(port: int) -> bool:
+def lists_tables(port: int) -> bool:
+    """Return whether a DynamoDB Local on this port of 127.0.0.1 lists its tables, asked once for at most 1 s."""
     request = urllib.request.Request(
         f"http://{HOST}:{port}/",
         data=b"{}",

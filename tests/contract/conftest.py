@@ -8,7 +8,6 @@ import time
 import pytest
 import redis
 
-from services.redis_server import start_redis
 from stores.memory import MemoryStore
 from stores.redis import RedisStore
 from stores.sqlite import SqliteStore
@@ -26,11 +25,9 @@ class PassingClock:
 
 
 @pytest.fixture(scope="session")
-def redis_url(tmp_path_factory):
-    """A redis-server for the whole session; ``empty_redis`` gives it to one test."""
-    server = start_redis(tmp_path_factory.mktemp("redis"))
-    yield server.url
-    server.stop()
+def redis_url(redis_server):
+    """The Redis server of the whole session; ``empty_redis`` gives it to one test."""
+    return redis_server.url
 
 
 @pytest.fixture
