@@ -20,6 +20,7 @@ from rich.text import Text
 from app.applied_versions import resolve_versions
 from app.clock import SystemClock
 from app.commands import tables
+from app.commands import services
 from app.dead_letters import list_dead_letters
 from app.demo import open_demo, require_alive, run_demo, running
 from app.endpoints import open_endpoints, open_record
@@ -36,6 +37,7 @@ from core.plans import plan_group
 from demo.screen import demo_screen
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+cli.add_typer(services.cli, name="services")
 out, err = Console(), Console(stderr=True)
 cli.add_typer(tables.cli, name="tables")
 

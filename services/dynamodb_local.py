@@ -32,7 +32,7 @@ class DynamoDBLocal:
 
     port: int
     server: ServerProcess = field(repr=False)
-    leash: Leash | None = field(repr=False)
+    own_leash: Leash | None = field(repr=False)
 
     @property
     def pid(self) -> int:
@@ -48,16 +48,16 @@ class DynamoDBLocal:
         """End the process; what it held is gone. A second call does nothing."""
         # It keeps nothing, so there is nothing to settle.
         self.server.kill()
-        if self.leash is not None:
-            self.leash.release()
+        if self.own_leash is not None:
+            self.own_leash.release()
 
 
-def start_dynamodb_local(directory: Path, *, tied: bool = True) -> DynamoDBLocal:
+def start_dynamodb_local(directory: Path, *, leash: Leash | None = None) -> DynamoDBLocal:
     """Start DynamoDB Local on a free port and wait until it lists its tables.
 
     Args:
         directory: An existing directory for its log, ``dynamodb.log``, and its temporary files.
-        tied: Whether it dies with this process. False lets it live on.
+        leash: What it shall not outlive; by default a leash of its own, so it dies with this process.
 
     Raises:
         ConfigurationError: There is no JVM, or the jars cannot be fetched.
@@ -65,16 +65,14 @@ def start_dynamodb_local(directory: Path, *, tied: bool = True) -> DynamoDBLocal
         AddressTakenError: Other processes took its port, three times.
     """
     jars = fetch_jars(_POM)
-    return start_on_free_ports(lambda: _start(jars, directory.absolute(), Leash() if tied else None))
+    return start_on_free_ports(lambda: _start(jars, directory.absolute(), leash))
 
 
 def _start(jars: Path, directory: Path, leash: Leash | None) -> DynamoDBLocal:
     started = _describe(jars, directory, leash)
     try:
         started.server.start()
-        started.server.await_answer(
-            lambda: _lists_tables(started.port), deadline_ms=START_DEADLINE_MS, error=StoreError
-        )
+        started.server.await_answer(lambda: lists_tables(started.port), deadline_ms=START_DEADLINE_MS, error=StoreError)
     except BaseException:
         started.stop()
         raise
@@ -88,12 +86,13 @@ def _describe(jars: Path, directory: Path, leash: Leash | None) -> DynamoDBLocal
     command = [*java, _MAIN, "-inMemory", "-disableTelemetry", "-port", str(port)]
     log = directory / "dynamodb.log"
     log.unlink(missing_ok=True)
-    return DynamoDBLocal(
-        port, ServerProcess("DynamoDB Local", command, directory=directory, log=log, leash=leash), leash
-    )
+    end = leash or Leash()
+    server = ServerProcess("DynamoDB Local", command, directory=directory, log=log, leash=end)
+    return DynamoDBLocal(port, server, None if leash else end)
 
 
-def _lists_tables(port: int) -> bool:
+def lists_tables(port: int) -> bool:
+    """Return whether a DynamoDB Local on this port of 127.0.0.1 lists its tables, asked once for at most 1 s."""
     request = urllib.request.Request(
         f"http://{HOST}:{port}/",
         data=b"{}",

@@ -52,6 +52,11 @@ class KafkaBroker:
         return self.server.pid
 
     @property
+    def place(self) -> str:
+        """Return ``host:port`` of its listener without encryption and password."""
+        return f"{HOST}:{self.ports[PLAINTEXT]}"
+
+    @property
     def is_alive(self) -> bool:
         """Whether it runs."""
         return self.server.is_alive
@@ -88,7 +93,7 @@ class KafkaCluster:
     """
 
     brokers: tuple[KafkaBroker, ...]
-    leash: Leash | None = field(repr=False)
+    own_leash: Leash | None = field(repr=False)
 
     @property
     def bootstrap(self) -> str:
@@ -104,8 +109,8 @@ class KafkaCluster:
         # One by one they would wait for each other, and the last for a majority that is gone. Nobody reads on.
         for broker in self.brokers:
             broker.kill()
-        if self.leash is not None:
-            self.leash.release()
+        if self.own_leash is not None:
+            self.own_leash.release()
 
 
 def start_kafka(
@@ -114,7 +119,7 @@ def start_kafka(
     brokers: int = 1,
     protocols: Sequence[str] = (),
     properties: Mapping[str, str] | None = None,
-    tied: bool = True,
+    leash: Leash | None = None,
 ) -> KafkaCluster:
     """Start a cluster on free ports and wait until all brokers have joined it.
 
@@ -124,7 +129,7 @@ def start_kafka(
         protocols: Security protocols beside PLAINTEXT that each broker shall listen for, on ports of their own:
             SSL, SASL_PLAINTEXT, SASL_SSL.
         properties: Broker settings that override ours: keystores, SASL mechanisms, limits.
-        tied: Whether the cluster dies with this process. False lets it live on.
+        leash: What it shall not outlive; by default a leash of its own, so it dies with this process.
 
     Raises:
         ConfigurationError: There is no JVM, or the jars cannot be fetched.
@@ -137,7 +142,7 @@ def start_kafka(
         protocols=(PLAINTEXT, *protocols),
         properties=dict(properties or {}),
     )
-    return start_on_free_ports(lambda: _start(plan, brokers=brokers, leash=Leash() if tied else None))
+    return start_on_free_ports(lambda: _start(plan, brokers, leash))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +159,13 @@ class _Plan:
     )
 
 
-def _start(plan: _Plan, *, brokers: int, leash: Leash | None) -> KafkaCluster:
-    cluster = KafkaCluster(_describe(plan, brokers, leash), leash)
+def _start(plan: _Plan, brokers: int, leash: Leash | None) -> KafkaCluster:
+    end = leash or Leash()
+    cluster = KafkaCluster(_describe(plan, brokers, end), None if leash else end)
     try:
         # Starting a JVM takes longer than what it does here: all at once.
         with ThreadPoolExecutor(max_workers=brokers) as pool:
-            list(pool.map(lambda broker: _format(plan, broker), cluster.brokers))
+            list(pool.map(lambda broker: _format(plan, broker, end), cluster.brokers))
         for broker in cluster.brokers:
             broker.server.start()
         for broker in cluster.brokers:
@@ -170,7 +176,7 @@ def _start(plan: _Plan, *, brokers: int, leash: Leash | None) -> KafkaCluster:
     return cluster
 
 
-def _describe(plan: _Plan, brokers: int, leash: Leash | None) -> tuple[KafkaBroker, ...]:
+def _describe(plan: _Plan, brokers: int, leash: Leash) -> tuple[KafkaBroker, ...]:
     names = [*plan.protocols, _CONTROLLER]
     free = iter(free_ports(brokers * len(names)))
     ports = {node: {name: next(free) for name in names} for node in range(1, brokers + 1)}
@@ -226,7 +232,7 @@ def _properties_file(home: Path) -> Path:
     return home / "server.properties"
 
 
-def _format(plan: _Plan, broker: KafkaBroker) -> None:
+def _format(plan: _Plan, broker: KafkaBroker, leash: Leash) -> None:
     """Give a broker's data directory the cluster's name, without which it does not start."""
     home = plan.directory / f"kafka-{broker.node_id}"
     command = [
@@ -239,6 +245,8 @@ def _format(plan: _Plan, broker: KafkaBroker) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            cwd=home,
+            process_group=leash.group,
             timeout=FORMAT_DEADLINE_MS / 1000,
             check=False,
         )
@@ -253,7 +261,7 @@ def _await_members(broker: KafkaBroker, *, members: int) -> None:
     """Wait until a broker knows of so many brokers, itself among them."""
     client = AdminClient(
         {
-            "bootstrap.servers": f"{HOST}:{broker.ports[PLAINTEXT]}",
+            "bootstrap.servers": broker.place,
             "reconnect.backoff.max.ms": 200,
             # It would write of every connection that is refused until the broker listens.
             "log_level": 0,

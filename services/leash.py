@@ -8,7 +8,7 @@ ever kept; and Ctrl-C in a terminal, which goes to the group in the foreground, 
 import subprocess
 from typing import Self
 
-_WATCH = "read -r _; kill -9 0"
+_WATCH = "read -r _ || kill -9 0"
 
 
 class Leash:
@@ -30,6 +30,12 @@ class Leash:
         if self._watch.stdin is not None and not self._watch.stdin.closed:
             self._watch.stdin.close()
         self._watch.wait()
+
+    def let_go(self) -> None:
+        """Let the group live on after its owner, from now on; nothing can be started into it any more."""
+        if self._watch.stdin is not None and not self._watch.stdin.closed:
+            self._watch.stdin.write(b"\n")
+        self.release()
 
     def __enter__(self) -> Self:
         return self

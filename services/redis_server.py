@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import StoreError
+from services.leash import Leash
 
 START_DEADLINE_MS = 5_000
 STOP_DEADLINE_MS = 2_000
@@ -67,7 +68,9 @@ def find_redis_server() -> Path | None:
     return Path(installed) if installed else None
 
 
-def start_redis(directory: Path, *, port: int | None = None, own_session: bool = True) -> RedisProcess:
+def start_redis(
+    directory: Path, *, port: int | None = None, own_session: bool = True, leash: Leash | None = None
+) -> RedisProcess:
     """Start a redis-server and wait until it answers.
 
     Args:
@@ -75,6 +78,7 @@ def start_redis(directory: Path, *, port: int | None = None, own_session: bool =
         port: Where it shall listen; None takes a free one.
         own_session: Whether Ctrl-C and signals to our process group pass it by. False ties it to a parent that has
             a session of its own, so that killing that group takes the server along.
+        leash: What it shall not outlive, in place of a session of its own.
 
     Raises:
         StoreError: There is no redis-server on this machine, or it did not answer within 5 s; the message holds the
@@ -91,7 +95,8 @@ def start_redis(directory: Path, *, port: int | None = None, own_session: bool =
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=own_session,
+            start_new_session=own_session and leash is None,
+            process_group=None if leash is None else leash.group,
         )
     server = RedisProcess(port, process)
     try:

@@ -35,7 +35,7 @@ class ServerProcess:
         log: Where it writes; kept over restarts.
     """
 
-    def __init__(self, name: str, command: Sequence[str], *, directory: Path, log: Path, leash: Leash | None) -> None:
+    def __init__(self, name: str, command: Sequence[str], *, directory: Path, log: Path, leash: Leash) -> None:
         """Describe a server; ``start`` starts it.
 
         Args:
@@ -43,7 +43,7 @@ class ServerProcess:
             command: Program and arguments.
             directory: Its working directory.
             log: File for its output.
-            leash: What it shall not outlive; None lets it live on in a session of its own.
+            leash: What it shall not outlive.
         """
         self.name = name
         self.log = log
@@ -80,8 +80,7 @@ class ServerProcess:
                 stdout=log,
                 stderr=log,
                 cwd=self._directory,
-                start_new_session=self._leash is None,
-                process_group=None if self._leash is None else self._leash.group,
+                process_group=self._leash.group,
             )
 
     def await_answer(

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import pytest
 from aiobotocore.session import AioSession
 
-from services.dynamodb_local import start_dynamodb_local
 from stores.dynamodb_calls import DynamoCalls
 from stores.dynamodb_place import TablePlace
 from stores.dynamodb_table import create_table
@@ -40,13 +39,9 @@ class Tables:
 
 
 @contextmanager
-def open_tables(directory):
-    """Start the server with credentials in the environment, where Amazon's chain finds them first."""
+def open_tables(url):
+    """Put credentials into the environment, where Amazon's chain finds them first."""
     with pytest.MonkeyPatch.context() as environment:
         for name, value in CREDENTIALS.items():
             environment.setenv(name, value)
-        server = start_dynamodb_local(directory)
-        try:
-            yield Tables(server.url)
-        finally:
-            server.stop()
+        yield Tables(url)

@@ -8,7 +8,6 @@ import time
 import pytest
 import redis
 
-from services.redis_server import start_redis
 from stores.dynamodb import DynamoStore
 from stores.memory import MemoryStore
 from stores.redis import RedisStore
@@ -28,11 +27,9 @@ class PassingClock:
 
 
 @pytest.fixture(scope="session")
-def redis_url(tmp_path_factory):
-    """A redis-server for the whole session; ``empty_redis`` gives it to one test."""
-    server = start_redis(tmp_path_factory.mktemp("redis"))
-    yield server.url
-    server.stop()
+def redis_url(redis_server):
+    """The Redis server of the whole session; ``empty_redis`` gives it to one test."""
+    return redis_server.url
 
 
 @pytest.fixture
@@ -43,9 +40,9 @@ def empty_redis(redis_url):
 
 
 @pytest.fixture(scope="session")
-def dynamodb(tmp_path_factory):
+def dynamodb(dynamodb_url):
     """DynamoDB Local for the whole session; each test makes a table of its own."""
-    with open_tables(tmp_path_factory.mktemp("dynamodb")) as tables:
+    with open_tables(dynamodb_url) as tables:
         yield tables
 
 
