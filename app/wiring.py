@@ -17,6 +17,7 @@ from agents.cache_debt import CacheDebt
 from agents.decode import SourceDecoder
 from agents.dispatch import Dispatcher
 from agents.guard import die, guarded
+from agents.intake import Intake
 from agents.publish import Publisher
 from agents.transport import Consumer, RunMessage, RunSchema
 from app.clock import SystemClock
@@ -37,6 +38,7 @@ from serving.http import Routes
 from serving.local import LocalCopies
 from serving.plans import Planner
 from serving.progress import ProgressBoard
+from serving.push_routes import PushRoutes
 from serving.server import FeatureServer
 from serving.tiers import TieredReader
 from tables.changelog import ChangelogReader, ChangelogWriter
@@ -105,6 +107,7 @@ class Platform:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.intake.close()
         for store in (self.record, self.cache):
             if store is not None:
                 await store.close()
@@ -146,8 +149,12 @@ class Platform:
             metrics=self.metrics,
         )
         self.aggregator = Aggregator(self.tables, self.publisher, self.metrics)
+        self.decoders = {
+            topic: SourceDecoder(source, self.registry.groups) for topic, source in self.registry.sources.items()
+        }
+        self.intake = Intake({"bootstrap_servers": self.endpoints.bootstrap})
         self.dispatcher = Dispatcher(
-            {topic: SourceDecoder(source, self.registry.groups) for topic, source in self.registry.sources.items()},
+            self.decoders,
             producer=self._producer,
             finish=self._finish,
             metrics=self.metrics,
@@ -283,6 +290,14 @@ class Platform:
         Routes(server=lambda: self.server, health=self, metrics=self.metrics).attach(
             web_app, features=self.settings.role.serves
         )
+        if self.settings.role.serves:
+            PushRoutes(
+                registry=self.registry,
+                readers=lambda: self.decoders,
+                intake=lambda: self.intake,
+                clock=self.clock,
+                metrics=self.metrics,
+            ).attach(web_app)
 
 
 def _refuse_problems(settings: Settings, problems: Sequence[Problem]) -> None:
