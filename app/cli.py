@@ -17,8 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.clock import SystemClock
-from app.commands import keys
-from app.dead_letters import list_dead_letters
+from app.commands import dead_letters, keys
 from app.demo import open_demo, require_alive, run_demo, running
 from app.endpoints import open_endpoints, open_record
 from app.locate import locate_names
@@ -35,6 +34,7 @@ from demo.screen import demo_screen
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(keys.cli, name="keys")
+cli.add_typer(dead_letters.cli, name="dead-letters")
 out, err = Console(), Console(stderr=True)
 
 
@@ -155,26 +155,6 @@ def send(
     ]
     sent = send_events(_broker(settings), topic, lines, sources=settings.load_registry().sources)
     out.print(f"{sent} sent to {topic}")
-
-
-@cli.command(name="dead-letters")
-def dead_letters(
-    *,
-    reason: Annotated[str, typer.Option(help="Only this reason.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at the most, newest last.")] = 50,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
-) -> None:
-    """List events that could not be used: where they stood, why, and the payload."""
-    letters = list_dead_letters(_broker(load_settings()), reason=reason, limit=limit)
-    if json_:
-        for letter in letters:
-            sys.stdout.write(json.dumps(letter) + "\n")
-        return
-    table = Table("source", "reason", "detail", "payload", box=None, header_style="bold")
-    for letter in letters:
-        place = f"{letter['topic']}[{letter['partition']}]@{letter['offset']}"
-        table.add_row(place, letter["reason"], Text(letter["detail"]), Text(letter["payload"][:120]))
-    out.print(table if letters else "no dead letters")
 
 
 def _file_of(package: str, problem: Problem) -> str:
