@@ -23,7 +23,7 @@ from app.endpoints import open_endpoints, open_record
 from app.locate import locate_names
 from app.reference import settings_markdown
 from app.runtime import find_runtime, keep_runtime
-from app.send import send_events
+from app.send import read_events, send_events
 from app.settings import Settings, load_settings
 from app.versions import resolve_versions
 from core.catalogue import catalogue
@@ -144,6 +144,8 @@ def apply() -> None:
 def send(
     topic: Annotated[str, typer.Argument(help="A source's topic.")],
     events: Annotated[list[str], typer.Argument(help="Events as JSON; - reads lines from standard input.")],
+    *,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Send also what will end as a dead letter.")] = False,
 ) -> None:
     """Send events to a source, to the running demo or to FRESHET_BROKER; waits for the broker's acknowledgement."""
     settings = load_settings()
@@ -153,7 +155,8 @@ def send(
         for line in (sys.stdin.read().splitlines() if event == "-" else [event])
         if line.strip()
     ]
-    sent = send_events(_broker(settings), topic, lines, sources=settings.load_registry().sources)
+    read = read_events(settings.load_registry(), topic, lines, anyway=anyway)
+    sent = send_events(_broker(settings), topic, read)
     out.print(f"{sent} sent to {topic}")
 
 

@@ -141,7 +141,7 @@ def test_features_are_listed(run):
         (["features"], {"FRESHET_REGISTRY": "nowhere:X"}, "No module named 'nowhere'"),
         (["check", "--registry", "features:X"], {}, "must be package.module:NAME of a Registry"),
         (["features"], {"FRESHET_WEB_PORT": "x", "FRESHET_ROLE": "x"}, "FRESHET_WEB_PORT"),
-        (["send", "clicks", "{}"], {}, "nothing runs in this directory"),
+        (["send", "clicks", "{}", "--anyway"], {}, "nothing runs in this directory"),
         (["dead-letters"], {}, "nothing runs in this directory"),
         (["send", "no_topic", "{}"], {"FRESHET_BROKER": "127.0.0.1:1"}, "no group reads the topic 'no_topic'"),
         (["keys", "new", "--name", "Ran ker", "--scope", "read"], {}, "small letters, digits, - and _"),
@@ -182,6 +182,19 @@ def test_a_new_key_is_printed_once_beside_its_line_without_a_secret(run):
     assert find_key(configured, key) == configured[0]
     assert (configured[0].name, configured[0].scopes, configured[0].last_day) == ("ranker", {"read"}, None)
     assert again.out != ran.out
+
+
+def test_events_that_would_be_buried_are_told_before_anything_is_sent(run):
+    """
+    Whoever tries an event by hand learns all that is wrong with it at once, not from a dead letter.
+    """
+    ran = run("send", "clicks", '{"event_id": "", "user_id": "x", "video_id": 1, "tab": 0}', "<xml/>")
+
+    told = ran.err.replace("\n", "")
+    assert (ran.code, ran.out) == (2, "")
+    assert "nothing was sent" in told
+    for words in ("event 1: event_id: ", "event 1: user_id: ", "event 2: value: ", "--anyway"):
+        assert words in told
 
 
 def test_apply_numbers_the_definitions_once(run, tmp_path, monkeypatch):
