@@ -56,6 +56,9 @@ class Settings(BaseSettings):
         description="Lines that `freshet keys new` prints, separated by spaces; with any, requests need one.",
     )
     web_host: str = Field("127.0.0.1", description="Address to serve at; beyond loopback FRESHET_API_KEYS is needed.")
+    empty_lists: bool = Field(
+        default=True, description="Whether an empty list is answered as one; false answers null, for Feast's SDK."
+    )
     web_port: int = Field(6566, ge=0, le=65535, description="Port to serve at.")
     apply: bool | None = Field(
         None, description="Whether to apply unknown definitions at start; by default with the embedded record only."

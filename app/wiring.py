@@ -287,9 +287,9 @@ class Platform:
     def _attach_routes(self, web_app: web.Application) -> None:
         if self.settings.keys:
             Gate(self.settings.keys, self.clock, self.metrics).close(web_app)
-        Routes(server=lambda: self.server, health=self, metrics=self.metrics).attach(
-            web_app, features=self.settings.role.serves
-        )
+        Routes(
+            server=lambda: self.server, health=self, metrics=self.metrics, empty_lists=self.settings.empty_lists
+        ).attach(web_app, features=self.settings.role.serves)
         if self.settings.role.serves:
             PushRoutes(
                 registry=self.registry,

@@ -41,11 +41,22 @@ class Routes:
         health: Health,
         metrics: Metrics,
         body_deadline_ms: int = _BODY_DEADLINE_MS,
+        empty_lists: bool = True,
     ) -> None:
+        """Answer for one worker.
+
+        Args:
+            server: Answers reads; asked at each, because the routes are there before it.
+            health: What the worker knows about itself.
+            metrics: Of the worker.
+            body_deadline_ms: How long a body may take.
+            empty_lists: Whether an empty list is answered as such, or as null, for Feast's SDK.
+        """
         self._server = server
         self._health = health
         self._metrics = metrics
         self._body_deadline_ms = body_deadline_ms
+        self._empty_lists = empty_lists
 
     def attach(self, app: web.Application, *, features: bool) -> None:
         """Add the routes to a web application.
@@ -91,7 +102,19 @@ class Routes:
     async def _features(self, request: web.Request) -> web.Response:
         body = await read_body(request, deadline_ms=self._body_deadline_ms)
         answer = await self._server().answer(parse_request(body))
+        if not self._empty_lists:
+            _null_empty_lists(answer["results"])
         return json_response(answer)
+
+
+def _null_empty_lists(results: list[dict[str, Any]]) -> None:
+    """Answer null for empty lists: Feast's SDK (0.67) raises a TypeError at one, whoever serves it."""
+    for result in results:
+        for number, value in enumerate(result["values"]):
+            if value == []:
+                result["values"][number] = None
+                if result["statuses"][number] == "PRESENT":
+                    result["statuses"][number] = "NULL_VALUE"
 
 
 async def _answered(work: Awaitable[web.Response]) -> web.Response:

@@ -16,6 +16,7 @@ GIVEN = {
     "record": ("sqlite:////var/lib/freshet.sqlite", "sqlite:////var/lib/freshet.sqlite"),
     "api_keys": (KEYS, SecretStr(KEYS)),
     "web_host": ("::1", "::1"),
+    "empty_lists": ("false", False),
     "web_port": ("7000", 7000),
     "apply": ("false", False),
     "session_timeout_ms": ("10000", 10_000),
