@@ -29,6 +29,7 @@ TEXT_BYTES_MAX = 1024
 
 _TIME_MAX_MS = 1 << 53
 _DETAIL_MAX = 500
+_MISTAKES_MAX = 50
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -128,10 +129,11 @@ class SourceDecoder:
         try:
             fields = vars(self._model.model_validate_json(value))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "value"
-            more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-            raise EventError("malformed", f"{where}: {first['msg']}{more}"[:_DETAIL_MAX]) from error
+            each = tuple(
+                _told(one) for one in error.errors(include_url=False, include_context=False, include_input=False)
+            )
+            more = f" (and {len(each) - 1} more)" if len(each) > 1 else ""
+            raise EventError("malformed", f"{each[0]}{more}"[:_DETAIL_MAX], each[:_MISTAKES_MAX]) from error
         for name in self._enums:
             fields[name] = getattr(fields[name], "value", fields[name])
         return fields
@@ -163,6 +165,11 @@ class SourceDecoder:
             # A character has four bytes at the most, so short texts, which nearly all are, need no encoding.
             if value and len(value) * 4 > TEXT_BYTES_MAX and (size := len(value.encode())) > TEXT_BYTES_MAX:
                 raise EventError("too_large", f"{text[:200]}: {size} bytes, the limit of a value is {TEXT_BYTES_MAX}")
+
+
+def _told(mistake: Mapping[str, Any]) -> str:
+    where = ".".join(str(part) for part in mistake["loc"]) or "value"
+    return f"{where}: {mistake['msg']}"[:_DETAIL_MAX]
 
 
 def _strict(model: type[BaseModel]) -> type[BaseModel]:

@@ -19,16 +19,14 @@ from rich.text import Text
 
 from app.applied_versions import resolve_versions
 from app.clock import SystemClock
-from app.commands import tables
-from app.commands import services
-from app.dead_letters import list_dead_letters
+from app.commands import dead_letters, keys, services, tables
 from app.demo import open_demo, require_alive, run_demo, running
 from app.endpoints import open_endpoints, open_record
 from app.locate import locate_names
 from app.record_check import check_record
 from app.reference import settings_markdown
 from app.runtime import find_runtime, keep_runtime
-from app.send import send_events
+from app.send import read_events, send_events
 from app.settings import Settings, load_settings
 from core.catalogue import CatalogueEntry, catalogue
 from core.check import Problem, check_registry
@@ -38,6 +36,8 @@ from demo.screen import demo_screen
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(services.cli, name="services")
+cli.add_typer(keys.cli, name="keys")
+cli.add_typer(dead_letters.cli, name="dead-letters")
 out, err = Console(), Console(stderr=True)
 cli.add_typer(tables.cli, name="tables")
 
@@ -136,6 +136,8 @@ def apply() -> None:
 def send(
     topic: Annotated[str, typer.Argument(help="A source's topic.")],
     events: Annotated[list[str], typer.Argument(help="Events as JSON; - reads lines from standard input.")],
+    *,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Send also what will end as a dead letter.")] = False,
 ) -> None:
     """Send events to a source, to the running demo or to FRESHET_BROKER; waits for the broker's acknowledgement."""
     settings = load_settings()
@@ -145,28 +147,9 @@ def send(
         for line in (sys.stdin.read().splitlines() if event == "-" else [event])
         if line.strip()
     ]
-    sent = send_events(_broker(settings), topic, lines, sources=settings.load_registry().sources)
+    read = read_events(settings.load_registry(), topic, lines, anyway=anyway)
+    sent = send_events(_broker(settings), topic, read)
     out.print(f"{sent} sent to {topic}")
-
-
-@cli.command(name="dead-letters")
-def dead_letters(
-    *,
-    reason: Annotated[str, typer.Option(help="Only this reason.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at the most, newest last.")] = 50,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
-) -> None:
-    """List events that could not be used: where they stood, why, and the payload."""
-    letters = list_dead_letters(_broker(load_settings()), reason=reason, limit=limit)
-    if json_:
-        for letter in letters:
-            sys.stdout.write(json.dumps(letter) + "\n")
-        return
-    table = Table("source", "reason", "detail", "payload", box=None, header_style="bold")
-    for letter in letters:
-        place = f"{letter['topic']}[{letter['partition']}]@{letter['offset']}"
-        table.add_row(place, letter["reason"], Text(letter["detail"]), Text(letter["payload"][:120]))
-    out.print(table if letters else "no dead letters")
 
 
 def _group_table(name: str, entries: Sequence[CatalogueEntry]) -> Table:

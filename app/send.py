@@ -2,43 +2,74 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from confluent_kafka import KafkaException, Producer
 
-from core.definitions import Source
-from core.errors import BrokerError, ConfigurationError
+from agents.decode import SourceDecoder
+from core.definitions import Registry
+from core.errors import BrokerError, ConfigurationError, EventError
 
 _TIMEOUT_S = 10.0
+_MISTAKES_MAX = 20
 
 
-def send_events(broker: str, topic: str, lines: Sequence[str], *, sources: Mapping[str, Source]) -> int:
-    """Send JSON events and await their acknowledgement; return how many.
-
-    A missing event time is set to now. What else is wrong with an event is the dispatcher's to tell: it is buried.
+def send_events(broker: str, topic: str, events: Sequence[bytes]) -> int:
+    """Send events and await their acknowledgement; return how many.
 
     Raises:
-        ConfigurationError: No group reads the topic.
         BrokerError: The broker took less than all.
     """
-    source = sources.get(topic)
-    if source is None:
-        raise ConfigurationError(f"no group reads the topic {topic!r}; there are {', '.join(sorted(sources))}")
     failures: list[str] = []
     producer = Producer({"bootstrap.servers": broker, "enable.idempotence": True, "acks": "all", "log_level": 2})
     try:
-        for line in lines:
+        for event in events:
             producer.produce(
                 topic,
-                value=_with_time(line, source.event_time),
+                value=event,
                 on_delivery=lambda error, _: failures.append(error.str()) if error is not None else None,
             )
         left = producer.flush(_TIMEOUT_S)
     except KafkaException as error:
         raise BrokerError(f"{broker}: {error}") from error
     if failures or left:
-        raise BrokerError(f"{broker} took {len(lines) - len(failures) - left} of {len(lines)} events: {failures[:1]}")
-    return len(lines)
+        raise BrokerError(f"{broker} took {len(events) - len(failures) - left} of {len(events)} events: {failures[:1]}")
+    return len(events)
+
+
+def read_events(registry: Registry, topic: str, lines: Sequence[str], *, anyway: bool) -> list[bytes]:
+    """Return the events in lines of JSON; a missing event time is set to now.
+
+    Args:
+        registry: Definitions of the source.
+        topic: The source's.
+        lines: One event each.
+        anyway: Whether events that would be buried are returned too.
+
+    Raises:
+        ConfigurationError: No group reads the topic, or some events would be buried; all their mistakes are told.
+    """
+    source = registry.sources.get(topic)
+    if source is None:
+        raise ConfigurationError(f"no group reads the topic {topic!r}; there are {', '.join(sorted(registry.sources))}")
+    events = [_with_time(line, source.event_time) for line in lines]
+    mistakes = [] if anyway else _mistakes(SourceDecoder(source, registry.groups), events)
+    if mistakes:
+        more = f"; and {len(mistakes) - _MISTAKES_MAX} more" if len(mistakes) > _MISTAKES_MAX else ""
+        raise ConfigurationError(
+            f"nothing was sent: {'; '.join(mistakes[:_MISTAKES_MAX])}{more} (--anyway sends it, to be buried)"
+        )
+    return events
+
+
+def _mistakes(decoder: SourceDecoder, events: Sequence[bytes]) -> list[str]:
+    now_ms, told = time.time_ns() // 1_000_000, []
+    for number, event in enumerate(events, start=1):
+        try:
+            decoder.decode(event, now_ms)
+        except EventError as error:
+            told += [f"event {number}: {mistake}" for mistake in error.mistakes]
+    return told
 
 
 def _with_time(line: str, field: str) -> bytes:

@@ -17,6 +17,7 @@ from agents.cache_debt import CacheDebt
 from agents.decode import SourceDecoder
 from agents.dispatch import Dispatcher
 from agents.guard import die, guarded
+from agents.intake import Intake
 from agents.publish import Publisher
 from agents.transport import Consumer, RunMessage, RunSchema
 from app.applied_versions import resolve_versions
@@ -34,9 +35,11 @@ from core.plans import plan_group
 from core.ports import RowKey, Store
 from core.topics import repartition_topic, row_name
 from services.embedded import EmbeddedServices
+from serving.access import Gate
 from serving.http import Routes
 from serving.local import LocalCopies
 from serving.progress_board import ProgressBoard
+from serving.push_routes import PushRoutes
 from serving.read_plans import Planner
 from serving.server import FeatureServer
 from serving.tiers import TieredReader
@@ -111,6 +114,7 @@ class Platform:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.intake.close()
         for store in (self.record, self.cache):
             if store is not None:
                 await store.close()
@@ -152,8 +156,12 @@ class Platform:
             metrics=self.metrics,
         )
         self.aggregator = Aggregator(self.tables, self.publisher, self.metrics, producer=self._producer)
+        self.decoders = {
+            topic: SourceDecoder(source, self.registry.groups) for topic, source in self.registry.sources.items()
+        }
+        self.intake = Intake({"bootstrap_servers": self.endpoints.bootstrap})
         self.dispatcher = Dispatcher(
-            {topic: SourceDecoder(source, self.registry.groups) for topic, source in self.registry.sources.items()},
+            self.decoders,
             producer=self._producer,
             finish=self._finish,
             metrics=self.metrics,
@@ -293,9 +301,19 @@ class Platform:
         die("the process that started this worker is gone")
 
     def _attach_routes(self, web_app: web.Application) -> None:
-        Routes(server=lambda: self.server, health=self, metrics=self.metrics).attach(
-            web_app, features=self.settings.role.serves
-        )
+        if self.settings.keys:
+            Gate(self.settings.keys, self.clock, self.metrics).close(web_app)
+        Routes(
+            server=lambda: self.server, health=self, metrics=self.metrics, empty_lists=self.settings.empty_lists
+        ).attach(web_app, features=self.settings.role.serves)
+        if self.settings.role.serves:
+            PushRoutes(
+                registry=self.registry,
+                readers=lambda: self.decoders,
+                intake=lambda: self.intake,
+                clock=self.clock,
+                metrics=self.metrics,
+            ).attach(web_app)
 
 
 def _refuse_problems(settings: Settings, problems: Sequence[Problem]) -> None:

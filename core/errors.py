@@ -47,13 +47,20 @@ class EventError(FreshetError):
         reason: A short constant for counting: ``malformed``, ``too_large``, ``future``, ``late``, ``overflow``,
             ``unreadable``.
         detail: What is wrong and where, for people; never longer than 500 characters.
+        each: Every mistake for itself, where there may be several; ``mistakes`` has them in any case.
     """
 
     reason: str
     detail: str
+    each: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"
+
+    @property
+    def mistakes(self) -> tuple[str, ...]:
+        """Everything that is wrong, for a producer who can still mend it."""
+        return self.each or (self.detail,)
 
 
 @dataclass(slots=True)

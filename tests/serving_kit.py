@@ -224,7 +224,7 @@ class ServingKit:
 
     # -- the way of a read
 
-    def web_app(self, *, body_deadline_ms: int = 5_000) -> web.Application:
+    def web_app(self, *, body_deadline_ms: int = 5_000, empty_lists: bool = True) -> web.Application:
         """Return the worker's web application with its routes."""
         reader = TieredReader(
             local=self.local if self._keeps_copies else None,
@@ -241,7 +241,11 @@ class ServingKit:
         )
         app = web.Application(client_max_size=BODY_BYTES_MAX)
         routes = Routes(
-            server=lambda: server, health=self.health, metrics=self.metrics, body_deadline_ms=body_deadline_ms
+            server=lambda: server,
+            health=self.health,
+            metrics=self.metrics,
+            body_deadline_ms=body_deadline_ms,
+            empty_lists=empty_lists,
         )
         routes.attach(app, features=True)
         return app

@@ -183,6 +183,27 @@ def test_an_event_sent_by_hand_is_read_over_http(worker, services, tmp_path):
     )
 
 
+def test_an_event_pushed_over_http_is_counted_once_however_often_it_is_sent(worker):
+    """
+    A team without Kafka sends to the worker it reads from; a repetition after a lost answer is no second click.
+    """
+    df = {"user_id": [14, 14], "video_id": [1, 2], "tab": [0, 0], "time_ms": [now_ms()] * 2}
+
+    answers = [http(f"{worker.base_url}/push", {"push_source_name": "clicks", "df": df}) for _ in range(2)]
+    refused, told = http(f"{worker.base_url}/push", {"push_source_name": "clicks", "df": {**df, "tab": ["x", 0]}})
+
+    assert answers == [(200, ""), (200, "")]
+    assert (refused, told["detail"][0]["loc"]) == (422, ["df", 0])
+    until(
+        lambda: read_values(worker.base_url, {"user_id": [14]}, "user_engagement:clicks_1h") == [[2]],
+        "two clicks are counted",
+    )
+    until(
+        lambda: read_figures(worker.base_url).duplicates.get(("clicks", "user"), 0) >= 2,
+        "the repetition is told for what it is",
+    )
+
+
 def test_a_worker_tells_of_its_health_and_of_nothing_else(worker):
     """
     Orchestrator and Prometheus find what they ask for; Faust's own pages would show tables and routes to anybody.
@@ -204,7 +225,7 @@ def test_a_worker_tells_of_its_health_and_of_nothing_else(worker):
 
 def test_nothing_of_a_worker_listens_beyond_loopback(worker):
     """
-    There is no authentication yet, so nobody else's machine may reach it.
+    Without keys there is no authentication, so nobody else's machine may reach it.
     """
     listening = [
         connection.laddr.ip
@@ -248,6 +269,15 @@ def test_split_roles_serve_what_one_worker_would():
         assert facts["dispatcher"]["partitions"] == 12
         assert _peers(workers["dispatcher"].process.pid) >= {int(services.broker.rpartition(":")[2])}
         assert int(services.broker.rpartition(":")[2]) not in _peers(workers["serving"].process.pid)
+        click = {"user_id": [23], "video_id": [1], "tab": [0], "time_ms": [now_ms()]}
+        pushed = http(f"{workers['serving'].base_url}/push", {"push_source_name": "clicks", "df": click})
+        assert pushed == (200, "")
+        until(
+            lambda: read_values(
+                workers["serving"].base_url, {"user_id": [23]}, "user_engagement:clicks_1h"
+            ) == [[1]],
+            "a click that was pushed to a serving worker is served",
+        )  # fmt: skip
     finally:
         for one in workers.values():
             one.process.terminate()

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from app.cli import main
-from app.settings import Settings
+from app.settings import Settings, load_settings
+from core.access import find_key
 from features import REGISTRY
 
 FRESHET = Path(sys.executable).with_name("freshet")
@@ -71,7 +72,7 @@ def test_help_names_every_command(run):
 
     assert asked.code == 0
     for text in (asked.out, bare.out + bare.err):
-        assert all(name in text for name in ("demo", "check", "features", "apply", "send", "dead-letters"))
+        assert all(name in text for name in ("demo", "check", "features", "apply", "send", "dead-letters", "keys"))
 
 
 def test_check_passes_good_definitions(run):
@@ -157,9 +158,12 @@ def test_the_list_of_features_is_whole_in_eighty_columns(run, monkeypatch):
         (["features"], {"FRESHET_REGISTRY": "nowhere:X"}, "No module named 'nowhere'"),
         (["check", "--registry", "features:X"], {}, "must be package.module:NAME of a Registry"),
         (["features"], {"FRESHET_WEB_PORT": "x", "FRESHET_ROLE": "x"}, "FRESHET_WEB_PORT"),
-        (["send", "clicks", "{}"], {}, "nothing runs in this directory"),
+        (["send", "clicks", "{}", "--anyway"], {}, "nothing runs in this directory"),
         (["dead-letters"], {}, "nothing runs in this directory"),
         (["send", "no_topic", "{}"], {"FRESHET_BROKER": "127.0.0.1:1"}, "no group reads the topic 'no_topic'"),
+        (["keys", "new", "--name", "Ran ker", "--scope", "read"], {}, "small letters, digits, - and _"),
+        (["keys", "new", "--name", "x", "--scope", "read", "--last-day", "2020-01-01"], {}, "is past"),
+        (["keys", "new", "--name", "x", "--scope", "read", "--last-day", "1.2.2030"], {}, "YYYY-MM-DD"),
         (["apply"], {}, "keeps nothing and applies by itself"),
         (["apply"], {"FRESHET_BROKER": "127.0.0.1:1"}, "FRESHET_REDIS"),
     ],
@@ -177,6 +181,37 @@ def test_a_mistake_is_told_in_one_sentence(run, monkeypatch, arguments, environm
     assert ran.err.startswith("freshet: ")
     assert words in ran.err
     assert len(ran.err.splitlines()) == 1
+
+
+def test_a_new_key_is_printed_once_beside_its_line_without_a_secret(run):
+    """
+    An operator hands the key out and configures the line; whoever sees the configuration has no key.
+    """
+    ran, again = (
+        run("keys", "new", "--name", "ranker", "--scope", "read"),
+        run("keys", "new", "--name", "ranker", "--scope", "read"),
+    )
+
+    told = dict(line.split(": ", 1) for line in ran.out.splitlines())
+    key, line = told["key of ranker, shown this once"], told["line for FRESHET_API_KEYS"]
+    configured = load_settings(api_keys=line).keys
+    assert (ran.code, ran.out.count(key)) == (0, 1)
+    assert find_key(configured, key) == configured[0]
+    assert (configured[0].name, configured[0].scopes, configured[0].last_day) == ("ranker", {"read"}, None)
+    assert again.out != ran.out
+
+
+def test_events_that_would_be_buried_are_told_before_anything_is_sent(run):
+    """
+    Whoever tries an event by hand learns all that is wrong with it at once, not from a dead letter.
+    """
+    ran = run("send", "clicks", '{"event_id": "", "user_id": "x", "video_id": 1, "tab": 0}', "<xml/>")
+
+    told = ran.err.replace("\n", "")
+    assert (ran.code, ran.out) == (2, "")
+    assert "nothing was sent" in told
+    for words in ("event 1: event_id: ", "event 1: user_id: ", "event 2: value: ", "--anyway"):
+        assert words in told
 
 
 def test_apply_numbers_the_definitions_once(run, tmp_path, monkeypatch):

@@ -379,3 +379,18 @@ async def test_health_and_metrics_answer(kit, client):
     assert statuses == {"/health": 200, "/ready": 503, "/ready/ingest": 200, "/metrics": 200}
     assert 'freshet_requests_total{status="200"} 1.0' in text
     assert "feast_feature_server_request_latency_seconds_count 1.0" in text
+
+
+async def test_empty_lists_are_null_for_clients_that_cannot_read_them(kit):
+    """
+    Feast's SDK raises a TypeError at an empty list, so a service with a list feature failed for every new user.
+    """
+    await kit.take("impressions", impression(NOW_MS, user=1))
+    wanted = {"entities": {"user_id": [1, 2]}, "features": ["user_taste:last_videos_7d"]}
+    async with TestClient(TestServer(kit.web_app(empty_lists=False))) as client:
+        told = (await read(client, **wanted))["results"][1]
+    async with TestClient(TestServer(kit.web_app())) as client:
+        plain = (await read(client, **wanted))["results"][1]
+
+    assert (told["values"], told["statuses"]) == ([None, None], ["NULL_VALUE", "NOT_FOUND"])
+    assert (plain["values"], plain["statuses"]) == ([[], []], ["PRESENT", "NOT_FOUND"])
