@@ -47,6 +47,9 @@ async def open_demo(
             "FRESHET_REGISTRY": _REGISTRY,
             "FRESHET_ROLE": "all",
             "FRESHET_APPLY": "true",
+            # It asks its own worker without a key, which therefore listens on loopback alone.
+            "FRESHET_API_KEYS": "",
+            "FRESHET_WEB_HOST": "127.0.0.1",
         }
         worker = start_worker(environment, web_port=port, log=services.directory / "worker.log")
         await asyncio.to_thread(worker.wait_ready)

@@ -6,10 +6,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.locate import locate_error
+from core.access import ApiKey, parse_keys
 from core.definitions import Registry
 from core.errors import ConfigurationError, DefinitionError
 
@@ -50,7 +51,11 @@ class Settings(BaseSettings):
     broker: str = Field(EMBEDDED, description="Kafka's bootstrap servers, host:port[,host:port]; or embedded.")
     redis: SecretStr = Field(SecretStr(EMBEDDED), description="redis://host:port/db; or embedded, or none.")
     record: str = Field(EMBEDDED, description="sqlite:///path; or embedded, or memory.")
-    web_host: str = Field("127.0.0.1", description="Address to serve at; only loopback.")
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Lines that `freshet keys new` prints, separated by spaces; with any, requests need one.",
+    )
+    web_host: str = Field("127.0.0.1", description="Address to serve at; beyond loopback FRESHET_API_KEYS is needed.")
     web_port: int = Field(6566, ge=0, le=65535, description="Port to serve at.")
     apply: bool | None = Field(
         None, description="Whether to apply unknown definitions at start; by default with the embedded record only."
@@ -63,11 +68,25 @@ class Settings(BaseSettings):
         default=False, description="Whether to stop when the process that started the worker dies."
     )
 
+    @field_validator("api_keys")
+    @classmethod
+    def _known_keys(cls, keys: SecretStr) -> SecretStr:
+        try:
+            parse_keys(keys.get_secret_value())
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+        return keys
+
     @field_validator("web_host")
     @classmethod
-    def _only_loopback(cls, host: str) -> str:
-        if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
-            raise ValueError("nothing listens beyond loopback until there is authentication; use 127.0.0.1")
+    def _keys_beyond_loopback(cls, host: str, given: ValidationInfo) -> str:
+        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
+            return host
+        # Keys that cannot be are a problem of their own, told beside this one.
+        if "api_keys" in given.data and not given.data["api_keys"].get_secret_value().strip():
+            raise ValueError(
+                "nothing listens beyond loopback without keys: set FRESHET_API_KEYS (`freshet keys new`), or 127.0.0.1"
+            )
         return host
 
     @field_validator("record")
@@ -89,6 +108,11 @@ class Settings(BaseSettings):
     def is_embedded(self) -> bool:
         """Whether the broker is started beside the worker."""
         return self.broker == EMBEDDED
+
+    @property
+    def keys(self) -> tuple[ApiKey, ...]:
+        """API keys; without any nothing is asked for one."""
+        return parse_keys(self.api_keys.get_secret_value())
 
     def load_registry(self) -> Registry:
         """Import the definitions.

@@ -32,6 +32,7 @@ from core.metrics import Metrics
 from core.plans import plan_group
 from core.ports import RowKey, Store
 from core.topics import repartition_topic, row_name
+from serving.access import Gate
 from serving.http import Routes
 from serving.local import LocalCopies
 from serving.plans import Planner
@@ -277,6 +278,8 @@ class Platform:
         die("the process that started this worker is gone")
 
     def _attach_routes(self, web_app: web.Application) -> None:
+        if self.settings.keys:
+            Gate(self.settings.keys, self.clock, self.metrics).close(web_app)
         Routes(server=lambda: self.server, health=self, metrics=self.metrics).attach(
             web_app, features=self.settings.role.serves
         )

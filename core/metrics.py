@@ -31,6 +31,7 @@ class Metrics:
         self._tier_keys = self._counter("freshet_tier_keys_total", "Keys asked of a tier", "tier", "outcome")
         self._read_seconds = self._histogram("feast_feature_server_request_latency_seconds", "Time of a read request")
         self._requests = self._counter("freshet_requests_total", "Requests by status", "status")
+        self._refused = self._counter("freshet_requests_refused_total", "Requests without the key they need", "status")
         self._lag = self._gauge("freshet_lag_records", "Records written and not yet durable here", "topic")
         self._commit_age = self._gauge("freshet_commit_age_seconds", "Age of the last commit")
         self._owed = self._gauge("freshet_cache_owed_rows", "Rows that the cache has not taken yet")
@@ -73,6 +74,10 @@ class Metrics:
         """Observe one read request."""
         self._requests.labels(str(status)).inc()
         self._read_seconds.observe(seconds)
+
+    def refused(self, status: int) -> None:
+        """Count one request that was refused for its key."""
+        self._refused.labels(str(status)).inc()
 
     def lag(self, by_topic: dict[str, int]) -> None:
         """Set the lag per topic."""

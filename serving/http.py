@@ -1,24 +1,21 @@
 """HTTP routes of the read path, in the worker's own web server; Feast's wire contract with truthful statuses."""
 
-import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-import orjson
 from aiohttp import web
 
 from core.errors import FormatError, RequestError, StoreError
 from core.metrics import Metrics
-from serving.requests import BODY_BYTES_MAX, parse_request
+from serving.access import may_see_figures
+from serving.answers import RETRY_AFTER_S, error_response, json_response, read_body
+from serving.requests import parse_request
 from serving.server import FeatureServer
 
 log = logging.getLogger(__name__)
 
-_JSON = "application/json"
-_RETRY_AFTER_S = "1"
 _BODY_DEADLINE_MS = 10_000
 
 
@@ -78,12 +75,13 @@ class Routes:
     async def ready(self, _request: web.Request) -> web.Response:
         """Answer ``GET /ready``: reads work."""
         works = await self._health.can_read()
-        return _json({"ready": works}, status=200 if works else 503)
+        return json_response({"ready": works}, status=200 if works else 503)
 
-    async def ready_ingest(self, _request: web.Request) -> web.Response:
+    async def ready_ingest(self, request: web.Request) -> web.Response:
         """Answer ``GET /ready/ingest``: partitions are owned, restored and read."""
         facts = self._health.ingest()
-        return _json(facts, status=200 if facts["ready"] else 503)
+        shown = facts if may_see_figures(request) else {"ready": facts["ready"]}
+        return json_response(shown, status=200 if facts["ready"] else 503)
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Answer ``GET /metrics`` for Prometheus."""
@@ -91,19 +89,9 @@ class Routes:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def _features(self, request: web.Request) -> web.Response:
-        answer = await self._server().answer(parse_request(await self._body(request)))
-        return _json(answer)
-
-    async def _body(self, request: web.Request) -> bytes:
-        try:
-            async with asyncio.timeout(self._body_deadline_ms / 1000):
-                return await request.read()
-        except web.HTTPRequestEntityTooLarge as error:
-            raise RequestError(413, f"the body is larger than the limit of {BODY_BYTES_MAX} bytes") from error
-        except web.RequestPayloadError as error:
-            raise RequestError(400, "the body is not what Content-Encoding or Transfer-Encoding says") from error
-        except TimeoutError as error:
-            raise RequestError(408, f"the body was not complete within {self._body_deadline_ms} ms") from error
+        body = await read_body(request, deadline_ms=self._body_deadline_ms)
+        answer = await self._server().answer(parse_request(body))
+        return json_response(answer)
 
 
 async def _answered(work: Awaitable[web.Response]) -> web.Response:
@@ -113,23 +101,9 @@ async def _answered(work: Awaitable[web.Response]) -> web.Response:
         return error_response(error)
     except StoreError as error:
         log.warning("read failed: %s", error)
-        return _json({"detail": "the record store gives no answer; try again"}, status=503, retry_after=_RETRY_AFTER_S)
+        return json_response(
+            {"detail": "the record store gives no answer; try again"}, status=503, retry_after=RETRY_AFTER_S
+        )
     except FormatError as error:
         log.error("stored row unreadable: %s", error)  # noqa: TRY400  # the message says all, the trace nothing more
-        return _json({"detail": "a stored row cannot be read; the server's log says which"}, status=500)
-
-
-def error_response(error: RequestError) -> web.Response:
-    """Return a client's mistake as Feast's clients expect it.
-
-    An error that they know by class comes as a JSON string that holds JSON; any other as an object with ``detail``.
-    """
-    if error.kind is None:
-        return _json({"detail": error.detail}, status=error.status)
-    inner = json.dumps({"module": "feast.errors", "class": error.kind, "message": error.detail})
-    return _json(inner, status=error.status)
-
-
-def _json(content: Any, *, status: int = 200, retry_after: str | None = None) -> web.Response:
-    headers = {"Retry-After": retry_after} if retry_after is not None else None
-    return web.Response(body=orjson.dumps(content), status=status, content_type=_JSON, headers=headers)
+        return json_response({"detail": "a stored row cannot be read; the server's log says which"}, status=500)

@@ -204,7 +204,7 @@ def test_a_worker_tells_of_its_health_and_of_nothing_else(worker):
 
 def test_nothing_of_a_worker_listens_beyond_loopback(worker):
     """
-    There is no authentication yet, so nobody else's machine may reach it.
+    Without keys there is no authentication, so nobody else's machine may reach it.
     """
     listening = [
         connection.laddr.ip

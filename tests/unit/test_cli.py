@@ -10,7 +10,8 @@ from typing import NamedTuple
 import pytest
 
 from app.cli import main
-from app.settings import Settings
+from app.settings import Settings, load_settings
+from core.access import find_key
 from features import REGISTRY
 
 FRESHET = Path(sys.executable).with_name("freshet")
@@ -70,7 +71,7 @@ def test_help_names_every_command(run):
 
     assert asked.code == 0
     for text in (asked.out, bare.out + bare.err):
-        assert all(name in text for name in ("demo", "check", "features", "apply", "send", "dead-letters"))
+        assert all(name in text for name in ("demo", "check", "features", "apply", "send", "dead-letters", "keys"))
 
 
 def test_check_passes_good_definitions(run):
@@ -143,6 +144,9 @@ def test_features_are_listed(run):
         (["send", "clicks", "{}"], {}, "nothing runs in this directory"),
         (["dead-letters"], {}, "nothing runs in this directory"),
         (["send", "no_topic", "{}"], {"FRESHET_BROKER": "127.0.0.1:1"}, "no group reads the topic 'no_topic'"),
+        (["keys", "new", "--name", "Ran ker", "--scope", "read"], {}, "small letters, digits, - and _"),
+        (["keys", "new", "--name", "x", "--scope", "read", "--last-day", "2020-01-01"], {}, "is past"),
+        (["keys", "new", "--name", "x", "--scope", "read", "--last-day", "1.2.2030"], {}, "YYYY-MM-DD"),
         (["apply"], {}, "keeps nothing and applies by itself"),
         (["apply"], {"FRESHET_BROKER": "127.0.0.1:1"}, "FRESHET_REDIS"),
     ],
@@ -160,6 +164,24 @@ def test_a_mistake_is_told_in_one_sentence(run, monkeypatch, arguments, environm
     assert ran.err.startswith("freshet: ")
     assert words in ran.err
     assert len(ran.err.splitlines()) == 1
+
+
+def test_a_new_key_is_printed_once_beside_its_line_without_a_secret(run):
+    """
+    An operator hands the key out and configures the line; whoever sees the configuration has no key.
+    """
+    ran, again = (
+        run("keys", "new", "--name", "ranker", "--scope", "read"),
+        run("keys", "new", "--name", "ranker", "--scope", "read"),
+    )
+
+    told = dict(line.split(": ", 1) for line in ran.out.splitlines())
+    key, line = told["key of ranker, shown this once"], told["line for FRESHET_API_KEYS"]
+    configured = load_settings(api_keys=line).keys
+    assert (ran.code, ran.out.count(key)) == (0, 1)
+    assert find_key(configured, key) == configured[0]
+    assert (configured[0].name, configured[0].scopes, configured[0].last_day) == ("ranker", {"read"}, None)
+    assert again.out != ran.out
 
 
 def test_apply_numbers_the_definitions_once(run, tmp_path, monkeypatch):

@@ -7,12 +7,14 @@ from app.settings import Role, Settings, load_settings
 from core.definitions import Registry
 from core.errors import ConfigurationError
 
+KEYS = f"ranker:read:-:{'0' * 64} feed:push,read:2030-12-31:{'1' * 64}"
 GIVEN = {
     "role": ("aggregator", Role.AGGREGATOR),
     "registry": ("shop.features:ALL", "shop.features:ALL"),
     "broker": ("a:9092,b:9092", "a:9092,b:9092"),
     "redis": ("redis://:hunter2@host:6379/1", SecretStr("redis://:hunter2@host:6379/1")),
     "record": ("sqlite:////var/lib/freshet.sqlite", "sqlite:////var/lib/freshet.sqlite"),
+    "api_keys": (KEYS, SecretStr(KEYS)),
     "web_host": ("::1", "::1"),
     "web_port": ("7000", 7000),
     "apply": ("false", False),
@@ -72,6 +74,8 @@ def test_secrets_are_not_told():
     [
         ("web_host", "0.0.0.0", "nothing listens beyond loopback"),
         ("web_host", "::", "nothing listens beyond loopback"),
+        ("api_keys", "freshet_hunter2", "key 1: 1 parts instead of name:scopes"),
+        ("api_keys", f"ranker:write:-:{'0' * 64}", "a scope is read, push or admin"),
         ("web_host", "example.com", "IPv4 or IPv6"),
         ("web_port", "http", "valid integer"),
         ("web_port", "65536", "less than or equal to 65535"),
@@ -107,6 +111,27 @@ def test_all_wrong_settings_are_told_at_once(monkeypatch):
 
     with pytest.raises(ConfigurationError, match=r"FRESHET_ROLE: .*; FRESHET_WEB_PORT: "):
         load_settings()
+
+
+def test_a_worker_with_keys_may_listen_beyond_loopback():
+    """
+    In a container there is no other way; without a key nobody gets anything from it.
+    """
+    settings = load_settings(web_host="0.0.0.0", api_keys=KEYS)
+
+    assert settings.web_host == "0.0.0.0"
+    assert [key.name for key in settings.keys] == ["ranker", "feed"]
+
+
+def test_a_key_that_was_configured_by_mistake_is_not_told():
+    """
+    Somebody who sets the key instead of its line must not find it in the log of every start.
+    """
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings(api_keys="freshet_hunter2", web_host="0.0.0.0")
+
+    assert "hunter2" not in str(refused.value) + repr(refused.value)
+    assert "FRESHET_WEB_HOST" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
