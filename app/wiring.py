@@ -33,6 +33,8 @@ from core.plans import plan_group
 from core.ports import RowKey, Store
 from core.topics import repartition_topic, row_name
 from serving.access import Gate
+from serving.console import Console, console_routes
+from serving.explain import Explainer
 from serving.http import Routes
 from serving.local import LocalCopies
 from serving.plans import Planner
@@ -121,11 +123,19 @@ class Platform:
             clock=self.clock,
             metrics=self.metrics,
         )
-        self.server = FeatureServer(
-            planner=Planner(self.registry, self.plans, self.numbers),
-            reader=reader,
-            progress=ProgressBoard(store=self.cache or self.record, clock=self.clock),
+        planner = Planner(self.registry, self.plans, self.numbers)
+        progress = ProgressBoard(store=self.cache or self.record, clock=self.clock)
+        self.server = FeatureServer(planner=planner, reader=reader, progress=progress, clock=self.clock)
+        self.explainer = Explainer(self.registry, planner=planner, reader=reader, progress=progress, clock=self.clock)
+        self.console = Console(
+            self.registry,
+            plans=self.plans,
+            planner=planner,
+            progress=progress,
+            health=self,
+            metrics=self.metrics,
             clock=self.clock,
+            serves=settings.role.serves,
         )
 
     def _build_writing(self) -> None:
@@ -280,9 +290,8 @@ class Platform:
     def _attach_routes(self, web_app: web.Application) -> None:
         if self.settings.keys:
             Gate(self.settings.keys, self.clock, self.metrics).close(web_app)
-        Routes(server=lambda: self.server, health=self, metrics=self.metrics).attach(
-            web_app, features=self.settings.role.serves
-        )
+        routes = Routes(server=lambda: self.server, explainer=lambda: self.explainer, health=self, metrics=self.metrics)
+        routes.attach(web_app, features=self.settings.role.serves, more=console_routes(lambda: self.console))
 
 
 def _refuse_problems(settings: Settings, problems: Sequence[Problem]) -> None:
