@@ -65,7 +65,11 @@ def _counted(inside: int, tiles: int, feature: ServedFeature) -> str:
     if not tiles:
         return "Nothing that the row keeps is about this window"
     if not inside:
-        return f"None of the {tiles} tiles that the row keeps is in the window any more"
+        return "No tile that the row keeps is in the window any more"
+    if tiles == 1:
+        return "The one tile that the row keeps is in the window"
+    if inside == tiles:
+        return f"All {tiles} tiles that the row keeps are in the window"
     return f"{inside} of the {tiles} tiles that the row keeps {'is' if inside == 1 else 'are'} in the window"
 
 
