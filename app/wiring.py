@@ -36,6 +36,8 @@ from core.ports import RowKey, Store
 from core.topics import repartition_topic, row_name
 from services.embedded import EmbeddedServices
 from serving.access import Gate
+from serving.console import Console, console_routes
+from serving.explain import Explainer
 from serving.http import Routes
 from serving.local import LocalCopies
 from serving.progress_board import ProgressBoard
@@ -131,11 +133,19 @@ class Platform:
             clock=self.clock,
             metrics=self.metrics,
         )
-        self.server = FeatureServer(
-            planner=Planner(self.registry, self.plans, self.numbers),
-            reader=reader,
-            progress=ProgressBoard(store=self.cache or self.record, clock=self.clock),
+        planner = Planner(self.registry, self.plans, self.numbers)
+        progress = ProgressBoard(store=self.cache or self.record, clock=self.clock)
+        self.server = FeatureServer(planner=planner, reader=reader, progress=progress, clock=self.clock)
+        self.explainer = Explainer(self.registry, planner=planner, reader=reader, progress=progress, clock=self.clock)
+        self.console = Console(
+            self.registry,
+            plans=self.plans,
+            planner=planner,
+            progress=progress,
+            health=self,
+            metrics=self.metrics,
             clock=self.clock,
+            serves=settings.role.serves,
         )
 
     def _build_writing(self) -> None:
@@ -303,17 +313,24 @@ class Platform:
     def _attach_routes(self, web_app: web.Application) -> None:
         if self.settings.keys:
             Gate(self.settings.keys, self.clock, self.metrics).close(web_app)
+        pushing = PushRoutes(
+            registry=self.registry,
+            readers=lambda: self.decoders,
+            intake=lambda: self.intake,
+            clock=self.clock,
+            metrics=self.metrics,
+        )
         Routes(
-            server=lambda: self.server, health=self, metrics=self.metrics, empty_lists=self.settings.empty_lists
-        ).attach(web_app, features=self.settings.role.serves)
-        if self.settings.role.serves:
-            PushRoutes(
-                registry=self.registry,
-                readers=lambda: self.decoders,
-                intake=lambda: self.intake,
-                clock=self.clock,
-                metrics=self.metrics,
-            ).attach(web_app)
+            server=lambda: self.server,
+            explainer=lambda: self.explainer,
+            health=self,
+            metrics=self.metrics,
+            empty_lists=self.settings.empty_lists,
+        ).attach(
+            web_app,
+            features=self.settings.role.serves,
+            more=[*(pushing.table() if self.settings.role.serves else ()), *console_routes(lambda: self.console)],
+        )
 
 
 def _refuse_problems(settings: Settings, problems: Sequence[Problem]) -> None:

@@ -38,3 +38,12 @@ def version_bytes(ver: int) -> bytes:
 def version_of(value: bytes) -> int:
     """Return the version that a packed row begins with."""
     return int.from_bytes(value[:8], "big")
+
+
+def position_of(ver: int) -> tuple[int, int]:
+    """Return the epoch and the offset of a version; the inverse of ``version``.
+
+    >>> position_of(version(3, 41))
+    (3, 41)
+    """
+    return ver >> OFFSET_BITS, (ver & ((1 << OFFSET_BITS) - 1)) - 1

@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from aiohttp import web
 
@@ -11,24 +11,25 @@ from core.errors import FormatError, RequestError, StoreError
 from core.metrics import Metrics
 from serving.access import may_see_figures
 from serving.answers import RETRY_AFTER_S, error_response, json_response, read_body
+from serving.explain import Explainer, parse_explain
+from serving.health import Health
+from serving.models import (
+    Explanation,
+    FeastMistake,
+    IngestReadiness,
+    Mistake,
+    OnlineFeaturesAnswer,
+    OnlineFeaturesRequest,
+    Readiness,
+)
+from serving.openapi import describe
 from serving.requests import parse_request
+from serving.routes import JSON, Parameter, Route, mistakes
 from serving.server import FeatureServer
 
 log = logging.getLogger(__name__)
 
 _BODY_DEADLINE_MS = 10_000
-
-
-class Health(Protocol):
-    """What a worker knows about itself."""
-
-    async def can_read(self) -> bool:
-        """Whether the stores answer."""
-        ...
-
-    def ingest(self) -> dict[str, Any]:
-        """Return ``ready`` and the figures of ingestion: partitions, lag, age of the last commit."""
-        ...
 
 
 class Routes:
@@ -38,6 +39,7 @@ class Routes:
         self,
         *,
         server: Callable[[], FeatureServer],
+        explainer: Callable[[], Explainer],
         health: Health,
         metrics: Metrics,
         body_deadline_ms: int = _BODY_DEADLINE_MS,
@@ -47,30 +49,66 @@ class Routes:
 
         Args:
             server: Answers reads; asked at each, because the routes are there before it.
+            explainer: Answers explanations; asked at each, likewise.
             health: What the worker knows about itself.
             metrics: Of the worker.
             body_deadline_ms: How long a body may take.
             empty_lists: Whether an empty list is answered as such, or as null, for Feast's SDK.
         """
         self._server = server
+        self._explainer = explainer
         self._health = health
         self._metrics = metrics
         self._body_deadline_ms = body_deadline_ms
         self._empty_lists = empty_lists
 
-    def attach(self, app: web.Application, *, features: bool) -> None:
-        """Add the routes to a web application.
+    def attach(self, app: web.Application, *, features: bool, more: Sequence[Route] = ()) -> None:
+        """Add the routes to a web application, and the description of all of them.
 
         Args:
             app: The worker's.
             features: Whether this worker answers reads of features, or tells of its health alone.
+            more: Routes of others.
         """
-        if features:
-            app.router.add_post("/get-online-features", self.get_online_features)
-        app.router.add_get("/health", self.alive)
-        app.router.add_get("/ready", self.ready)
-        app.router.add_get("/ready/ingest", self.ready_ingest)
-        app.router.add_get("/metrics", self.metrics)
+        routes = [*(self._reading() if features else ()), *self._telling(), *more]
+        described: dict[str, Any] = {}
+
+        async def openapi(_request: web.Request) -> web.Response:
+            """Answer ``GET /openapi.json``."""
+            return json_response(described)
+
+        routes.append(Route("GET", "/openapi.json", openapi, "This description", media=JSON))
+        described |= describe(routes)
+        for route in routes:
+            route.attach(app)
+
+    def _reading(self) -> list[Route]:
+        either = (Mistake, FeastMistake)
+        return [
+            Route(
+                "POST", "/get-online-features", self.get_online_features, "Values of features, as Feast's clients ask",
+                takes=OnlineFeaturesRequest, answer=OnlineFeaturesAnswer,
+                failures=mistakes(408, 413, 422, 500, 503) | {400: either, 404: either},
+            ),
+            Route(
+                "GET", "/explain", self.explain, "Why one served number is what it is",
+                answer=Explanation, parameters=(Parameter("feature", "group:feature"),), has_key=True,
+                failures=mistakes(500, 503) | {400: either, 404: either},
+            ),
+        ]  # fmt: skip
+
+    def _telling(self) -> list[Route]:
+        return [
+            Route("GET", "/health", self.alive, "Whether the process runs its loop"),
+            Route(
+                "GET", "/ready", self.ready, "Whether reads work", answer=Readiness, failures={503: (Readiness,)}
+            ),
+            Route(
+                "GET", "/ready/ingest", self.ready_ingest, "Whether partitions are owned, restored and read",
+                answer=IngestReadiness, failures={503: (IngestReadiness,)},
+            ),
+            Route("GET", "/metrics", self.metrics, "Metrics for Prometheus", media="text/plain"),
+        ]  # fmt: skip
 
     async def get_online_features(self, request: web.Request) -> web.Response:
         """Answer ``POST /get-online-features``."""
@@ -78,6 +116,10 @@ class Routes:
         response = await _answered(self._features(request))
         self._metrics.request(response.status, time.perf_counter() - started)
         return response
+
+    async def explain(self, request: web.Request) -> web.Response:
+        """Answer ``GET /explain``."""
+        return await _answered(self._explanation(request))
 
     async def alive(self, _request: web.Request) -> web.Response:
         """Answer ``GET /health``: the process runs its loop."""
@@ -105,6 +147,10 @@ class Routes:
         if not self._empty_lists:
             _null_empty_lists(answer["results"])
         return json_response(answer)
+
+    async def _explanation(self, request: web.Request) -> web.Response:
+        explanation = await self._explainer().explain(parse_explain(request.query.items()))
+        return json_response(explanation.model_dump())
 
 
 def _null_empty_lists(results: list[dict[str, Any]]) -> None:

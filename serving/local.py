@@ -51,6 +51,10 @@ class LocalCopies:
         copy = self._copies.get(key)
         return copy.row if copy is not None and copy.read_at_ms >= oldest_ms else None
 
+    def read_at_ms(self, key: RowKey) -> int:
+        """Return when a copy that ``get`` has just returned was read from a store."""
+        return self._copies[key].read_at_ms
+
     def put(self, key: RowKey, row: Row, *, size: int, read_at_ms: int) -> None:
         """Keep a row, unless a newer version of it was announced or its changes are not announced here.
 

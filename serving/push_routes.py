@@ -16,8 +16,11 @@ from core.errors import BrokerError, EventError, RequestError
 from core.metrics import Metrics
 from core.ports import Clock
 from serving.answers import RETRY_AFTER_S, error_response, json_response, read_body
-from serving.push import Mistake, Push, RefusedRowsError, parse_push, parse_write
+from serving.models import FeastMistake, Mistake, PushRequest, RowMistakes, WriteRequest
+from serving.push import Mistake as RowMistake
+from serving.push import Push, RefusedRowsError, parse_push, parse_write
 from serving.push_events import EventMaker, EventReader, Outgoing
+from serving.routes import JSON, Route, mistakes
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +62,20 @@ class PushRoutes:
         self._metrics = metrics
         self._body_deadline_ms = body_deadline_ms
 
-    def attach(self, app: web.Application) -> None:
-        """Add the routes to a web application."""
-        app.router.add_post("/push", self.push)
-        app.router.add_post("/write-to-online-store", self.write_to_online_store)
+    def table(self) -> list[Route]:
+        """Return the routes."""
+        either = (Mistake, FeastMistake)
+        failures = mistakes(400, 408, 413, 503) | {404: either, 422: (*either, RowMistakes)}
+        return [
+            Route(
+                "POST", "/push", self.push, "Send events to a source; answered after the broker's acknowledgement",
+                takes=PushRequest, failures=failures,
+            ),
+            Route(
+                "POST", "/write-to-online-store", self.write_to_online_store, "The same, as Feast's SDK writes",
+                takes=WriteRequest, media=JSON, failures=failures,
+            ),
+        ]  # fmt: skip
 
     async def push(self, request: web.Request) -> web.Response:
         """Answer ``POST /push``: 200 without a body, as Feast's server does."""
@@ -110,28 +123,28 @@ async def _make_all(maker: EventMaker, push: Push) -> list[Outgoing]:
     Raises:
         RefusedRowsError: Some are none; every mistake of every row is told.
     """
-    events, mistakes = [], []
+    events, found = [], []
     names = list(push.columns)
     for number, values in enumerate(zip(*push.columns.values(), strict=True)):
         try:
             events.append(maker.make(dict(zip(names, values, strict=True))))
         except EventError as error:
-            mistakes += [Mistake(number, what) for what in error.mistakes]
+            found += [RowMistake(number, what) for what in error.mistakes]
         if number % _YIELD_EVERY == _YIELD_EVERY - 1:
             # Ten thousand rows must not hold up everybody who reads.
             await asyncio.sleep(0)
-    if mistakes:
-        raise RefusedRowsError(mistakes)
+    if found:
+        raise RefusedRowsError(found)
     return events
 
 
-def _details(mistakes: Sequence[Mistake]) -> list[dict[str, object]]:
+def _details(found: Sequence[RowMistake]) -> list[dict[str, object]]:
     """Return mistakes in the shape in which FastAPI tells them, bounded."""
     told: list[dict[str, object]] = [
         {"loc": ["df", mistake.row], "msg": f"row {mistake.row}: {mistake.what}", "type": "value_error"}
-        for mistake in mistakes[:_MISTAKES_MAX]
+        for mistake in found[:_MISTAKES_MAX]
     ]
-    if len(mistakes) > _MISTAKES_MAX:
-        more = f"and {len(mistakes) - _MISTAKES_MAX} mistakes more"
+    if len(found) > _MISTAKES_MAX:
+        more = f"and {len(found) - _MISTAKES_MAX} mistakes more"
         told.append({"loc": ["df"], "msg": more, "type": "value_error"})
     return told

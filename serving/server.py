@@ -21,8 +21,13 @@ _RFC3339_MAX_MS = 253_402_300_799_999
 
 
 @dataclass(frozen=True, slots=True)
-class _Served:
-    """Values of one group for one key at the answer's instant."""
+class Served:
+    """Values of one group for one key at the answer's instant.
+
+    Attributes:
+        status: Of all values, or None where each value's own tells it.
+        event_time: Newest event time of the row, RFC 3339.
+    """
 
     values: Sequence[Any]
     status: str | None
@@ -107,38 +112,39 @@ def _wanted(plan: ReadPlan, encoded: Mapping[str, Sequence[str]]) -> list[Wanted
     )
 
 
-def _serve_group(read: GroupRead, encoded: Sequence[str], rows: Mapping[RowKey, Row], instant_ms: int) -> list[_Served]:
-    nothing = _Served(read.plan.empty, NOT_FOUND, EPOCH)
-    served = []
-    for key in encoded:
-        row = rows.get(RowKey(row_pk(read, key), read.sk))
-        served.append(nothing if row is None or row.expires_at_ms <= instant_ms else _serve_row(read, row, instant_ms))
-    return served
+def _serve_group(read: GroupRead, encoded: Sequence[str], rows: Mapping[RowKey, Row], instant_ms: int) -> list[Served]:
+    return [serve_row(read, rows.get(RowKey(row_pk(read, key), read.sk)), instant_ms) for key in encoded]
 
 
-def _serve_row(read: GroupRead, row: Row, instant_ms: int) -> _Served:
+def serve_row(read: GroupRead, row: Row | None, instant_ms: int) -> Served:
+    """Return what is served of a row, or of none, at an instant."""
+    if row is None or row.expires_at_ms <= instant_ms:
+        return Served(read.plan.empty, NOT_FOUND, EPOCH)
     event_time = _rfc3339(row.event_time_ms)
     max_age = read.plan.group.serving.max_age
     if max_age is not None and instant_ms - row.event_time_ms > to_ms(max_age):
-        return _Served([None] * len(read.plan.features), OUTSIDE_MAX_AGE, event_time)
+        return Served([None] * len(read.plan.features), OUTSIDE_MAX_AGE, event_time)
     if instant_ms < row.valid_until_ms:
-        return _Served(row.values, None, event_time)
-    return _Served(finish(read.plan, unpack_tail(row), instant_ms).values, None, event_time)
+        return Served(row.values, None, event_time)
+    return Served(finish(read.plan, unpack_tail(row), instant_ms).values, None, event_time)
 
 
 def _key_result(values: list[Any]) -> dict[str, Any]:
     return {"values": values, "statuses": [PRESENT] * len(values), "event_timestamps": [EPOCH] * len(values)}
 
 
-def _result(place: int, served: Sequence[_Served]) -> dict[str, Any]:
+def _result(place: int, served: Sequence[Served]) -> dict[str, Any]:
     values = [one.values[place] for one in served]
     return {
         "values": values,
-        "statuses": [
-            one.status or (NULL_VALUE if value is None else PRESENT) for one, value in zip(served, values, strict=True)
-        ],
+        "statuses": [status_of(one, value) for one, value in zip(served, values, strict=True)],
         "event_timestamps": [one.event_time for one in served],
     }
+
+
+def status_of(served: Served, value: Any) -> str:
+    """Return the status of one value of a row."""
+    return served.status or (NULL_VALUE if value is None else PRESENT)
 
 
 def _rfc3339(time_ms: int) -> str:

@@ -6,9 +6,10 @@ with another definition than is served. Only the record's failures reach the rea
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from core.definitions import ServingPolicy
 from core.errors import FormatError, StoreError
@@ -39,6 +40,18 @@ class Wanted:
     fingerprint: bytes
 
 
+class Origin(NamedTuple):
+    """Where a row was read.
+
+    Attributes:
+        tier: ``local``, or the name of the store.
+        read_at_ms: When this process read it from a store.
+    """
+
+    tier: str
+    read_at_ms: int
+
+
 class TieredReader:
     """Reads rows through the tiers."""
 
@@ -51,31 +64,44 @@ class TieredReader:
         self._clock = clock
         self._metrics = metrics
 
-    async def read(self, wanted: Sequence[Wanted]) -> dict[RowKey, Row]:
+    async def read(self, wanted: Sequence[Wanted], *, origins: dict[RowKey, Origin] | None = None) -> dict[RowKey, Row]:
         """Return the rows that exist; a missing key is absent.
+
+        Args:
+            wanted: What is asked for.
+            origins: Filled with where each row was read, if given; only explanations ask for it.
 
         Raises:
             StoreError: The record failed.
             FormatError: A row of the record cannot be read, or was computed with another definition.
         """
         found = self._from_local(wanted)
+        if origins is not None and self._local is not None:
+            origins |= {key: Origin("local", self._local.read_at_ms(key)) for key in found}
         missing = [want for want in wanted if want.key not in found]
         if missing:
             with self._local.reading() if self._local is not None else nullcontext():
-                found |= await self._from_stores(missing)
+                found |= await self._from_stores(missing, origins)
         return found
 
-    async def _from_stores(self, missing: Sequence[Wanted]) -> dict[RowKey, Row]:
+    async def _from_stores(self, missing: Sequence[Wanted], origins: dict[RowKey, Origin] | None) -> dict[RowKey, Row]:
         found: dict[RowKey, Row] = {}
         if self._cache is not None:
             found |= await self._from_cache(self._cache, [want for want in missing if want.cached])
+            self._note(origins, self._cache, found)
             missing = [want for want in missing if want.key not in found]
         if missing:
             keys = [want.key for want in missing]
             values = await self._timed(self._record, keys, RECORD_DEADLINE_MS)
             self._metrics.tier(self._record.name, hits=len(values), misses=len(keys) - len(values))
-            found |= {want.key: self._decode(want, values[want.key]) for want in missing if want.key in values}
+            recorded = {want.key: self._decode(want, values[want.key]) for want in missing if want.key in values}
+            self._note(origins, self._record, recorded)
+            found |= recorded
         return found
+
+    def _note(self, origins: dict[RowKey, Origin] | None, store: Store, rows: Iterable[RowKey]) -> None:
+        if origins is not None:
+            origins |= dict.fromkeys(rows, Origin(store.name, self._clock.now_ms()))
 
     def _from_local(self, wanted: Sequence[Wanted]) -> dict[RowKey, Row]:
         if self._local is None:

@@ -39,6 +39,8 @@ from core.topics import DEAD_LETTERS, repartition_topic, row_name
 from core.versions import version
 from core.windows import hours
 from features.videos import IMPRESSIONS, USER
+from serving.console import Console, console_routes
+from serving.explain import Explainer
 from serving.http import Routes
 from serving.local import LocalCopies
 from serving.progress_board import ProgressBoard
@@ -233,21 +235,24 @@ class ServingKit:
             clock=self.clock,
             metrics=self.metrics,
         )
-        server = FeatureServer(
-            planner=Planner(self.registry, self.plans, self.numbers),
-            reader=reader,
-            progress=ProgressBoard(store=self.cache or self.record, clock=self.clock),
-            clock=self.clock,
-        )
+        planner = Planner(self.registry, self.plans, self.numbers)
+        progress = ProgressBoard(store=self.cache or self.record, clock=self.clock)
+        server = FeatureServer(planner=planner, reader=reader, progress=progress, clock=self.clock)
+        explainer = Explainer(self.registry, planner=planner, reader=reader, progress=progress, clock=self.clock)
+        console = Console(
+            self.registry, plans=self.plans, planner=planner, progress=progress, health=self.health,
+            metrics=self.metrics, clock=self.clock, serves=True,
+        )  # fmt: skip
         app = web.Application(client_max_size=BODY_BYTES_MAX)
         routes = Routes(
             server=lambda: server,
+            explainer=lambda: explainer,
             health=self.health,
             metrics=self.metrics,
             body_deadline_ms=body_deadline_ms,
             empty_lists=empty_lists,
         )
-        routes.attach(app, features=True)
+        routes.attach(app, features=True, more=console_routes(lambda: console))
         return app
 
     def metric(self, name: str, **labels: str) -> float:
