@@ -6,7 +6,7 @@ from core.plans import ServedFeature
 from core.rows import Row
 from core.windows import to_ms
 from serving.models import Part
-from serving.plans import GroupRead
+from serving.read_plans import GroupRead
 from serving.server import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE
 from serving.tiles_shown import TilesShown
 
