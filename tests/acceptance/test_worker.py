@@ -206,7 +206,7 @@ def test_an_event_pushed_over_http_is_counted_once_however_often_it_is_sent(work
 
 def test_a_worker_tells_of_its_health_and_of_nothing_else(worker):
     """
-    Orchestrator and Prometheus find what they ask for; Faust's own pages would show tables and routes to anybody.
+    Orchestrator and Prometheus find what they ask for, a browser our page; Faust's own would show tables to anybody.
     """
     statuses = {
         path: http(f"{worker.base_url}{path}")[0]
@@ -216,7 +216,7 @@ def test_a_worker_tells_of_its_health_and_of_nothing_else(worker):
     _, facts = http(f"{worker.base_url}/ready/ingest")
 
     found = {path for path, status in statuses.items() if status == 200}
-    assert found == {"/health", "/ready", "/ready/ingest", "/metrics"}
+    assert found == {"/", "/health", "/ready", "/ready/ingest", "/metrics"}
     assert {statuses[path] for path in statuses if path not in found} == {404}
     assert facts["ready"] is True
     partitions = sum(embedded_topics(REGISTRY)[topic] for topic in REGISTRY.sources)

@@ -58,9 +58,11 @@ def topics(kit):
 async def client(kit, topics):
     app = kit.web_app(body_deadline_ms=300)
     readers = {topic: SourceDecoder(source, REGISTRY.groups) for topic, source in REGISTRY.sources.items()}
-    PushRoutes(
+    pushing = PushRoutes(
         registry=REGISTRY, readers=lambda: readers, intake=lambda: topics, clock=kit.clock, metrics=kit.metrics
-    ).attach(app)
+    )
+    for route in pushing.table():
+        route.attach(app)
     async with TestClient(TestServer(app)) as client:
         yield client
 
