@@ -66,13 +66,13 @@ class Step:
     """What an event of a source does to a row: one aggregation of one value, in every resolution that has it.
 
     Attributes:
-        places: Per resolution that has it: number of the resolution, its tile size, number of the slot.
+        places: Per resolution that has it: number of the resolution, number of the slot.
     """
 
     aggregation: Aggregation
     value: str | None
     where: str | None
-    places: tuple[tuple[int, int, int], ...]
+    places: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +209,11 @@ def _plan_windows(features: list[ServedFeature], resolutions: tuple[Resolution, 
 
 
 def _steps_by_source(group: FeatureGroup, resolutions: tuple[Resolution, ...]) -> dict[str, tuple[Step, ...]]:
-    places: dict[str, dict[str, tuple[Slot, list[tuple[int, int, int]]]]] = {}
+    places: dict[str, dict[str, tuple[Slot, list[tuple[int, int]]]]] = {}
     for number, resolution in enumerate(resolutions):
         for place, slot in enumerate(resolution.slots):
             of_source = places.setdefault(slot.source, {})
-            of_source.setdefault(_slot_text(slot), (slot, []))[1].append((number, resolution.tile_ms, place))
+            of_source.setdefault(_slot_text(slot), (slot, []))[1].append((number, place))
     return {
         source.topic: tuple(
             Step(slot.aggregation, slot.value, slot.where, tuple(found))

@@ -71,7 +71,7 @@ def _write_steps(code: Code, plan: GroupPlan, steps: Sequence[Step], names: dict
     for step in steps:
         guarded[_guard(step, names)].append(step)
     code.add(f"{''.join(f't{place}, ' for place in range(len(plan.resolutions)))} = row.tiles")
-    fetched = {place for step in guarded.get("", ()) for place, _, _ in step.places}
+    fetched = {place for step in guarded.get("", ()) for place, _ in step.places}
     for place in sorted(fetched):
         _write_fetch(code, place, plan.resolutions[place])
     for guard, several in sorted(guarded.items()):
@@ -79,7 +79,7 @@ def _write_steps(code: Code, plan: GroupPlan, steps: Sequence[Step], names: dict
             _write_adds(code, several, names)
             continue
         with code.block(f"if {guard}:"):
-            for place in sorted({place for step in several for place, _, _ in step.places} - fetched):
+            for place in sorted({place for step in several for place, _ in step.places} - fetched):
                 _write_fetch(code, place, plan.resolutions[place])
             _write_adds(code, several, names)
 
@@ -108,7 +108,7 @@ def _write_adds(code: Code, steps: Sequence[Step], names: dict[str, str]) -> Non
     for step in steps:
         value = names[step.value] if step.value is not None else "None"
         add = code.name("add", step.aggregation.add)
-        for place, _, slot in step.places:
+        for place, slot in step.places:
             code.add(step.aggregation.add_code(f"s{place}[{slot + 1}]", value, add))
 
 

@@ -187,7 +187,7 @@ def test_steps_belong_to_the_source_of_their_slot():
 
     for topic, condition in (("clicks", "(kind == 'like')"), ("impressions", None)):
         (step,) = plan.steps[topic]
-        for number, _, place in step.places:
+        for number, place in step.places:
             slot = plan.resolutions[number].slots[place]
             assert (slot.source, slot.where, step.where) == (topic, condition, condition)
 
