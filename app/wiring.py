@@ -21,6 +21,7 @@ from agents.intake import Intake
 from agents.publish import Publisher
 from agents.transport import Consumer, RunMessage, RunSchema
 from app.applied_versions import resolve_versions
+from app.cache_check import check_cache
 from app.clock import SystemClock
 from app.endpoints import Endpoints, open_cache, open_endpoints, open_record
 from app.faust_app import App, new_app
@@ -90,7 +91,8 @@ class Platform:
         self.app.transport.url = [_url(place) for place in self.endpoints.bootstrap]
         self.record: Store = open_record(self.endpoints, self.clock)
         await check_record(self.record)
-        self.cache: Store | None = open_cache(self.endpoints)
+        self.cache: Store | None = open_cache(self.endpoints, ca=self.settings.redis_ca)
+        await check_cache(self.cache, writes=self.settings.role.aggregates)
         may_apply = self.settings.apply if self.settings.apply is not None else self.settings.is_embedded
         self.numbers = await resolve_versions(self.record, self.plans.values(), may_apply=may_apply)
         self._build_reading()
