@@ -20,6 +20,7 @@ from app.clock import SystemClock
 from app.dead_letters import list_dead_letters
 from app.demo import open_demo, require_alive, run_demo, running
 from app.endpoints import open_endpoints, open_record
+from app.kafka_access import KafkaAccess, kafka_access
 from app.locate import locate_names
 from app.reference import settings_markdown
 from app.runtime import find_runtime, keep_runtime
@@ -180,8 +181,8 @@ def _file_of(package: str, problem: Problem) -> str:
     return locate_names(package, [part.rpartition(" ")[2] for part in problem.where.split(", ")])
 
 
-def _broker(settings: Settings) -> str:
-    return find_runtime().broker if settings.is_embedded else settings.broker
+def _broker(settings: Settings) -> KafkaAccess:
+    return kafka_access(settings, find_runtime().broker) if settings.is_embedded else kafka_access(settings)
 
 
 async def _apply(settings: Settings, plans: list[Any]) -> dict[str, int]:

@@ -6,20 +6,21 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from agents.dead_letters import DeadLetter
+from app.kafka_access import KafkaAccess
 from core.errors import BrokerError
 from core.topics import DEAD_LETTERS
 
 _TIMEOUT_S = 10.0
 
 
-def list_dead_letters(broker: str, *, reason: str, limit: int) -> list[dict[str, Any]]:
+def list_dead_letters(access: KafkaAccess, *, reason: str, limit: int) -> list[dict[str, Any]]:
     """Return the newest dead letters, newest last, as plain facts.
 
     Raises:
         BrokerError: The broker gives no answer.
     """
     consumer = Consumer(
-        {"bootstrap.servers": broker, "group.id": "freshet-cli", "enable.auto.commit": False, "log_level": 2}
+        {**access.for_librdkafka(), "group.id": "freshet-cli", "enable.auto.commit": False, "log_level": 2}
     )
     found: deque[dict[str, Any]] = deque(maxlen=limit)
     try:
@@ -27,7 +28,7 @@ def list_dead_letters(broker: str, *, reason: str, limit: int) -> list[dict[str,
             consumer.assign([TopicPartition(DEAD_LETTERS, partition, start)])
             _read_range(consumer, end, reason, found)
     except KafkaException as error:
-        raise BrokerError(f"{broker}: {error}") from error
+        raise BrokerError(f"{access}: {error}") from error
     finally:
         consumer.close()
     return list(found)

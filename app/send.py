@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaException, Producer
 
+from app.kafka_access import KafkaAccess
 from core.definitions import Source
 from core.errors import BrokerError, ConfigurationError
 
 _TIMEOUT_S = 10.0
 
 
-def send_events(broker: str, topic: str, lines: Sequence[str], *, sources: Mapping[str, Source]) -> int:
+def send_events(access: KafkaAccess, topic: str, lines: Sequence[str], *, sources: Mapping[str, Source]) -> int:
     """Send JSON events and await their acknowledgement; return how many.
 
     A missing event time is set to now. What else is wrong with an event is the dispatcher's to tell: it is buried.
@@ -25,7 +26,7 @@ def send_events(broker: str, topic: str, lines: Sequence[str], *, sources: Mappi
     if source is None:
         raise ConfigurationError(f"no group reads the topic {topic!r}; there are {', '.join(sorted(sources))}")
     failures: list[str] = []
-    producer = Producer({"bootstrap.servers": broker, "enable.idempotence": True, "acks": "all", "log_level": 2})
+    producer = Producer({**access.for_librdkafka(), "enable.idempotence": True, "acks": "all", "log_level": 2})
     try:
         for line in lines:
             producer.produce(
@@ -35,9 +36,9 @@ def send_events(broker: str, topic: str, lines: Sequence[str], *, sources: Mappi
             )
         left = producer.flush(_TIMEOUT_S)
     except KafkaException as error:
-        raise BrokerError(f"{broker}: {error}") from error
+        raise BrokerError(f"{access}: {error}") from error
     if failures or left:
-        raise BrokerError(f"{broker} took {len(lines) - len(failures) - left} of {len(lines)} events: {failures[:1]}")
+        raise BrokerError(f"{access} took {len(lines) - len(failures) - left} of {len(lines)} events: {failures[:1]}")
     return len(lines)
 
 

@@ -22,6 +22,7 @@ from agents.transport import Consumer, RunMessage, RunSchema
 from app.clock import SystemClock
 from app.endpoints import Endpoints, open_cache, open_endpoints, open_record
 from app.faust_app import App, new_app
+from app.kafka_access import kafka_access
 from app.runtime import keep_runtime
 from app.settings import Settings
 from app.versions import resolve_versions
@@ -62,7 +63,7 @@ class Platform:
         self.plans = {group.name: plan_group(group) for group in self.registry.groups}
         self.metrics = Metrics()
         self.clock = SystemClock()
-        self.app: App = new_app(settings, ownership=self)
+        self.app: App = new_app(settings, kafka_access(settings), ownership=self)
         self.app.open_platform = self.open
         self.app.close_platform = self.close
         self.app.attach_routes = self._attach_routes
@@ -76,6 +77,7 @@ class Platform:
     async def open(self) -> None:
         """Start or find the services, then build what reads and writes them."""
         self.endpoints: Endpoints = open_endpoints(self.settings, self.registry)
+        self.access = kafka_access(self.settings, *self.endpoints.bootstrap)
         self.app.transport.url = [_url(place) for place in self.endpoints.bootstrap]
         self.record: Store = open_record(self.endpoints, self.clock)
         self.cache: Store | None = open_cache(self.endpoints)
@@ -132,7 +134,7 @@ class Platform:
             row_name(group.name, self.numbers[group.name]) for group in self.registry.groups if not group.writing.cached
         )
         changelog = ChangelogWriter(self._producer)
-        changes = ChangelogReader({"bootstrap_servers": self.endpoints.bootstrap})
+        changes = ChangelogReader(self.access.for_aiokafka())
         self.tables = OwnedTables(self.registry, self.plans, self.numbers, reader=changes, changelog=changelog)
         self.debt = CacheDebt(self.cache, self.metrics, uncached=uncached, announce=self.local.announce)
         self.publisher = Publisher(
