@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.clock import SystemClock
+from app.commands import roles, topics
 from app.dead_letters import list_dead_letters
 from app.demo import open_demo, require_alive, run_demo, running
 from app.endpoints import open_endpoints, open_record
@@ -34,6 +35,8 @@ from core.plans import plan_group
 from demo.screen import demo_screen
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+cli.add_typer(topics.cli, name="topics")
+cli.add_typer(roles.cli, name="roles")
 out, err = Console(), Console(stderr=True)
 
 

@@ -22,6 +22,7 @@ from agents.transport import Consumer, RunMessage, RunSchema
 from app.clock import SystemClock
 from app.endpoints import Endpoints, open_cache, open_endpoints, open_record
 from app.faust_app import App, new_app
+from app.ground import NO_GROUND, Ground, find_ground, require_same_topics
 from app.kafka_access import kafka_access
 from app.runtime import keep_runtime
 from app.settings import Settings
@@ -83,6 +84,9 @@ class Platform:
         self.cache: Store | None = open_cache(self.endpoints)
         may_apply = self.settings.apply if self.settings.apply is not None else self.settings.is_embedded
         self.numbers = await resolve_versions(self.record, self.plans.values(), may_apply=may_apply)
+        self.ground: Ground = NO_GROUND
+        if self._ingests:
+            self.ground = await find_ground(self.settings, self.access, self.registry, self.record)
         self._build_reading()
         self._build_writing()
         if self.settings.is_embedded:
@@ -135,7 +139,9 @@ class Platform:
         )
         changelog = ChangelogWriter(self._producer)
         changes = ChangelogReader(self.access.for_aiokafka())
-        self.tables = OwnedTables(self.registry, self.plans, self.numbers, reader=changes, changelog=changelog)
+        self.tables = OwnedTables(
+            self.registry, self.plans, self.numbers, reader=changes, changelog=changelog, epochs=self.ground.epochs
+        )
         self.debt = CacheDebt(self.cache, self.metrics, uncached=uncached, announce=self.local.announce)
         self.publisher = Publisher(
             self.tables,
@@ -152,7 +158,7 @@ class Platform:
             producer=self._producer,
             finish=self._finish,
             metrics=self.metrics,
-            topic_ids={},
+            topic_ids=self.ground.topic_ids,
         )
         if self.settings.role.dispatches:
             self._start(self.dispatcher.acknowledge(), what="acknowledgement of sends")
@@ -217,7 +223,8 @@ class Platform:
         self.local.clear()
 
     async def take_over(self, committed: Mapping[Any, int], assigned: set[Any]) -> None:
-        """Restore the tables of assigned partitions."""
+        """Restore the tables of assigned partitions, unless a topic was made anew meanwhile."""
+        await require_same_topics(self.access, self.ground, {tp.topic for tp in assigned})
         await self.tables.take_over(committed, assigned)
 
     def _is_announced(self, key: RowKey) -> bool:
