@@ -17,7 +17,7 @@ from confluent_kafka.admin import (
 from services.kafka import KafkaCluster, start_kafka
 
 FRESHET = Path(sys.executable).with_name("freshet")
-USER, PASSWORD = "freshet", "open-sesame"  # noqa: S105  # of a broker that lives for a test
+USER, PASSWORD = "freshet", "open-sesame"  # of a broker that lives for a test
 _JAAS = "org.apache.kafka.common.security.{} required {};"
 
 
