@@ -147,7 +147,11 @@ def test_dead_letters_are_listed_by_reason_newest_last(worker, services, sender)
     places = sender.send("clicks", *(encoded(event(12, time_ms=time_ms)) for time_ms in times), partition=1)
 
     letters = until(
-        lambda: len(found := list_dead_letters(KafkaAccess((services.broker,)), reason="future", limit=10_000)) == before + 3 and found,
+        lambda: (
+            len(found := list_dead_letters(KafkaAccess((services.broker,)), reason="future", limit=10_000))
+            == before + 3
+            and found
+        ),
         "three dead letters more",
     )
     newest = list_dead_letters(KafkaAccess((services.broker,)), reason="future", limit=2)
