@@ -1,5 +1,7 @@
 """Settings: every knob is an environment variable, and one that cannot be is named, without its value."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import SecretStr
 
@@ -12,6 +14,16 @@ GIVEN = {
     "role": ("aggregator", Role.AGGREGATOR),
     "registry": ("shop.features:ALL", "shop.features:ALL"),
     "broker": ("a:9092,b:9092", "a:9092,b:9092"),
+    "broker_tls": ("true", True),
+    "broker_ca": ("/etc/kafka/ca.pem", Path("/etc/kafka/ca.pem")),
+    "broker_certificate": ("/etc/kafka/us.pem", Path("/etc/kafka/us.pem")),
+    "broker_key": ("/etc/kafka/us.key", Path("/etc/kafka/us.key")),
+    "broker_key_password": ("hunter2", SecretStr("hunter2")),
+    "broker_sasl": ("SCRAM-SHA-512", "SCRAM-SHA-512"),
+    "broker_user": ("freshet", "freshet"),
+    "broker_password": ("hunter2", SecretStr("hunter2")),
+    "replication": ("2", 2),
+    "instance": ("aggregator-0", "aggregator-0"),
     "redis": ("redis://:hunter2@host:6379/1", SecretStr("redis://:hunter2@host:6379/1")),
     "record": ("dynamodb://freshet?region=eu-central-1", "dynamodb://freshet?region=eu-central-1"),
     "api_keys": (KEYS, SecretStr(KEYS)),
