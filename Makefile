@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup run test check lock clean
+.PHONY: help setup run test acceptance check lock clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make the virtual environment in .venv with the locked dependencies
 
@@ -23,6 +23,9 @@ run: $(READY) ## Run the whole platform in one worker and replay real events; Ct
 
 test: $(READY) ## Run all tests
 	$(BIN)/python -m pytest
+
+acceptance: $(READY) ## Share the whole demo log between two workers on real services, on each record; some minutes
+	$(BIN)/python -m pytest -m long tests/acceptance
 
 check: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
