@@ -6,17 +6,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from core.aggregations import Aggregation, Count, LastN, Latest
+from core.aggregations import Aggregation, Count, Latest
 from core.catalogue import result_type
 from core.definitions import Aggregate, Feature, Ratio, Source
 from core.errors import DefinitionError
 from core.expressions import Expr, ValueType
 from core.models import columns_of
 from core.plans import served_name
-from core.problems import Problem, check_listed, check_name, check_whole_number, listed, suggestion
+from core.problems import Problem, check_listed, check_name, listed, suggestion
 from core.windows import ALL_TIME, Window
 
-LAST_N_MAX = 1000
 _PYTHON_TYPES: Mapping[ValueType, tuple[type, ...]] = {
     ValueType.INT: (int,),
     ValueType.FLOAT: (int, float),
@@ -130,9 +129,7 @@ def _check_settings(where: str, feature: Aggregate) -> list[Problem]:
     if isinstance(aggregation, Latest) and any(span is not ALL_TIME for span in listed(feature.over)):
         remedy = "use latest(...), or Last for the last value within a window"
         return [Problem(where, "Latest is a state and has no window", remedy=remedy)]
-    if isinstance(aggregation, LastN):
-        return check_whole_number(where, "n of LastN", aggregation.n, least=1, most=LAST_N_MAX)
-    return []
+    return aggregation.problems(where)
 
 
 def _check_condition(where: str, condition: Any, model: type[BaseModel]) -> list[Problem]:

@@ -11,14 +11,32 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel
 
-from core.aggregations import Aggregation, Count, Last, LastN, Latest, Max, Mean, Min, Sum
+from core.aggregations import (
+    Aggregation,
+    ApproxDistinct,
+    ApproxPercentile,
+    ApproxTopK,
+    Count,
+    First,
+    Last,
+    LastN,
+    Latest,
+    Max,
+    Mean,
+    Min,
+    StdDev,
+    Sum,
+    TopK,
+    Variance,
+)
 from core.expressions import Explode, Expr, col, explode, when
 from core.windows import ALL_TIME, Span, hours, milliseconds, minutes, seconds
 
 __all__ = [
-    "ALL_TIME", "Aggregate", "Count", "Entity", "Feature", "FeatureGroup", "FeatureService", "Last", "LastN", "Latest",
-    "Max", "Mean", "Min", "Ratio", "Registry", "ServingPolicy", "Source", "Sum", "WritePolicy", "aggregate", "col",
-    "explode", "latest", "when",
+    "ALL_TIME", "Aggregate", "ApproxDistinct", "ApproxPercentile", "ApproxTopK", "Count", "Entity", "Feature",
+    "FeatureGroup", "FeatureService", "First", "Last", "LastN", "Latest", "Max", "Mean", "Min", "Ratio", "Registry",
+    "ServingPolicy", "Source", "StdDev", "Sum", "TopK", "Variance", "WritePolicy", "aggregate", "col", "explode",
+    "latest", "when",
 ]  # fmt: skip
 
 

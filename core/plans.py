@@ -6,10 +6,10 @@ meaning alone: names, entity, sources, expressions, aggregations, windows; not o
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.aggregations import Aggregation
 from core.definitions import Aggregate, FeatureGroup, Ratio, Source
@@ -53,10 +53,18 @@ class Resolution:
     def zeros(self) -> Callable[[], list[Any]]:
         """Return a function that makes the states of a tile in which nothing has happened."""
         states = [slot.aggregation.zero() for slot in self.slots]
-        if any(isinstance(state, list) for state in states):
+        if any(isinstance(state, list | dict) for state in states):
             makers = [slot.aggregation.zero for slot in self.slots]
             return lambda: [make() for make in makers]
         return states.copy
+
+    def packing(self) -> list[tuple[int, Callable[[Any], Any]]]:
+        """Return the places of the states that need packing before msgpack can carry them, and what packs them."""
+        return [
+            (place, slot.aggregation.pack)
+            for place, slot in enumerate(self.slots)
+            if type(slot.aggregation).pack is not Aggregation.pack
+        ]
 
     def oldest_kept(self, instant_ms: int) -> int:
         """Return the oldest tile that may still be needed at an instant or after; one tile longer than it is.
@@ -111,21 +119,36 @@ class ServedFeature:
         return self.default if value is None else value
 
 
+class Merging(NamedTuple):
+    """How the states of a slot become a result.
+
+    Attributes:
+        place: Where they stand in a tile.
+        merge: How two merge.
+        merge_all: How all merge in one go, or None where that is no quicker.
+        result: What the merged state means, or None where it is the result.
+    """
+
+    place: int
+    merge: Callable[[Any, Any], Any]
+    merge_all: Callable[[Sequence[Any]], Any] | None
+    result: Callable[[Any], Any] | None
+
+
 @dataclass(frozen=True, slots=True)
 class WindowPlan:
     """One window of one resolution, ready to be merged.
 
     Attributes:
         resolution: Number of the resolution.
-        slots: The states that are merged: where they stand in a tile, how they merge, and how they become a result, or
-            None where the state is the result.
+        slots: The states that are merged.
         outputs: Per feature of the window: place among the row's values, number of its slot in ``slots``, that of its
             denominator or None, default.
     """
 
     window: Window
     resolution: int
-    slots: tuple[tuple[int, Callable[[Any, Any], Any], Callable[[Any], Any] | None], ...]
+    slots: tuple[Merging, ...]
     outputs: tuple[tuple[int, int, int | None, Any], ...]
 
 
@@ -224,11 +247,14 @@ def _plan_windows(features: list[ServedFeature], resolutions: tuple[Resolution, 
             yield WindowPlan(window, number, tuple(slots), tuple(outputs))
 
 
-def _merging(
-    place: int, aggregation: Aggregation
-) -> tuple[int, Callable[[Any, Any], Any], Callable[[Any], Any] | None]:
-    is_result = type(aggregation).result is Aggregation.result
-    return place, aggregation.merge, None if is_result else aggregation.result
+def _merging(place: int, aggregation: Aggregation) -> Merging:
+    kind = type(aggregation)
+    return Merging(
+        place,
+        aggregation.merge,
+        None if kind.merge_all is Aggregation.merge_all else aggregation.merge_all,
+        None if kind.result is Aggregation.result else aggregation.result,
+    )
 
 
 def _steps_by_source(group: FeatureGroup, resolutions: tuple[Resolution, ...]) -> dict[str, tuple[Step, ...]]:

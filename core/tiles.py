@@ -69,10 +69,13 @@ def _merge(part: WindowPlan, tiles: list[Tile], values: list[Any]) -> None:
     """Put the results of a window into a row's values."""
     results = []
     first, *others = tiles
-    for place, merge, result in part.slots:
+    for place, merge, merge_all, result in part.slots:
         state = first[place]
-        for tile in others:
-            state = merge(state, tile[place])
+        if merge_all is not None:
+            state = merge_all([tile[place] for tile in tiles])
+        else:
+            for tile in others:
+                state = merge(state, tile[place])
         results.append(state if result is None else result(state))
     for place, slot, below, default in part.outputs:
         value = results[slot]

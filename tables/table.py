@@ -63,6 +63,7 @@ class GroupTable:
         self.plan = plan
         self.sk = row_name(plan.name, number)
         self.zeros = [resolution.zeros() for resolution in plan.resolutions]
+        self.packing = [resolution.packing() for resolution in plan.resolutions]
         self.dirty: dict[str, LiveRow] = {}
         self._rows: dict[str, LiveRow | bytes] = {}
         self._live: dict[str, None] = {}
@@ -165,11 +166,15 @@ def freeze(table: GroupTable, key: str, row: LiveRow) -> PackedRow:
     """
     plan, instant_ms = table.plan, row.as_of_ms
     tail: Tail = []
-    for resolution, tiles in zip(plan.resolutions, row.tiles, strict=True):
+    for resolution, packing, tiles in zip(plan.resolutions, table.packing, row.tiles, strict=True):
         oldest = resolution.oldest_kept(instant_ms)
         indexes = sorted(tiles)
         while indexes and indexes[0] < oldest:
             del tiles[indexes.pop(0)]
+        for place, pack in packing:
+            # They stay packed until something is added to them: most tiles of a row are past.
+            for states in tiles.values():
+                states[place] = pack(states[place])
         if indexes:
             tail.append((resolution.tile_ms, [[index, *tiles[index]] for index in indexes]))
     values, valid_until_ms = finish(plan, tail, instant_ms)

@@ -1,5 +1,6 @@
 """Aggregations that calculate: how many, how much, between which bounds."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -39,6 +40,7 @@ class Sum(Aggregation):
     """
 
     accepts: ClassVar[frozenset[ValueType]] = NUMBERS
+    exactness: ClassVar[str] = "integers exact, floats within 1e-9"
 
     def zero(self) -> State:
         """Return 0."""
@@ -61,6 +63,7 @@ class Mean(Aggregation):
     """The arithmetic mean, a float; of nothing it is null."""
 
     accepts: ClassVar[frozenset[ValueType]] = NUMBERS
+    exactness: ClassVar[str] = "within 1e-9"
 
     def zero(self) -> State:
         """Return the sum and the number of nothing."""
@@ -85,6 +88,70 @@ class Mean(Aggregation):
     def worst_state_bytes(self, value_type: ValueType) -> int:  # the port's signature
         """Return the size of a pair."""
         return 19
+
+
+@dataclass(frozen=True, slots=True)
+class Variance(Aggregation):
+    """The variance, of the population unless ``sample=True``; of too few values for it, null.
+
+    Kept as number, mean and sum of squared distances from the mean: a sum of squares would lose every digit of the
+    variance of large numbers that are close together, as times are.
+
+    Attributes:
+        sample: Whether the values are a sample, so that the divisor is one less than their number, which must be two
+            at least (``VAR_SAMP`` in SQL), or all that there is (``VAR_POP``), of which one has the variance 0.
+
+    Source: Chan, Golub, LeVeque, Updating formulae and a pairwise algorithm for computing sample variances, 1979.
+    """
+
+    accepts: ClassVar[frozenset[ValueType]] = NUMBERS
+    exactness: ClassVar[str] = "within 1e-9"
+
+    sample: bool = False
+
+    def zero(self) -> State:
+        """Return number, mean and squared distances of nothing."""
+        return (0, 0.0, 0.0)
+
+    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:  # the port's signature
+        """Add one value."""
+        number, mean, squares = state
+        number += 1
+        distance = value - mean
+        mean += distance / number
+        return (number, mean, squares + distance * (value - mean))
+
+    def merge(self, left: State, right: State) -> State:
+        """Put both about their common mean."""
+        if not left[0] or not right[0]:
+            return left if left[0] else right
+        number = left[0] + right[0]
+        distance = right[1] - left[1]
+        mean = left[1] + distance * right[0] / number
+        return (number, mean, left[2] + right[2] + distance * distance * left[0] * right[0] / number)
+
+    def result(self, state: State) -> Any:
+        """Divide."""
+        divisor = state[0] - self.sample
+        return state[2] / divisor if divisor > 0 else None
+
+    def result_type(self, value_type: ValueType) -> ValueType:  # the port's signature
+        """Return float."""
+        return ValueType.FLOAT
+
+    def worst_state_bytes(self, value_type: ValueType) -> int:  # the port's signature
+        """Return the size of a number and two floats."""
+        return 28
+
+
+@dataclass(frozen=True, slots=True)
+class StdDev(Variance):
+    """The standard deviation, of the population unless ``sample=True``; of too few values for it, null."""
+
+    def result(self, state: State) -> Any:
+        """Take the root of the variance."""
+        variance = Variance.result(self, state)
+        return None if variance is None else math.sqrt(variance)
 
 
 @dataclass(frozen=True, slots=True)

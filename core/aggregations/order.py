@@ -3,7 +3,7 @@
 Where a source has no ids, the values decide between events of one time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +12,36 @@ from core.expressions import ValueType
 
 _ENTRY_BYTES = 1 + 9 + 2 + 36
 """A time and an event id as long as a UUID, with msgpack's heads: what stands beside a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class First(Aggregation):
+    """The oldest value that is not null; of nothing it is null."""
+
+    def zero(self) -> State:
+        """Return null."""
+        return None
+
+    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:
+        """Keep the older, nearly always the one that is there."""
+        if state is not None and time_ms > state[0]:
+            return state
+        entry = (time_ms, event_id, value)
+        return entry if state is None or _youth(entry) < _youth(state) else state
+
+    def merge(self, left: State, right: State) -> State:
+        """Keep the older."""
+        if left is None or right is None:
+            return right if left is None else left
+        return right if _youth(right) < _youth(left) else left
+
+    def result(self, state: State) -> Any:
+        """Return the value alone."""
+        return None if state is None else state[2]
+
+    def worst_state_bytes(self, value_type: ValueType) -> int:
+        """Return the size of time, id and value."""
+        return _ENTRY_BYTES + SCALAR_BYTES[value_type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +89,8 @@ class LastN(Aggregation):
         n: How many at the most, 1 to 1,000.
         distinct: Whether a value stands only once, at its youngest event.
     """
+
+    bounds: ClassVar[Mapping[str, tuple[int, int]]] = {"n": (1, 1000)}
 
     n: int = 10
     distinct: bool = False
@@ -112,12 +144,6 @@ class LastN(Aggregation):
     def worst_state_bytes(self, value_type: ValueType) -> int:
         """Return the size of a full list."""
         return 3 + self.n * (_ENTRY_BYTES + SCALAR_BYTES[value_type])
-
-    @property
-    def text(self) -> str:
-        """What is computed."""
-        value = self.value.text if self.value is not None else ""
-        return f"LastN({value}, n={self.n}, distinct={self.distinct})"
 
 
 def _youth(entry: Sequence[Any]) -> tuple[int, str, bool, Any]:

@@ -1,9 +1,12 @@
 """What an aggregation is, and the types of values that it may take."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import reduce
 from typing import Any, ClassVar, TypeAlias
 
 from core.expressions import Expr, ValueType
+from core.problems import Problem, check_whole_number
 
 State: TypeAlias = Any
 SCALARS = frozenset((ValueType.INT, ValueType.FLOAT, ValueType.STR, ValueType.BOOL))
@@ -12,6 +15,9 @@ ORDERED = frozenset((ValueType.INT, ValueType.FLOAT, ValueType.STR))
 
 SCALAR_BYTES = {ValueType.INT: 9, ValueType.FLOAT: 9, ValueType.BOOL: 1, ValueType.STR: 66}
 """A packed value at its largest; a text of 64 characters is taken for a long one."""
+
+COUNT_BYTES = 5
+"""A packed number of events in a tile, up to four thousand million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +28,15 @@ class Aggregation:
         value: What is aggregated, or None where the event itself is.
         accepts: Types that ``value`` may have.
         takes_null: Whether a null value is added or skipped.
+        bounds: Per setting that is a whole number its least and its largest value.
+        exactness: How near the result is to that of all events at once, in words for the reference.
     """
 
     value: Expr | None = None
     accepts: ClassVar[frozenset[ValueType]] = SCALARS
     takes_null: ClassVar[bool] = False
+    bounds: ClassVar[Mapping[str, tuple[int, int]]] = {}
+    exactness: ClassVar[str] = "exact"
 
     def zero(self) -> State:
         """Return the state of nothing."""
@@ -40,8 +50,20 @@ class Aggregation:
         """Return the state of both; neither is changed."""
         raise NotImplementedError
 
+    def merge_all(self, states: Sequence[State]) -> State:
+        """Return the state of all, at least one; for states whose copies cost more than their sums, in one go."""
+        return reduce(self.merge, states)
+
     def result(self, state: State) -> Any:
         """Return the feature's value."""
+        return state
+
+    def pack(self, state: State) -> State:
+        """Return the state as msgpack carries it.
+
+        A packed state is a state like any other: ``add``, ``merge`` and ``result`` take it too. So only what changes
+        need be unpacked, and only where a row is written need anyone know that there is a difference.
+        """
         return state
 
     def result_type(self, value_type: ValueType) -> ValueType:
@@ -52,7 +74,22 @@ class Aggregation:
         """Return an upper estimate of a packed state's size, for the check of the worst row."""
         return SCALAR_BYTES[value_type]
 
+    def problems(self, where: str) -> list[Problem]:
+        """Report settings that cannot be.
+
+        Args:
+            where: Place of the feature.
+        """
+        kind = type(self).__name__
+        return [
+            problem
+            for name, (least, most) in self.bounds.items()
+            for problem in check_whole_number(where, f"{name} of {kind}", getattr(self, name), least=least, most=most)
+        ]
+
     @property
     def text(self) -> str:
         """What is computed, in one canonical form: part of the group's fingerprint and of a slot's identity."""
-        return f"{type(self).__name__}({self.value.text if self.value is not None else ''})"
+        value = [self.value.text] if self.value is not None else []
+        chosen = [f"{item.name}={getattr(self, item.name)!r}" for item in fields(self) if item.name != "value"]
+        return f"{type(self).__name__}({', '.join(value + chosen)})"
