@@ -35,6 +35,9 @@ def finish(plan: GroupPlan, tail: Tail, instant_ms: int) -> Finished:
             valid_until_ms = min(valid_until_ms, changes_ms)
             if chosen:
                 _merge(part, chosen, values)
+    for place, now, usual, times, default in plan.changes:
+        change = values[now] / values[usual] * times - 1 if values[usual] and values[now] is not None else None
+        values[place] = change if change is not None and math.isfinite(change) else default
     return Finished(values, valid_until_ms)
 
 
