@@ -277,8 +277,8 @@ def _plan_changes(group: FeatureGroup, features: list[ServedFeature]) -> Iterato
         change = feature.definition
         if isinstance(change, Change):
             now, usual = feature.window, Window.of(change.against)
-            values = [places[served_name(by_name[change.of], window)] for window in (now, usual)]
-            yield ChangePlan(place, *values, usual.size_ms / now.size_ms, change.default)
+            now_place, usual_place = (places[served_name(by_name[change.of], window)] for window in (now, usual))
+            yield ChangePlan(place, now_place, usual_place, usual.size_ms / now.size_ms, change.default)
 
 
 def _merging(place: int, aggregation: Aggregation) -> Merging:

@@ -171,10 +171,10 @@ def freeze(table: GroupTable, key: str, row: LiveRow) -> PackedRow:
         indexes = sorted(tiles)
         while indexes and indexes[0] < oldest:
             del tiles[indexes.pop(0)]
-        for place, pack in packing:
+        for slot, pack in packing:
             # They stay packed until something is added to them: most tiles of a row are past.
             for states in tiles.values():
-                states[place] = pack(states[place])
+                states[slot] = pack(states[slot])
         if indexes:
             tail.append((resolution.tile_ms, [[index, *tiles[index]] for index in indexes]))
     values, valid_until_ms = finish(plan, tail, instant_ms)

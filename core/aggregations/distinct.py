@@ -68,7 +68,7 @@ class ApproxDistinct(Aggregation):
 
     def worst_state_bytes(self, value_type: ValueType) -> int:  # the port's signature
         """Return a little more than the largest size that the library documents for each precision."""
-        return 3 + 64 + 5 * 2**self.precision // 8
+        return 3 + 64 + 5 * (1 << self.precision) // 8
 
     def _sketch(self, state: State) -> Any:
         if type(state) is not bytes:
