@@ -50,7 +50,14 @@ class Settings(BaseSettings):
     role: Role = Field(Role.ALL, description="What the worker does: all, dispatcher, aggregator or serving.")
     registry: str = Field("features:REGISTRY", description="Where the definitions are: package.module:REGISTRY.")
     broker: str = Field(EMBEDDED, description="Kafka's bootstrap servers, host:port[,host:port]; or embedded.")
-    redis: SecretStr = Field(SecretStr(EMBEDDED), description="redis://host:port/db; or embedded, or none.")
+    redis: SecretStr = Field(
+        SecretStr(EMBEDDED),
+        description="redis://[user:password@]host:port/db, rediss:// for TLS, redis+cluster:// or rediss+cluster://"
+        "host:port,host:port for a cluster; or embedded, or none.",
+    )
+    redis_ca: Path | None = Field(
+        None, description="Certificates (PEM) that Redis is trusted by, beside those of the system."
+    )
     record: str = Field(
         EMBEDDED,
         description="sqlite:///path; dynamodb://table?region=eu-central-1, with &endpoint=http://host:port if it is "
@@ -112,7 +119,8 @@ class Settings(BaseSettings):
     @classmethod
     def _known_redis(cls, redis: SecretStr) -> SecretStr:
         url = redis.get_secret_value()
-        if url not in (EMBEDDED, "none") and not url.startswith(("redis://", "rediss://", "unix://")):
+        known = ("redis://", "rediss://", "redis+cluster://", "rediss+cluster://", "unix://")
+        if url not in (EMBEDDED, "none") and not url.startswith(known):
             raise ValueError("not a URL of Redis; use redis://host:port/db, none or embedded")
         return redis
 

@@ -1,5 +1,7 @@
 """Settings: every knob is an environment variable, and one that cannot be is named, without its value."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import SecretStr
 
@@ -13,6 +15,7 @@ GIVEN = {
     "registry": ("shop.features:ALL", "shop.features:ALL"),
     "broker": ("a:9092,b:9092", "a:9092,b:9092"),
     "redis": ("redis://:hunter2@host:6379/1", SecretStr("redis://:hunter2@host:6379/1")),
+    "redis_ca": ("/etc/ca.pem", Path("/etc/ca.pem")),
     "record": ("dynamodb://freshet?region=eu-central-1", "dynamodb://freshet?region=eu-central-1"),
     "api_keys": (KEYS, SecretStr(KEYS)),
     "web_host": ("::1", "::1"),

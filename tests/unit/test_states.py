@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,6 +103,23 @@ def test_an_aggregation_of_ones_own_needs_its_methods_alone():
     made = {key: values_of(group.plan, change) for key, change in packed_rows(group).items()}
 
     assert made == {"i1": [3], "i2": [1]}
+
+
+def test_the_aggregation_of_the_how_to_computes_what_it_says():
+    """
+    Whoever copies it begins with something that works.
+    """
+    code = (Path(__file__).parents[2] / "docs/how-to/own-aggregation.md").read_text().split("```")[1]
+    found: dict[str, Any] = {"__name__": "own"}
+    exec(code.removeprefix("python"), found)  # noqa: S102  # our own text
+    table, group = table_of(found["Range"](col("video_id")))
+    play(table, 0, (1, 7, 0), (1, 30, 0), (1, 2, TILE_MS), (2, 9, 0))
+    flush(group)
+    play(table, 1, (1, 31, 0))
+
+    made = {key: values_of(group.plan, change) for key, change in packed_rows(group).items()}
+
+    assert made == {"i1": [29], "i2": [0]}
 
 
 @pytest.mark.parametrize("aggregation", [TopK, ApproxTopK, ApproxPercentile, Distinct])
