@@ -24,10 +24,8 @@ from app.demo import open_demo, require_alive, run_demo, running
 from app.endpoints import open_endpoints, open_record
 from app.locate import locate_names
 from app.record_check import check_record
-from app.reference import settings_markdown
-from app.runtime import keep_runtime, running_access
 from app.reference import aggregations_markdown, settings_markdown
-from app.runtime import find_runtime, keep_runtime
+from app.runtime import keep_runtime, running_access
 from app.send import read_events, send_events
 from app.settings import Settings, load_settings
 from core.catalogue import CatalogueEntry, catalogue
