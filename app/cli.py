@@ -24,7 +24,7 @@ from app.demo import open_demo, require_alive, run_demo, running
 from app.endpoints import open_endpoints, open_record
 from app.locate import locate_names
 from app.record_check import check_record
-from app.reference import settings_markdown
+from app.reference import aggregations_markdown, settings_markdown
 from app.runtime import keep_runtime, running_access
 from app.send import read_events, send_events
 from app.settings import Settings, load_settings
@@ -122,6 +122,12 @@ def features(
 def settings() -> None:
     """Print every setting with its default and meaning, as Markdown."""
     sys.stdout.write(settings_markdown())
+
+
+@cli.command()
+def aggregations() -> None:
+    """Write the reference of aggregations, as Markdown."""
+    sys.stdout.write(aggregations_markdown())
 
 
 @cli.command()

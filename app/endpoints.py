@@ -15,6 +15,7 @@ from stores.dynamodb_calls import DynamoCalls
 from stores.dynamodb_place import TablePlace
 from stores.memory import MemoryStore
 from stores.redis import RedisStore
+from stores.redis_cluster import SCHEMES, RedisClusterStore
 from stores.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,9 @@ def open_record(endpoints: Endpoints, clock: Clock) -> Store:
     return SqliteStore(endpoints.record_path, clock) if endpoints.record_path is not None else MemoryStore(clock)
 
 
-def open_cache(endpoints: Endpoints) -> Store | None:
+def open_cache(endpoints: Endpoints, *, ca: Path | None) -> Store | None:
     """Return the cache, or None where there is no Redis."""
-    return RedisStore(endpoints.redis_url) if endpoints.redis_url is not None else None
+    url = endpoints.redis_url
+    if url is None:
+        return None
+    return RedisClusterStore(url, ca=ca) if url.startswith(tuple(SCHEMES)) else RedisStore(url, ca=ca)

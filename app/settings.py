@@ -71,7 +71,14 @@ class Settings(BaseSettings):
         description="Name of the worker in its consumer group, the same after a restart and no other worker's; host "
         "name and port by default.",
     )
-    redis: SecretStr = Field(SecretStr(EMBEDDED), description="redis://host:port/db; or embedded, or none.")
+    redis: SecretStr = Field(
+        SecretStr(EMBEDDED),
+        description="redis://[user:password@]host:port/db, rediss:// for TLS, redis+cluster:// or rediss+cluster://"
+        "host:port,host:port for a cluster; or embedded, or none.",
+    )
+    redis_ca: Path | None = Field(
+        None, description="Certificates (PEM) that Redis is trusted by, beside those of the system."
+    )
     record: str = Field(
         EMBEDDED,
         description="sqlite:///path; dynamodb://table?region=eu-central-1, with &endpoint=http://host:port if it is "
@@ -133,7 +140,8 @@ class Settings(BaseSettings):
     @classmethod
     def _known_redis(cls, redis: SecretStr) -> SecretStr:
         url = redis.get_secret_value()
-        if url not in (EMBEDDED, "none") and not url.startswith(("redis://", "rediss://", "unix://")):
+        known = ("redis://", "rediss://", "redis+cluster://", "rediss+cluster://", "unix://")
+        if url not in (EMBEDDED, "none") and not url.startswith(known):
             raise ValueError("not a URL of Redis; use redis://host:port/db, none or embedded")
         return redis
 

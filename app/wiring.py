@@ -21,6 +21,7 @@ from agents.intake import Intake
 from agents.publish import Publisher
 from agents.transport import Consumer, RunMessage, RunSchema
 from app.applied_versions import resolve_versions
+from app.cache_check import check_cache
 from app.clock import SystemClock
 from app.endpoints import Endpoints, open_cache, open_endpoints, open_record
 from app.faust_app import App, new_app
@@ -36,6 +37,8 @@ from core.metrics import Metrics
 from core.plans import plan_group
 from core.ports import RowKey, Store
 from core.topics import repartition_topic, row_name
+from core.versions import version
+from core.windows import to_ms
 from services.embedded import EmbeddedServices
 from serving.access import Gate
 from serving.console import Console, console_routes
@@ -91,7 +94,8 @@ class Platform:
         self.app.transport.url = [_url(place) for place in self.endpoints.bootstrap]
         self.record: Store = open_record(self.endpoints, self.clock)
         await check_record(self.record)
-        self.cache: Store | None = open_cache(self.endpoints)
+        self.cache: Store | None = open_cache(self.endpoints, ca=self.settings.redis_ca)
+        await check_cache(self.cache, writes=self.settings.role.aggregates)
         may_apply = self.settings.apply if self.settings.apply is not None else self.settings.is_embedded
         self.numbers = await resolve_versions(self.record, self.plans.values(), may_apply=may_apply)
         self.ground: Ground = NO_GROUND
@@ -157,15 +161,19 @@ class Platform:
         )
 
     def _build_writing(self) -> None:
-        uncached = frozenset(
-            row_name(group.name, self.numbers[group.name]) for group in self.registry.groups if not group.writing.cached
-        )
+        lifetimes = {
+            row_name(group.name, self.numbers[group.name]): to_ms(group.serving.hard_ttl)
+            for group in self.registry.groups
+            if group.writing.cached
+        }
         changelog = ChangelogWriter(self._producer)
         changes = ChangelogReader(self.access.for_aiokafka())
         self.tables = OwnedTables(
             self.registry, self.plans, self.numbers, reader=changes, changelog=changelog, epochs=self.ground.epochs
         )
-        self.debt = CacheDebt(self.cache, self.metrics, uncached=uncached, announce=self.local.announce)
+        self.debt = CacheDebt(
+            self.cache, self.record, self.metrics, self.clock, lifetimes=lifetimes, announce=self.local.announce
+        )
         self.publisher = Publisher(
             self.tables,
             changelog=changelog,
@@ -247,12 +255,20 @@ class Platform:
         """Drop state and copies: nothing is owned."""
         self.tables.drop()
         self.publisher.given_away()
+        self.debt.given_away()
         self.local.clear()
 
     async def take_over(self, committed: Mapping[Any, int], assigned: set[Any]) -> None:
-        """Restore the tables of assigned partitions, unless a topic was made anew meanwhile."""
+        """Restore the tables of assigned partitions, unless a topic was made anew meanwhile.
+
+        The cache is owed what their former owner may have owed it.
+        """
         await require_same_topics(self.access, self.ground, {tp.topic for tp in assigned})
         await self.tables.take_over(committed, assigned)
+        for tp, offset in committed.items():
+            table = self.tables.get(tp.topic, tp.partition)
+            if table is not None and offset > 0:
+                self.debt.inherit(table, until=version(table.epoch, offset - 1))
 
     def _is_announced(self, key: RowKey) -> bool:
         entity, _, encoded = key.pk.partition("#")

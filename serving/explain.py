@@ -95,7 +95,7 @@ class Explainer:
         number = read.places[0]
         feature, value = read.plan.features[number], served.values[number]
         status = status_of(served, value)
-        shown = show_tiles(read.plan.resolutions[feature.resolution], feature, row, instant_ms)
+        shown = show_tiles(read.plan, number, row, instant_ms)
         origin = origins.get(place)
         return Explanation(
             feature=f"{group.name}:{feature.name}",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.real import open_dynamodb, open_kafka, open_redis
+from tests.real import open_dynamodb, open_kafka, open_redis, open_redis_cluster
 
 
 @pytest.fixture(scope="session")
@@ -23,4 +23,11 @@ def dynamodb_url(tmp_path_factory):
 def redis_server(tmp_path_factory):
     """A Redis server, at ``.url``; tests share it, and may empty it."""
     with open_redis(tmp_path_factory.mktemp("redis")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory):
+    """A Redis Cluster of three nodes, at ``.url``; tests share it, and may empty it."""
+    with open_redis_cluster(tmp_path_factory.mktemp("redis-cluster")) as opened:
         yield opened

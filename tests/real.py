@@ -18,6 +18,7 @@ from testcontainers.core.container import DockerContainer
 
 from services.dynamodb_local import lists_tables, start_dynamodb_local
 from services.kafka import start_kafka
+from services.redis_cluster import start_cluster
 from services.redis_server import start_redis
 from services.server_process import HOST, free_ports
 
@@ -125,6 +126,16 @@ def open_redis(directory):
     container = on_loopback(DockerContainer(REDIS_IMAGE), 6379)
     with running(container, lambda: pings(f"redis://{HOST}:{container.get_exposed_port(6379)}/0")):
         yield RealRedis(f"redis://{HOST}:{container.get_exposed_port(6379)}/0")
+
+
+@contextmanager
+def open_redis_cluster(directory):
+    # Plain processes even where Docker is: nodes tell clients and each other the addresses at which they listen.
+    cluster = start_cluster(directory)
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
 
 
 def on_loopback(container, port, host_port=None):

@@ -11,6 +11,7 @@ import redis
 from stores.dynamodb import DynamoStore
 from stores.memory import MemoryStore
 from stores.redis import RedisStore
+from stores.redis_cluster import RedisClusterStore
 from stores.sqlite import SqliteStore
 from tests.clock import ManualClock
 from tests.dynamodb_kit import open_tables
@@ -46,14 +47,22 @@ def dynamodb(dynamodb_url):
         yield tables
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis", "dynamodb"])
+@pytest.fixture
+def empty_cluster(redis_cluster):
+    for node in redis_cluster.nodes:
+        with redis.Redis.from_url(node.url) as client:
+            client.flushall()
+    return redis_cluster
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", "redis cluster", "dynamodb"])
 def store_kind(request):
     return request.param
 
 
 @pytest.fixture
 def clock(store_kind):
-    return PassingClock() if store_kind == "redis" else ManualClock()
+    return PassingClock() if store_kind.startswith("redis") else ManualClock()
 
 
 @pytest.fixture
@@ -64,6 +73,8 @@ async def store(store_kind, clock, tmp_path, request):
         opened = SqliteStore(tmp_path / "record.sqlite", clock)
     elif store_kind == "dynamodb":
         opened = DynamoStore(await request.getfixturevalue("dynamodb").calls(), clock)
+    elif store_kind == "redis cluster":
+        opened = RedisClusterStore(request.getfixturevalue("empty_cluster").url)
     else:
         opened = RedisStore(request.getfixturevalue("empty_redis"))
     yield opened

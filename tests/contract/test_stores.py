@@ -16,6 +16,7 @@ from core.errors import ConfigurationError, StoreError, StoreTimeoutError
 from core.ports import RowKey, StoredRow
 from services.redis_server import start_redis
 from stores.redis import RedisStore
+from stores.redis_node import RedisLimits
 from stores.sqlite import EXPIRED_ROWS_MAX, SqliteStore
 from tests.clock import ManualClock
 
@@ -404,7 +405,7 @@ async def test_sqlite_says_which_file_is_none(record_path):
 async def redis_pair(tmp_path):
     """A server that the test may stop, and a store with a single connection to it."""
     server = start_redis(tmp_path)
-    store = RedisStore(server.url, connections_max=1)
+    store = RedisStore(server.url, limits=RedisLimits(connections_max=1))
     yield server, store
     await store.close()
     server.stop()

@@ -25,6 +25,7 @@ GIVEN = {
     "replication": ("2", 2),
     "instance": ("aggregator-0", "aggregator-0"),
     "redis": ("redis://:hunter2@host:6379/1", SecretStr("redis://:hunter2@host:6379/1")),
+    "redis_ca": ("/etc/ca.pem", Path("/etc/ca.pem")),
     "record": ("dynamodb://freshet?region=eu-central-1", "dynamodb://freshet?region=eu-central-1"),
     "api_keys": (KEYS, SecretStr(KEYS)),
     "web_host": ("::1", "::1"),

@@ -1,0 +1,89 @@
+"""Redis commands for rows: what is sent for a read and for a write, the same to one server and to a cluster.
+
+A row's value is the packed row itself; its first 8 bytes are its version, big-endian. A write compares and sets on
+the server, many rows a script, so that a late write never undoes a newer one.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from hiredis import pack_command
+
+from core.ports import RowKey, StoredRow
+
+# One script blocks the whole server: 128 rows of 500 bytes for about 0.3 ms, and large rows are fewer a script.
+SCRIPT_ROWS_MAX = 128
+SCRIPT_BYTES_MAX = 1 << 20
+MGET_KEYS_MAX = 256
+
+# Versions are compared as two halves, because Lua's numbers hold 53 bits, and not as strings, because Lua compares
+# those by the server's locale. A value too short to have a version is not ours and is replaced. SET ends an older
+# expiry by itself.
+_COMPARE_AND_SET = b"""
+local taken = 0
+for i, key in ipairs(KEYS) do
+  local value, expires_at_ms = ARGV[2 * i - 1], ARGV[2 * i]
+  local held = redis.call('GETRANGE', key, 0, 7)
+  local newer = #held < 8
+  if not newer then
+    local held_high, held_low = struct.unpack('>I4I4', held)
+    local high, low = struct.unpack('>I4I4', value)
+    newer = high > held_high or (high == held_high and low > held_low)
+  end
+  if newer then
+    taken = taken + 1
+    redis.call('SET', key, value)
+    if expires_at_ms ~= '' then
+      redis.call('PEXPIREAT', key, expires_at_ms)
+    end
+  end
+end
+return taken
+"""
+
+
+def redis_key(key: RowKey) -> str:
+    """Return the name of a row in Redis: the tag in braces keeps an entity's rows in one slot of a cluster.
+
+    >>> redis_key(RowKey("user#i1", "taste@v1"))
+    '{user#i1}taste@v1'
+    """
+    return f"{{{key.pk}}}{key.sk}"
+
+
+def pack(command: Sequence[bytes | str | int]) -> bytes:
+    """Return the bytes of a command."""
+    # Not redis-py's packing: it is written in Python and would cost more than everything else here together.
+    packed: bytes = pack_command(tuple(command))  # type: ignore[arg-type]  # its stub asks for a tuple of one
+    return packed
+
+
+def pack_read(keys: Sequence[RowKey]) -> bytes:
+    """Return one MGET."""
+    return pack([b"MGET", *map(redis_key, keys)])
+
+
+def pack_write(rows: Sequence[StoredRow]) -> bytes:
+    """Return one EVAL: its text is under 1 % of a full call, and the server never has to know the script before."""
+    command: list[bytes | str | int] = [b"EVAL", _COMPARE_AND_SET, len(rows)]
+    command += [redis_key(row.key) for row in rows]
+    for row in rows:
+        command += (row.value, b"" if row.expires_at_ms is None else row.expires_at_ms)
+    return pack(command)
+
+
+def read_chunks(keys: Sequence[RowKey]) -> Iterator[Sequence[RowKey]]:
+    """Yield the keys of each MGET."""
+    for start in range(0, len(keys), MGET_KEYS_MAX):
+        yield keys[start : start + MGET_KEYS_MAX]
+
+
+def write_chunks(rows: Sequence[StoredRow]) -> Iterator[Sequence[StoredRow]]:
+    """Yield the rows of each script, bounded in number and in bytes."""
+    start, size = 0, 0
+    for index, row in enumerate(rows):
+        if index > start and (index - start == SCRIPT_ROWS_MAX or size + len(row.value) > SCRIPT_BYTES_MAX):
+            yield rows[start:index]
+            start, size = index, 0
+        size += len(row.value)
+    if rows:
+        yield rows[start:]
