@@ -20,9 +20,8 @@ from core.expressions import Evaluate, Explode, Expr, col
 from core.keys import encode_key
 from core.models import columns_of
 from core.values import ValueType
-from core.windows import to_ms
+from core.windows import FUTURE_MS, to_ms
 
-FUTURE_MS = 10_000
 EVENT_ID_BYTES_MAX = 128
 RECORD_BYTES_MAX = 1 << 20
 TEXT_BYTES_MAX = 1024

@@ -19,12 +19,13 @@ from aiokafka import TopicPartition
 from agents.cache_debt import CacheDebt
 from core.errors import StoreError
 from core.metrics import Metrics
-from core.ports import Store, StoredRow
+from core.ports import Clock, Store, StoredRow
 from core.progress import cached_row, progress_row
 from core.topics import changelog_topic
-from core.versions import version
+from core.versions import version, version_bytes
 from tables.changelog import ChangelogWriter
 from tables.owned import OwnedTables
+from tables.remove import take_past
 from tables.table import GroupTable, PackedRow, TablePartition, freeze
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ UPDATES_WAITING_MAX = 60_000
 _ROWS_PER_CALL = 1_000
 _PARTS_IN_FLIGHT = 4
 _YIELD_EVERY = 40
+_REMOVED_MIN = 1_000
 _RECORD_DEADLINE_MS = 5_000
 _RETRY_FIRST_S, _RETRY_LAST_S = 0.05, 5.0
 _PROGRESS_EVERY_S = 0.25
@@ -69,8 +71,10 @@ class Publisher:
         finish: Callable[[Any], None],
         announce: Callable[[Sequence[StoredRow]], None],
         metrics: Metrics,
+        clock: Clock,
     ) -> None:
         self._tables = tables
+        self._clock = clock
         self._changelog = changelog
         self._record = record
         self._cache = cache
@@ -179,7 +183,26 @@ class Publisher:
         for _, group, _ in groups:
             group.cool()
         await self._finish_runs(sequence, {group.sk for _, group, _ in groups})
+        await self._remove_past(rows, era)
         if any(group.dirty for table in self._tables for group in table.groups):
+            self._wake.set()
+
+    async def _remove_past(self, rows: int, era: int) -> None:
+        """Remove rows that are past, more of them than were just written, so that they cannot pile up.
+
+        Their tombstones are acknowledged before anything else is flushed: behind a newer row of its key, one would let
+        compaction remove that row.
+        """
+        if era != self._era:
+            return
+        gone = await take_past(self._tables, limit=rows + _REMOVED_MIN, now_ms=self._clock.now_ms())
+        if gone and era == self._era:
+            await self._changelog.write(gone)
+            stones = [stone for of_table in gone.values() for stone in of_table]
+            # Copies of what is gone are of no use to anybody.
+            self._announce([StoredRow(stone.key, stone.ver, version_bytes(stone.ver)) for stone in stones])
+            self._metrics.removed(len(stones))
+            # There may be more of them, although nothing else is due.
             self._wake.set()
 
     async def _write_groups(self, groups: Iterable[tuple[TablePartition, GroupTable, dict[str, Any]]], era: int) -> int:

@@ -182,6 +182,7 @@ class Platform:
             finish=self._finish,
             announce=self.local.announce,
             metrics=self.metrics,
+            clock=self.clock,
         )
         self.aggregator = Aggregator(self.tables, self.publisher, self.metrics, producer=self._producer)
         self.decoders = {

@@ -45,7 +45,7 @@ def cluster(tmp_path):
 
 @asynccontextmanager
 async def opened(url, **limits):
-    store = RedisClusterStore(url, limits=RedisLimits(**limits))
+    store = RedisClusterStore(url, limits=RedisLimits(**{"connect_timeout_ms": 5_000} | limits))
     try:
         yield store
     finally:

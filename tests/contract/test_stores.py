@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from core.errors import ConfigurationError, StoreError, StoreTimeoutError
 from core.ports import RowKey, StoredRow
 from services.redis_server import start_redis
+from stores.memory import MemoryStore
 from stores.redis import RedisStore
 from stores.redis_node import RedisLimits
 from stores.sqlite import EXPIRED_ROWS_MAX, SqliteStore
@@ -352,6 +353,49 @@ async def test_sqlite_removes_expired_rows_from_the_file(record_path):
     connection = sqlite3.connect(record_path)
     assert connection.execute("SELECT pk FROM rows").fetchall() == [(OTHER.pk,)]
     connection.close()
+
+
+async def test_sqlite_removes_more_rows_than_a_write_adds(record_path):
+    """
+    Under load every write adds more rows than a fixed number that it would remove, and the file would grow for ever.
+    """
+    clock = ManualClock()
+    store = SqliteStore(record_path, clock)
+    for generation in range(4):
+        await write(
+            store,
+            *(
+                row(RowKey(f"user#i{generation}-{number}", "g@v1"), expires_at_ms=clock.now_ms() + 1)
+                for number in range(3 * EXPIRED_ROWS_MAX)
+            ),
+        )
+        clock.advance(1)
+
+    await store.close()
+    connection = sqlite3.connect(record_path)
+    assert connection.execute("SELECT count(*) FROM rows").fetchone() == (3 * EXPIRED_ROWS_MAX,)
+    connection.close()
+
+
+async def test_memory_keeps_no_more_expired_rows_than_others():
+    """
+    Where it is the record, it would hold everyone who was ever seen.
+    """
+    clock = ManualClock()
+    store = MemoryStore(clock)
+    for generation in range(5):
+        await write(
+            store,
+            row(RowKey(f"user#i{generation}", "g@v1")),
+            *(
+                row(RowKey(f"user#i{generation}-{number}", "g@v1"), expires_at_ms=clock.now_ms() + 1)
+                for number in range(10_000)
+            ),
+        )
+        clock.advance(1)
+
+    assert len(store._rows) < 25_000
+    assert len(await read(store, *(RowKey(f"user#i{generation}", "g@v1") for generation in range(5)))) == 5
 
 
 async def test_sqlite_answers_within_the_deadline_while_another_process_writes(record_path):
