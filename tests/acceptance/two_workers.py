@@ -259,7 +259,7 @@ async def _compare_rows(shared: Shared) -> tuple[list[str], int]:
     rows = await _changelog_rows(shared)
     names = {name.removeprefix("FRESHET_").lower(): value for name, value in shared.settings.items()}
     endpoints = open_endpoints(load_settings(**names), REGISTRY)
-    cache = open_cache(endpoints)
+    cache = open_cache(endpoints, ca=None)
     assert cache is not None
     found = []
     for store in (open_record(endpoints, SystemClock()), cache):
