@@ -287,10 +287,13 @@ async def _changelog_rows(shared: Shared) -> dict[RowKey, bytes]:
     rows: dict[RowKey, bytes] = {}
     for tp, end in (await reader.ends(tps)).items():
         async for key, value in reader.read_range(tp, 0, end):
-            assert value is not None
-            pk, _, sk = key.decode().partition(" ")
+            place = RowKey(*key.decode().split(" "))
+            if value is None:
+                # A tombstone: all windows of the row were past, and the stores let it expire by themselves.
+                rows.pop(place, None)
+                continue
             row = unpack_change(value)[0]
-            rows[RowKey(pk, sk)] = max(rows.get(RowKey(pk, sk), b""), row, key=lambda one: one[:8])
+            rows[place] = max(rows.get(place, b""), row, key=lambda one: one[:8])
     return rows
 
 
