@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.definitions import Aggregate, Entity, FeatureGroup, Source
 from core.errors import EventError
-from core.expressions import Evaluate, Explode, Expr, ValueType, col
+from core.expressions import Evaluate, Explode, Expr, col
 from core.keys import encode_key
 from core.models import columns_of
+from core.values import ValueType
 from core.windows import FUTURE_MS, to_ms
 
 EVENT_ID_BYTES_MAX = 128

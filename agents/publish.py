@@ -20,7 +20,7 @@ from agents.cache_debt import CacheDebt
 from core.errors import StoreError
 from core.metrics import Metrics
 from core.ports import Clock, Store, StoredRow
-from core.progress import progress_row
+from core.progress import cached_row, progress_row
 from core.topics import changelog_topic
 from core.versions import version, version_bytes
 from tables.changelog import ChangelogWriter
@@ -38,6 +38,8 @@ _REMOVED_MIN = 1_000
 _RECORD_DEADLINE_MS = 5_000
 _RETRY_FIRST_S, _RETRY_LAST_S = 0.05, 5.0
 _PROGRESS_EVERY_S = 0.25
+_MARK_EVERY_S = 5.0
+"""How much of the cache's rows are written to it once more after a take-over, at most."""
 _STRETCH = 2.0
 """A flush that takes long is not begun again before twice its time: under load rows coalesce instead."""
 _QUIET_S = 0.05
@@ -86,6 +88,7 @@ class Publisher:
         self._took_s = 0.0
         self._applied_at = 0.0
         self._progress_at: dict[TablePartition, float] = {}
+        self._marked_at: dict[TablePartition, float] = {}
         self._progress_owed: dict[TablePartition, _Waiting] = {}
         self._progress_timer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
@@ -129,6 +132,7 @@ class Publisher:
         self._era += 1
         self._waiting.clear()
         self._progress_at.clear()
+        self._marked_at.clear()
         self._progress_owed.clear()
         self._updates = 0
         self._room.set()
@@ -311,6 +315,17 @@ class Publisher:
         if due:
             self._progress_at.update(dict.fromkeys(due, now))
             await self._store([_progress(table, run) for table, run in due.items()])
+            await self._mark_cached(due, now)
+
+    async def _mark_cached(self, runs: dict[TablePartition, _Waiting], now: float) -> None:
+        """Tell the next owner up to where the cache has everything."""
+        due = [table for table in runs if now - self._marked_at.get(table, 0) >= _MARK_EVERY_S]
+        if due and self._cache.is_clear:
+            self._marked_at.update(dict.fromkeys(due, now))
+            marks = {table: version(table.epoch, runs[table].message.offset) for table in due}
+            await self._write_record(
+                [cached_row(table.entity, table.partition, ver=ver) for table, ver in marks.items()]
+            )
 
     def _progress_due(self) -> None:
         self._progress_timer = None

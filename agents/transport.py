@@ -164,6 +164,12 @@ class Consumer(driver.Consumer):
 
     async def _deliver(self, tp: TP, run: list[Any], generation: int) -> None:
         last = run[-1]
+        if run[0].offset < self._expected[tp]:
+            # aiokafka begins anew where an offset is out of range; the rows' stamps would take all of it for a replay.
+            self.transport.die(
+                f"{tp.topic}[{tp.partition}] was read up to offset {self._expected[tp]} and goes on at {run[0].offset}"
+                f": the topic was made anew, or its tail is lost; see docs/how-to/recover.md"
+            )
         if run[0].offset > self._expected[tp]:
             await self._explain_gap(tp, run[0].offset)
             if generation != self.app.consumer_generation_id or tp not in self._sought:

@@ -19,13 +19,13 @@ from rich.text import Text
 
 from app.applied_versions import resolve_versions
 from app.clock import SystemClock
-from app.commands import dead_letters, keys, services, tables
+from app.commands import dead_letters, keys, roles, services, tables, topics
 from app.demo import open_demo, require_alive, run_demo, running
 from app.endpoints import open_endpoints, open_record
 from app.locate import locate_names
 from app.record_check import check_record
-from app.reference import settings_markdown
-from app.runtime import find_runtime, keep_runtime
+from app.reference import aggregations_markdown, settings_markdown
+from app.runtime import keep_runtime, running_access
 from app.send import read_events, send_events
 from app.settings import Settings, load_settings
 from core.catalogue import CatalogueEntry, catalogue
@@ -38,6 +38,8 @@ cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 cli.add_typer(services.cli, name="services")
 cli.add_typer(keys.cli, name="keys")
 cli.add_typer(dead_letters.cli, name="dead-letters")
+cli.add_typer(topics.cli, name="topics")
+cli.add_typer(roles.cli, name="roles")
 out, err = Console(), Console(stderr=True)
 cli.add_typer(tables.cli, name="tables")
 
@@ -123,6 +125,12 @@ def settings() -> None:
 
 
 @cli.command()
+def aggregations() -> None:
+    """Write the reference of aggregations, as Markdown."""
+    sys.stdout.write(aggregations_markdown())
+
+
+@cli.command()
 def apply() -> None:
     """Write unknown definitions into the record, so that workers may serve them."""
     settings = load_settings()
@@ -148,7 +156,7 @@ def send(
         if line.strip()
     ]
     read = read_events(settings.load_registry(), topic, lines, anyway=anyway)
-    sent = send_events(_broker(settings), topic, read)
+    sent = send_events(running_access(settings), topic, read)
     out.print(f"{sent} sent to {topic}")
 
 
@@ -176,10 +184,6 @@ def _group_table(name: str, entries: Sequence[CatalogueEntry]) -> Table:
 def _file_of(package: str, problem: Problem) -> str:
     """Return where a problem stands; its place reads like ``group user_engagement, feature ctr``."""
     return locate_names(package, [part.rpartition(" ")[2] for part in problem.where.split(", ")])
-
-
-def _broker(settings: Settings) -> str:
-    return find_runtime().broker if settings.is_embedded else settings.broker
 
 
 async def _apply(settings: Settings, plans: list[Any]) -> dict[str, int]:

@@ -7,6 +7,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from agents.dead_letters import DeadLetter
+from app.kafka_access import KafkaAccess
 from core.errors import BrokerError, ConfigurationError
 from core.topics import DEAD_LETTERS
 
@@ -16,11 +17,11 @@ REPLAYED = b"replayed"
 _TIMEOUT_S = 10.0
 
 
-def list_dead_letters(broker: str, *, reason: str, limit: int, source: str = "") -> list[dict[str, Any]]:
+def list_dead_letters(access: KafkaAccess, *, reason: str, limit: int, source: str = "") -> list[dict[str, Any]]:
     """Return the newest dead letters, newest last, as plain facts.
 
     Args:
-        broker: Bootstrap servers.
+        access: Of the brokers.
         reason: Only this one, or all if empty.
         limit: How many at the most.
         source: Only those of this topic, or all if empty.
@@ -30,7 +31,7 @@ def list_dead_letters(broker: str, *, reason: str, limit: int, source: str = "")
     """
     found: deque[dict[str, Any]] = deque(maxlen=limit)
     replayed = set()
-    for message in read_topic(broker, DEAD_LETTERS):
+    for message in read_topic(access, DEAD_LETTERS):
         headers = headers_of(message)
         if MARK in headers:
             replayed.add(message.key())
@@ -43,14 +44,14 @@ def list_dead_letters(broker: str, *, reason: str, limit: int, source: str = "")
     return list(found)
 
 
-def find_dead_letter(broker: str, place: str) -> DeadLetter:
+def find_dead_letter(access: KafkaAccess, place: str) -> DeadLetter:
     """Return the dead letter of an event that stood at ``topic/partition/offset``.
 
     Raises:
         BrokerError: The broker gives no answer.
         ConfigurationError: There is none.
     """
-    for message in read_topic(broker, DEAD_LETTERS):
+    for message in read_topic(access, DEAD_LETTERS):
         if message.key() == place.encode() and MARK not in headers_of(message):
             return letter_of(message)
     raise ConfigurationError(
@@ -58,11 +59,11 @@ def find_dead_letter(broker: str, place: str) -> DeadLetter:
     )
 
 
-def read_topic(broker: str, topic: str, starts: Mapping[int, int] | None = None) -> Iterator[Message]:
+def read_topic(access: KafkaAccess, topic: str, starts: Mapping[int, int] | None = None) -> Iterator[Message]:
     """Yield the records of a topic up to its present end, partition by partition.
 
     Args:
-        broker: Bootstrap servers.
+        access: Of the brokers.
         topic: Name.
         starts: Offset to begin at per partition, and those partitions alone; all of them from the beginning if None.
 
@@ -70,7 +71,7 @@ def read_topic(broker: str, topic: str, starts: Mapping[int, int] | None = None)
         BrokerError: The broker gives no answer.
     """
     consumer = Consumer(
-        {"bootstrap.servers": broker, "group.id": "freshet-cli", "enable.auto.commit": False, "log_level": 2}
+        {**access.for_librdkafka(), "group.id": "freshet-cli", "enable.auto.commit": False, "log_level": 2}
     )
     try:
         for partition, (start, end) in _ranges(consumer, topic).items():
@@ -79,22 +80,22 @@ def read_topic(broker: str, topic: str, starts: Mapping[int, int] | None = None)
                 consumer.assign([TopicPartition(topic, partition, first)])
                 yield from _read_range(consumer, topic, end)
     except KafkaException as error:
-        raise BrokerError(f"{broker}: {error}") from error
+        raise BrokerError(f"{access}: {error}") from error
     finally:
         consumer.close()
 
 
-def ends_of(broker: str, topic: str) -> dict[int, int]:
+def ends_of(access: KafkaAccess, topic: str) -> dict[int, int]:
     """Return the end offset of every partition of a topic.
 
     Raises:
         BrokerError: The broker gives no answer.
     """
-    consumer = Consumer({"bootstrap.servers": broker, "group.id": "freshet-cli", "log_level": 2})
+    consumer = Consumer({**access.for_librdkafka(), "group.id": "freshet-cli", "log_level": 2})
     try:
         return {partition: end for partition, (_, end) in _ranges(consumer, topic).items()}
     except KafkaException as error:
-        raise BrokerError(f"{broker}: {error}") from error
+        raise BrokerError(f"{access}: {error}") from error
     finally:
         consumer.close()
 

@@ -11,6 +11,7 @@ import aiohttp
 from rich.console import Console
 
 from app.endpoints import embedded_topics
+from app.kafka_access import KafkaAccess
 from app.settings import Settings
 from app.worker_process import WorkerProcess, start_worker
 from core.errors import ConfigurationError, FreshetError
@@ -41,6 +42,8 @@ async def open_demo(
     worker: WorkerProcess | None = None
     try:
         environment = {
+            # Its broker asks for no certificate and no password, whatever the one of the settings does.
+            **{f"FRESHET_{name.upper()}": "" for name in Settings.model_fields if name.startswith("broker_")},
             "FRESHET_BROKER": services.broker,
             "FRESHET_REDIS": services.redis_url or "none",
             "FRESHET_RECORD": f"sqlite:///{services.record_path}",
@@ -53,7 +56,7 @@ async def open_demo(
         }
         worker = start_worker(environment, web_port=port, log=services.directory / "worker.log")
         await asyncio.to_thread(worker.wait_ready)
-        yield Session(worker.base_url, services.broker), worker, services
+        yield Session(worker.base_url, KafkaAccess((services.broker,)).for_librdkafka()), worker, services
     finally:
         if worker is not None:
             worker.stop()

@@ -69,7 +69,7 @@ def open_endpoints(settings: Settings, registry: Registry) -> Endpoints:
                 "(sqlite:///path, or dynamodb://table?region=…) must be set too: the embedded ones keep nothing"
             )
         return Endpoints(
-            settings.broker.split(","),
+            settings.bootstrap,
             None if redis == "none" else redis,
             settings.sqlite_path(),
             record_table=settings.dynamodb_place(),

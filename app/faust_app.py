@@ -1,6 +1,8 @@
 """The Faust application: Faust's agents, groups, web server and command line, with Freshet's transport."""
 
 import os
+import re
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
@@ -12,6 +14,7 @@ from faust.web.drivers import aiohttp as driver
 from agents.fence import Fence
 from agents.guard import die
 from agents.transport import Ownership, Transport
+from app.kafka_access import KafkaAccess
 from app.logs import logging_config
 from app.settings import Role, Settings
 from core.errors import FreshetError
@@ -20,6 +23,7 @@ from serving.requests import BODY_BYTES_MAX
 REBALANCE_TIMEOUT_S = 30.0
 _REQUEST_TIMEOUT_S = 20.0
 _COMMIT_INTERVAL_S = 1.0
+_HOST_CHARACTERS_MAX = 200
 _POLL_INTERVAL_S = 365 * 86_400.0
 """While a store is down nothing is polled, for which aiokafka would leave the group; heartbeats tell that we live."""
 
@@ -70,11 +74,13 @@ class App(faust.App):
         """Create nothing: state is not kept in Faust's data directory."""
 
 
-def new_app(settings: Settings, *, ownership: Ownership) -> App:
+def new_app(settings: Settings, access: KafkaAccess, *, ownership: Ownership) -> App:
     """Return a Faust app for a role; every role has its own consumer group."""
     app = App(
         f"freshet-{settings.role}",
         broker="kafka://127.0.0.1:1",
+        broker_credentials=access.for_faust(),
+        consumer_group_instance_id=instance_id(settings),
         store="memory://",
         topic_allow_declare=False,
         topic_disable_leader=True,
@@ -108,6 +114,17 @@ def new_app(settings: Settings, *, ownership: Ownership) -> App:
     if settings.role is Role.SERVING:
         app.boot_strategy = ServingBoot(app)
     return app
+
+
+def instance_id(settings: Settings) -> str | None:
+    """Return under which name a worker is a static member of its group, or None: then it is a new one at each start.
+
+    Host name and port by default: while one worker listens there no other can, so two on one host never share a name.
+    """
+    if settings.instance or not settings.web_port:
+        return settings.instance or None
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
+    return f"{host[:_HOST_CHARACTERS_MAX]}-{settings.web_port}"
 
 
 def _refuse(error: FreshetError) -> NoReturn:

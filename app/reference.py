@@ -1,8 +1,13 @@
-"""The reference of settings, written from the settings themselves."""
+"""The pages of the reference that are written from the code itself: settings and aggregations."""
+
+from dataclasses import fields
 
 from pydantic_core import PydanticUndefined
 
 from app.settings import Settings
+from core.aggregations import AGGREGATIONS, Aggregation
+from core.expressions import col
+from core.values import ValueType
 
 _HEAD = """# Settings
 
@@ -10,6 +15,17 @@ Every knob of a worker, read from the environment. This page is written by `fres
 
 | variable | default | meaning |
 | --- | --- | --- |
+"""
+
+_AGGREGATIONS_HEAD = """# Aggregations
+
+What a feature can be made of. This page is written by `freshet aggregations`; a test holds it. Nulls are skipped,
+except by `Latest`. Bytes are those of one packed state of integers at its largest; a row keeps one per tile, mostly 15
+per window and up to 27 if its length divides badly; `freshet check` adds them up. Beside these, `Ratio` divides two
+features of a group and `Change` compares the rate of a count or sum with that in a longer window.
+
+| aggregation | meaning | takes | exactness | bytes at most |
+| --- | --- | --- | --- | --- |
 """
 
 
@@ -25,3 +41,17 @@ def settings_markdown() -> str:
 def _text(default: object) -> str:
     shown = default.get_secret_value() if hasattr(default, "get_secret_value") else default
     return "" if shown is None else f"`{str(shown).lower() if isinstance(shown, bool) else shown}`"
+
+
+def aggregations_markdown() -> str:
+    """Return the page ``docs/reference/aggregations.md``."""
+    return _AGGREGATIONS_HEAD + "".join(_aggregation_row(kind) for kind in AGGREGATIONS)
+
+
+def _aggregation_row(kind: type[Aggregation]) -> str:
+    made = kind(col("x"))
+    chosen = "".join(f", {item.name}={getattr(made, item.name)!r}" for item in fields(kind) if item.name != "value")
+    meaning = " ".join((kind.__doc__ or "").split("\n\n")[0].split()).replace("``", "`")
+    takes = ", ".join(sorted(value_type.value for value_type in kind.accepts))
+    size = made.worst_state_bytes(ValueType.INT)
+    return f"| `{kind.__name__}(x{chosen})` | {meaning} | {takes} | {kind.exactness} | {size:,} |\n"

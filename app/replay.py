@@ -27,6 +27,7 @@ from confluent_kafka import KafkaException, Producer
 from agents.dead_letters import DeadLetter
 from agents.decode import SourceDecoder
 from app.dead_letters import MARK, REPLAYED, ends_of, headers_of, letter_of, read_topic
+from app.kafka_access import KafkaAccess
 from core.errors import BrokerError, EventError
 from core.topics import DEAD_LETTERS
 
@@ -65,22 +66,22 @@ class _Letter:
 class Replay:
     """One run over the dead letters of a broker."""
 
-    def __init__(self, broker: str, decoders: Mapping[str, SourceDecoder], *, lease_s: float = LEASE_S) -> None:
+    def __init__(self, access: KafkaAccess, decoders: Mapping[str, SourceDecoder], *, lease_s: float = LEASE_S) -> None:
         """Prepare a run.
 
         Args:
-            broker: Bootstrap servers.
+            access: Of the brokers.
             decoders: By source topic; what they refuse would be buried again and is kept.
             lease_s: How long another run that has not ended is waited for.
         """
-        self._broker = broker
+        self._access = access
         self._decoders = decoders
         self._lease_s = lease_s
         self._run = uuid.uuid4().hex
         self._failures: list[str] = []
         self._producer = Producer(
             {
-                "bootstrap.servers": broker,
+                **access.for_librdkafka(),
                 "enable.idempotence": True,
                 "acks": "all",
                 "log_level": 2,
@@ -110,13 +111,13 @@ class Replay:
             self._mark(_END, run=self._run)
             self._flush()
         except KafkaException as error:
-            raise BrokerError(f"{self._broker}: {error}") from error
+            raise BrokerError(f"{self._access}: {error}") from error
         return Replayed(sent, kept)
 
     # -- taking turns
 
     def _begin(self) -> None:
-        ends = {topic: ends_of(self._broker, topic) for topic in self._decoders}
+        ends = {topic: ends_of(self._access, topic) for topic in self._decoders}
         self._mark(_BEGIN, run=self._run, value=json.dumps(ends).encode())
         self._flush()
 
@@ -139,7 +140,7 @@ class Replay:
         """Return the places that are marked, and the runs that have not ended, in their order."""
         done: set[str] = set()
         runs: dict[str, Mapping[str, Mapping[str, int]]] = {}
-        for message in read_topic(self._broker, DEAD_LETTERS):
+        for message in read_topic(self._access, DEAD_LETTERS):
             headers = headers_of(message)
             mark = headers.get(MARK)
             if mark == REPLAYED:
@@ -156,7 +157,7 @@ class Replay:
         for run, ends in runs.items():
             for topic, offsets in ends.items():
                 starts = {int(partition): offset for partition, offset in offsets.items()}
-                for message in read_topic(self._broker, topic, starts):
+                for message in read_topic(self._access, topic, starts):
                     origin = headers_of(message).get(REPLAY_OF)
                     if origin is not None:
                         found.add(origin.decode())
@@ -170,7 +171,7 @@ class Replay:
 
     def _choose(self, done: set[str], *, place: str, reason: str, source: str, limit: int) -> list[_Letter]:
         chosen: list[_Letter] = []
-        for message in read_topic(self._broker, DEAD_LETTERS):
+        for message in read_topic(self._access, DEAD_LETTERS):
             if len(chosen) == limit:
                 break
             if MARK in headers_of(message):
@@ -245,7 +246,7 @@ class Replay:
         left = self._producer.flush(_SEND_S)
         if left or self._failures:
             raise BrokerError(
-                f"{self._broker} did not take everything of a replay ({self._failures[:1]}); run it again"
+                f"{self._access} did not take everything of a replay ({self._failures[:1]}); run it again"
             )
 
 

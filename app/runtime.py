@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from app.kafka_access import KafkaAccess, kafka_access
+from app.settings import Settings
 from core.errors import ConfigurationError
 
 _PLACE = Path(".freshet") / "running.json"
@@ -54,3 +56,12 @@ def find_runtime() -> Runtime:
     except (FileNotFoundError, ProcessLookupError, TypeError, ValueError) as error:
         raise ConfigurationError(nothing) from error
     return runtime
+
+
+def running_access(settings: Settings) -> KafkaAccess:
+    """Return the way to the brokers that settings name, or to the embedded one that runs in this directory.
+
+    Raises:
+        ConfigurationError: Settings that do not fit together, or nothing runs.
+    """
+    return kafka_access(settings, find_runtime().broker) if settings.is_embedded else kafka_access(settings)

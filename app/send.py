@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaException, Producer
 
 from agents.decode import SourceDecoder
+from app.kafka_access import KafkaAccess
 from core.definitions import Registry
 from core.errors import BrokerError, ConfigurationError, EventError
 
@@ -14,14 +15,14 @@ _TIMEOUT_S = 10.0
 _MISTAKES_MAX = 20
 
 
-def send_events(broker: str, topic: str, events: Sequence[bytes]) -> int:
+def send_events(access: KafkaAccess, topic: str, events: Sequence[bytes]) -> int:
     """Send events and await their acknowledgement; return how many.
 
     Raises:
         BrokerError: The broker took less than all.
     """
     failures: list[str] = []
-    producer = Producer({"bootstrap.servers": broker, "enable.idempotence": True, "acks": "all", "log_level": 2})
+    producer = Producer({**access.for_librdkafka(), "enable.idempotence": True, "acks": "all", "log_level": 2})
     try:
         for event in events:
             producer.produce(
@@ -31,9 +32,9 @@ def send_events(broker: str, topic: str, events: Sequence[bytes]) -> int:
             )
         left = producer.flush(_TIMEOUT_S)
     except KafkaException as error:
-        raise BrokerError(f"{broker}: {error}") from error
+        raise BrokerError(f"{access}: {error}") from error
     if failures or left:
-        raise BrokerError(f"{broker} took {len(events) - len(failures) - left} of {len(events)} events: {failures[:1]}")
+        raise BrokerError(f"{access} took {len(events) - len(failures) - left} of {len(events)} events: {failures[:1]}")
     return len(events)
 
 

@@ -45,11 +45,32 @@ class Role(StrEnum):
 class Settings(BaseSettings):
     """Settings of one worker."""
 
-    model_config = SettingsConfigDict(env_prefix="FRESHET_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="FRESHET_", env_ignore_empty=True, frozen=True)
 
     role: Role = Field(Role.ALL, description="What the worker does: all, dispatcher, aggregator or serving.")
     registry: str = Field("features:REGISTRY", description="Where the definitions are: package.module:REGISTRY.")
     broker: str = Field(EMBEDDED, description="Kafka's bootstrap servers, host:port[,host:port]; or embedded.")
+    broker_tls: bool = Field(default=False, description="Whether to speak TLS with Kafka.")
+    broker_ca: Path | None = Field(
+        None, description="PEM file with the authorities that Kafka's certificates are trusted by; the system's else."
+    )
+    broker_certificate: Path | None = Field(None, description="PEM file with our certificate, if Kafka asks for one.")
+    broker_key: Path | None = Field(None, description="PEM file with the key of our certificate.")
+    broker_key_password: SecretStr | None = Field(None, description="Password of that key, if it is encrypted.")
+    broker_sasl: Literal["none", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "none", description="How to log in to Kafka: none, PLAIN (with TLS only), SCRAM-SHA-256 or SCRAM-SHA-512."
+    )
+    broker_user: str = Field("", description="User to log in to Kafka as.")
+    broker_password: SecretStr | None = Field(None, description="The user's password.")
+    replication: int | None = Field(
+        None, ge=1, le=9, description="Replicas of Freshet's topics; by default 3, or as many as there are brokers."
+    )
+    instance: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,200}$",
+        description="Name of the worker in its consumer group, the same after a restart and no other worker's; host "
+        "name and port by default.",
+    )
     redis: SecretStr = Field(
         SecretStr(EMBEDDED),
         description="redis://[user:password@]host:port/db, rediss:// for TLS, redis+cluster:// or rediss+cluster://"
@@ -128,6 +149,11 @@ class Settings(BaseSettings):
     def is_embedded(self) -> bool:
         """Whether the broker is started beside the worker."""
         return self.broker == EMBEDDED
+
+    @property
+    def bootstrap(self) -> list[str]:
+        """``host:port`` of brokers that are not embedded."""
+        return [place.strip() for place in self.broker.split(",")]
 
     @property
     def keys(self) -> tuple[ApiKey, ...]:

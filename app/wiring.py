@@ -25,6 +25,8 @@ from app.cache_check import check_cache
 from app.clock import SystemClock
 from app.endpoints import Endpoints, open_cache, open_endpoints, open_record
 from app.faust_app import App, new_app
+from app.ground import NO_GROUND, Ground, find_ground, require_same_topics
+from app.kafka_access import kafka_access
 from app.record_check import check_record
 from app.runtime import keep_runtime
 from app.settings import Settings
@@ -35,6 +37,8 @@ from core.metrics import Metrics
 from core.plans import plan_group
 from core.ports import RowKey, Store
 from core.topics import repartition_topic, row_name
+from core.versions import version
+from core.windows import to_ms
 from services.embedded import EmbeddedServices
 from serving.access import Gate
 from serving.console import Console, console_routes
@@ -72,7 +76,7 @@ class Platform:
         self.plans = {group.name: plan_group(group) for group in self.registry.groups}
         self.metrics = Metrics()
         self.clock = SystemClock()
-        self.app: App = new_app(settings, ownership=self)
+        self.app: App = new_app(settings, kafka_access(settings), ownership=self)
         self.app.open_platform = self.open
         self.app.close_platform = self.close
         self.app.attach_routes = self._attach_routes
@@ -86,6 +90,7 @@ class Platform:
     async def open(self) -> None:
         """Start or find the services, then build what reads and writes them."""
         self.endpoints: Endpoints = open_endpoints(self.settings, self.registry)
+        self.access = kafka_access(self.settings, *self.endpoints.bootstrap)
         self.app.transport.url = [_url(place) for place in self.endpoints.bootstrap]
         self.record: Store = open_record(self.endpoints, self.clock)
         await check_record(self.record)
@@ -93,6 +98,9 @@ class Platform:
         await check_cache(self.cache, writes=self.settings.role.aggregates)
         may_apply = self.settings.apply if self.settings.apply is not None else self.settings.is_embedded
         self.numbers = await resolve_versions(self.record, self.plans.values(), may_apply=may_apply)
+        self.ground: Ground = NO_GROUND
+        if self._ingests:
+            self.ground = await find_ground(self.settings, self.access, self.registry, self.record)
         self._build_reading()
         self._build_writing()
         if self.settings.is_embedded:
@@ -123,6 +131,8 @@ class Platform:
             if store is not None:
                 await store.close()
         self.endpoints.stop()
+        # Whoever scrapes the metrics has missed what happened since the last time.
+        log.info("platform closed", extra=self.metrics.accounting())
 
     def _build_reading(self) -> None:
         settings = self.settings
@@ -151,13 +161,19 @@ class Platform:
         )
 
     def _build_writing(self) -> None:
-        uncached = frozenset(
-            row_name(group.name, self.numbers[group.name]) for group in self.registry.groups if not group.writing.cached
-        )
+        lifetimes = {
+            row_name(group.name, self.numbers[group.name]): to_ms(group.serving.hard_ttl)
+            for group in self.registry.groups
+            if group.writing.cached
+        }
         changelog = ChangelogWriter(self._producer)
-        changes = ChangelogReader({"bootstrap_servers": self.endpoints.bootstrap})
-        self.tables = OwnedTables(self.registry, self.plans, self.numbers, reader=changes, changelog=changelog)
-        self.debt = CacheDebt(self.cache, self.metrics, uncached=uncached, announce=self.local.announce)
+        changes = ChangelogReader(self.access.for_aiokafka())
+        self.tables = OwnedTables(
+            self.registry, self.plans, self.numbers, reader=changes, changelog=changelog, epochs=self.ground.epochs
+        )
+        self.debt = CacheDebt(
+            self.cache, self.record, self.metrics, self.clock, lifetimes=lifetimes, announce=self.local.announce
+        )
         self.publisher = Publisher(
             self.tables,
             changelog=changelog,
@@ -172,13 +188,13 @@ class Platform:
         self.decoders = {
             topic: SourceDecoder(source, self.registry.groups) for topic, source in self.registry.sources.items()
         }
-        self.intake = Intake({"bootstrap_servers": self.endpoints.bootstrap})
+        self.intake = Intake(self.access.for_aiokafka())
         self.dispatcher = Dispatcher(
             self.decoders,
             producer=self._producer,
             finish=self._finish,
             metrics=self.metrics,
-            topic_ids={},
+            topic_ids=self.ground.topic_ids,
         )
         if self.settings.role.dispatches:
             self._start(self.dispatcher.acknowledge(), what="acknowledgement of sends")
@@ -240,11 +256,20 @@ class Platform:
         """Drop state and copies: nothing is owned."""
         self.tables.drop()
         self.publisher.given_away()
+        self.debt.given_away()
         self.local.clear()
 
     async def take_over(self, committed: Mapping[Any, int], assigned: set[Any]) -> None:
-        """Restore the tables of assigned partitions."""
+        """Restore the tables of assigned partitions, unless a topic was made anew meanwhile.
+
+        The cache is owed what their former owner may have owed it.
+        """
+        await require_same_topics(self.access, self.ground, {tp.topic for tp in assigned})
         await self.tables.take_over(committed, assigned)
+        for tp, offset in committed.items():
+            table = self.tables.get(tp.topic, tp.partition)
+            if table is not None and offset > 0:
+                self.debt.inherit(table, until=version(table.epoch, offset - 1))
 
     def _is_announced(self, key: RowKey) -> bool:
         entity, _, encoded = key.pk.partition("#")

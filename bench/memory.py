@@ -72,6 +72,8 @@ GROUP = FeatureGroup("taps", entity=USER, owner="o", features=(aggregate("taps",
 PLAN = plan_group(GROUP)
 KEEP_MS = keep_ms(PLAN) or 0
 TOPIC, SK = repartition_topic("user"), "taps@v1"
+_MARKS = 2 * USER.partitions
+"""Rows of the record that are no key's: progress and cached mark of each partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ class Pipeline:
         self._clock = ManualClock()
         self._path, self._redis_url = directory / "record.sqlite", redis_url
         self._record, self._cache = SqliteStore(self._path, self._clock), RedisStore(redis_url)
-        self._debt = CacheDebt(self._cache, metrics)
+        self._debt = CacheDebt(self._cache, self._record, metrics, self._clock, lifetimes={SK: KEEP_MS})
         self._copies = LocalCopies(bytes_max=32 << 20, is_announced=lambda _key: True)
         changelog = ChangelogWriter(lambda: self.log)
         self._tables = OwnedTables(registry, {"taps": PLAN}, {"taps": 1}, reader=ToldChangelogs(), changelog=changelog)
@@ -193,7 +195,7 @@ class Pipeline:
     async def let_pass(self, last: range) -> None:
         """Let so much time go by that all rows are past, until none but those of the last users is left."""
         self._clock.advance(2 * KEEP_MS)
-        while self._rows > len(last) or self._recorded > len(last) + USER.partitions:
+        while self._rows > len(last) or self._recorded > len(last) + _MARKS:
             await self._take(last)
 
     def left(self, users: range) -> dict[str, int]:
@@ -204,7 +206,7 @@ class Pipeline:
         return {
             "tables": self._rows,
             "changelog": len(self.log.rows),
-            "record": self._recorded - USER.partitions,
+            "record": self._recorded - _MARKS,
             "cache": cached - USER.partitions,
             "local copies": copies,
         }

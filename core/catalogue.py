@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.definitions import Aggregate, Feature, FeatureGroup, Registry
-from core.expressions import ValueType
+from core.definitions import Aggregate, Change, Feature, FeatureGroup, Registry
 from core.models import columns_of
-from core.plans import plan_group, served_name
+from core.plans import parts_of, plan_group, served_name
+from core.values import ValueType
 from core.windows import Window
 
 
@@ -104,16 +104,16 @@ def _entries(group: FeatureGroup, feature: Feature, empty: Mapping[str, Any]) ->
 
 
 def _parts(group: FeatureGroup, feature: Feature) -> list[Aggregate]:
-    if isinstance(feature, Aggregate):
-        return [feature]
     by_name = {other.name: other for other in group.features if isinstance(other, Aggregate)}
-    return [by_name[feature.numerator], by_name[feature.denominator]]
+    return [by_name[name] for name in parts_of(feature)]
 
 
 def _definition(feature: Feature) -> str:
     if isinstance(feature, Aggregate):
         condition = f" where {feature.where.text}" if feature.where is not None else ""
         return f"{feature.aggregation.text}{condition}"
+    if isinstance(feature, Change):
+        return f"{feature.of} per time / {feature.of} per time over {Window.of(feature.against).label} - 1"
     return f"{feature.numerator} / {feature.denominator}"
 
 

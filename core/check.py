@@ -7,9 +7,19 @@ sources in ``core.check_sources``.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from core.check_features import check_aggregate, check_ratio, is_model, served_names
+from core.check_features import check_aggregate, check_change, check_ratio, is_model, served_names
 from core.check_sources import check_entity, check_key_types, check_one_meaning, check_source
-from core.definitions import Aggregate, Entity, Feature, FeatureGroup, FeatureService, Ratio, Registry, Source
+from core.definitions import (
+    Aggregate,
+    Change,
+    Entity,
+    Feature,
+    FeatureGroup,
+    FeatureService,
+    Ratio,
+    Registry,
+    Source,
+)
 from core.problems import (
     Problem,
     check_clashes,
@@ -79,8 +89,11 @@ def _check_features(where: str, group: FeatureGroup) -> Iterator[Problem]:
             yield from check_aggregate(f"{where}, feature {feature.name}", feature)
         elif isinstance(feature, Ratio):
             yield from check_ratio(f"{where}, feature {feature.name}", feature, features)
+        elif isinstance(feature, Change):
+            yield from check_change(f"{where}, feature {feature.name}", feature, features)
         else:
-            yield Problem(where, f"{feature!r} is no feature", remedy="write aggregate(...), latest(...) or Ratio(...)")
+            remedy = "write aggregate(...), latest(...), Ratio(...) or Change(...)"
+            yield Problem(where, f"{feature!r} is no feature", remedy=remedy)
 
 
 def _check_served_names(where: str, group: FeatureGroup) -> Iterator[Problem]:
@@ -128,13 +141,14 @@ def _check_row_size(where: str, group: FeatureGroup) -> Iterator[Problem]:
     yield from wrong
     features = _features(group)
     sound = [feature for feature in features if isinstance(feature, Aggregate) and _is_sound(feature)]
-    ratios = sum(len(served_names(feature)) for feature in features if isinstance(feature, Ratio))
+    ratios = sum(len(served_names(feature)) for feature in features if isinstance(feature, Ratio | Change))
     worst = worst_row(sound, ratios=ratios)
     if wrong or worst.row_bytes <= group.row_bytes_max:
         return
     largest = ", ".join(f"{name} {size:,}" for name, size in list(worst.parts.items())[:_CONTRIBUTORS])
     reason = f"its worst row has {worst.row_bytes:,} bytes, the limit is {group.row_bytes_max:,}; most are of {largest}"
-    remedy = "take fewer windows or a smaller n, divide the group in two, or raise row_bytes_max"
+    smaller = "take fewer windows or smaller states (n, values_max, counters, precision, buckets)"
+    remedy = f"{smaller}, divide the group in two, or raise row_bytes_max"
     yield Problem(where, reason, remedy=remedy)
 
 
@@ -162,7 +176,7 @@ def _check_service(service: FeatureService, groups: Sequence[FeatureGroup]) -> I
 
 
 def _features(group: FeatureGroup) -> list[Feature]:
-    return [feature for feature in listed(group.features) if isinstance(feature, Aggregate | Ratio)]
+    return [feature for feature in listed(group.features) if isinstance(feature, Aggregate | Ratio | Change)]
 
 
 def _sources(group: FeatureGroup) -> list[Source]:

@@ -6,18 +6,18 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from core.aggregations import Aggregation, Count, LastN, Latest
+from core.aggregations import Aggregation, Count, Latest, Sum
 from core.catalogue import result_type
 from core.check_constants import check_constants
-from core.definitions import Aggregate, Feature, Ratio, Source
+from core.definitions import Aggregate, Change, Feature, Ratio, Source
 from core.errors import DefinitionError
-from core.expressions import Expr, ValueType
+from core.expressions import Expr
 from core.models import columns_of
 from core.plans import served_name
-from core.problems import Problem, check_listed, check_name, check_whole_number, listed, suggestion
+from core.problems import Problem, check_listed, check_name, listed, suggestion
+from core.values import ValueType
 from core.windows import ALL_TIME, Window
 
-LAST_N_MAX = 1000
 _PYTHON_TYPES: Mapping[ValueType, tuple[type, ...]] = {
     ValueType.INT: (int,),
     ValueType.FLOAT: (int, float),
@@ -70,6 +70,34 @@ def check_ratio(where: str, ratio: Ratio, features: Sequence[Feature]) -> list[P
     for role, name in (("numerator", ratio.numerator), ("denominator", ratio.denominator)):
         problems += _check_part(where, role, name, ratio, by_name)
     return problems
+
+
+def check_change(where: str, change: Change, features: Sequence[Feature]) -> list[Problem]:
+    """Report all problems of a change.
+
+    Args:
+        where: The change's place.
+        change: The change.
+        features: All features of its group.
+    """
+    problems = [*check_name(where, change.name), *_check_over(where, change)]
+    problems += _check_default(where, change.default, ValueType.FLOAT)
+    by_name = {feature.name: feature for feature in features if feature is not change}
+    subject = by_name.get(change.of)
+    if not isinstance(subject, Aggregate) or not isinstance(subject.aggregation, Count | Sum):
+        reason = f"{change.of} is no count and no sum of this group, so it has no rate"
+        rated = [other for other in by_name.values() if isinstance(other, Aggregate)]
+        names = [other.name for other in rated if isinstance(other.aggregation, Count | Sum)]
+        return [*problems, Problem(where, reason, remedy=suggestion(str(change.of), names))]
+    against = _window(change.against)
+    if isinstance(against, ValueError) or against.size_ms == 0:
+        reason = f"against is {change.against!r}, no window with a length"
+        return [*problems, Problem(where, reason, remedy="give a window longer than those of over")]
+    remedy = f"compare windows that are shorter than {against.label}"
+    long = [window.label for window in windows_of(change) if not 0 < window.size_ms < against.size_ms]
+    problems += [Problem(where, f"{label} is not shorter than {against.label}", remedy=remedy) for label in long]
+    needed = [] if long else [*windows_of(change), against]
+    return problems + _check_windows(where, f"its subject {subject.name}", needed, subject)
 
 
 def check_expression(where: str, expression: Any, model: type[BaseModel]) -> tuple[list[Problem], ValueType | None]:
@@ -133,9 +161,7 @@ def _check_settings(where: str, feature: Aggregate) -> list[Problem]:
     if isinstance(aggregation, Latest) and any(span is not ALL_TIME for span in listed(feature.over)):
         remedy = "use latest(...), or Last for the last value within a window"
         return [Problem(where, "Latest is a state and has no window", remedy=remedy)]
-    if isinstance(aggregation, LastN):
-        return check_whole_number(where, "n of LastN", aggregation.n, least=1, most=LAST_N_MAX)
-    return []
+    return aggregation.problems(where)
 
 
 def _check_condition(where: str, condition: Any, model: type[BaseModel]) -> list[Problem]:
@@ -157,17 +183,21 @@ def _check_default(where: str, default: Any, own: ValueType) -> list[Problem]:
 def _check_part(where: str, role: str, name: str, ratio: Ratio, by_name: Mapping[str, Feature]) -> Iterator[Problem]:
     part, feature = f"the {role} {name}", by_name.get(name)
     if not isinstance(feature, Aggregate):
-        reason = f"{part} is a ratio itself" if isinstance(feature, Ratio) else f"{part} is no feature of this group"
+        kind = "a ratio itself" if isinstance(feature, Ratio) else "a change" if isinstance(feature, Change) else None
+        reason = f"{part} is {kind or 'no feature of this group'}"
         aggregates = [other.name for other in by_name.values() if isinstance(other, Aggregate)]
         yield Problem(where, reason, remedy=suggestion(str(name), aggregates))
         return
     own = _type_or_none(feature)
     if own is not None and not own.is_number:
         yield Problem(where, f"{part} is a {own.value}", remedy="divide numbers only")
-    missing = [window for window in windows_of(ratio) if window not in windows_of(feature)]
-    if missing:
-        labels = ", ".join(window.label for window in missing)
-        yield Problem(where, f"{part} has no window {labels}", remedy=f"add it to the windows of {feature.name}")
+    yield from _check_windows(where, part, windows_of(ratio), feature)
+
+
+def _check_windows(where: str, part: str, needed: Sequence[Window], feature: Aggregate) -> list[Problem]:
+    missing = ", ".join(window.label for window in needed if window not in windows_of(feature))
+    remedy = f"add it to the windows of {feature.name}"
+    return [Problem(where, f"{part} has no window {missing}", remedy=remedy)] if missing else []
 
 
 def _type_or_none(feature: Aggregate) -> ValueType | None:

@@ -11,14 +11,32 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel
 
-from core.aggregations import Aggregation, Count, Last, LastN, Latest, Max, Mean, Min, Sum
+from core.aggregations import (
+    Aggregation,
+    ApproxDistinct,
+    ApproxPercentile,
+    ApproxTopK,
+    Count,
+    First,
+    Last,
+    LastN,
+    Latest,
+    Max,
+    Mean,
+    Min,
+    StdDev,
+    Sum,
+    TopK,
+    Variance,
+)
 from core.choice import when
 from core.expressions import Explode, Expr, col, explode
 from core.windows import ALL_TIME, Span, hours, milliseconds, minutes, seconds
 
 __all__ = [
-    "ALL_TIME", "Aggregate", "Count", "Entity", "Feature", "FeatureGroup", "FeatureService", "Last", "LastN", "Latest",
-    "Max", "Mean", "Min", "Ratio", "Registry", "ServingPolicy", "Source", "Sum", "WritePolicy", "aggregate", "col",
+    "ALL_TIME", "Aggregate", "ApproxDistinct", "ApproxPercentile", "ApproxTopK", "Change", "Count", "Entity",
+    "Feature", "FeatureGroup", "FeatureService", "First", "Last", "LastN", "Latest", "Max", "Mean", "Min", "Ratio",
+    "Registry", "ServingPolicy", "Source", "StdDev", "Sum", "TopK", "Variance", "WritePolicy", "aggregate", "col",
     "explode", "latest", "when",
 ]  # fmt: skip
 
@@ -103,7 +121,30 @@ class Ratio:
     description: str = field(default="", kw_only=True)
 
 
-Feature: TypeAlias = Aggregate | Ratio
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How much more happens than usual: a count's or sum's rate in a window against its rate in a longer one, less 1.
+
+    ``(of_1h / 1 h) / (of_1d / 24 h) - 1`` for one hour against a day: 0 is as usual, 1 twice as much, -1 nothing any
+    more; null, or ``default``, where the longer window has 0. It is computed from the two served values, so it needs no
+    state. The longer window holds the shorter one: what is new, and has nothing before, changes by a finite number.
+
+    Attributes:
+        of: Name of a count or sum of the same group, without its window.
+        over: Windows; ``of`` must have them.
+        against: The longer window; ``of`` must have it too.
+    """
+
+    name: str
+    of: str
+    over: tuple[Span, ...] = field(kw_only=True)
+    against: Span = field(kw_only=True)
+    default: float | None = field(default=None, kw_only=True)
+    unit: str = field(default="", kw_only=True)
+    description: str = field(default="", kw_only=True)
+
+
+Feature: TypeAlias = Aggregate | Ratio | Change
 
 
 def aggregate(

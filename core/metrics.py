@@ -91,6 +91,18 @@ class Metrics:
         """Count one request that was refused for its key."""
         self._refused.labels(str(status)).inc()
 
+    def accounting(self) -> dict[str, int]:
+        """Return what became of events (``source/outcome``) and of updates (``source/entity/outcome``) so far."""
+        return {
+            "/".join(sample.labels[name] for name in ("source", "entity", "outcome") if name in sample.labels): int(
+                sample.value
+            )
+            for counter in (self._events, self._updates)
+            for family in counter.collect()
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        }
+
     def lag(self, by_topic: dict[str, int]) -> None:
         """Set the lag per topic."""
         for topic, records in by_topic.items():

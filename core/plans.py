@@ -9,10 +9,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.aggregations import Aggregation
-from core.definitions import Aggregate, FeatureGroup, Ratio, Source
+from core.definitions import Aggregate, Change, Feature, FeatureGroup, Ratio, Source
 from core.expressions import Explode, col
 from core.models import columns_of
 from core.rows import FINGERPRINT_BYTES
@@ -80,8 +80,8 @@ class ServedFeature:
     """One served value.
 
     Attributes:
-        resolution: Number of its resolution, for a ratio that of its parts.
-        slot: Number of its slot in the resolution, for a ratio that of the numerator.
+        resolution: Number of its resolution, for a ratio or change that of its parts.
+        slot: Number of its slot in the resolution, for a ratio that of the numerator, for a change that of its subject.
         denominator: Number of the denominator's slot, or None if it is no ratio.
         default: Served instead of null.
     """
@@ -92,12 +92,12 @@ class ServedFeature:
     slot: int
     denominator: int | None
     default: Any
-    definition: Aggregate | Ratio
+    definition: Feature
 
     @property
     def empty(self) -> Any:
         """What is served for a key that nothing is known of."""
-        if self.denominator is not None or not isinstance(self.definition, Aggregate):
+        if not isinstance(self.definition, Aggregate):
             return self.default
         value = self.definition.aggregation.result(self.definition.aggregation.zero())
         return self.default if value is None else value
@@ -120,6 +120,24 @@ class WindowPlan:
     outputs: tuple[tuple[int, int, int | None, Any], ...]
 
 
+class ChangePlan(NamedTuple):
+    """One change, computed from two other values of the row.
+
+    Attributes:
+        place: Its place among the row's values.
+        now: Place of its subject over the window.
+        usual: Place of its subject over the longer window.
+        times: How many of the window make up the longer one.
+        default: Served instead of null.
+    """
+
+    place: int
+    now: int
+    usual: int
+    times: float
+    default: Any
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupPlan:
     """A group, ready to be computed and served; a plan is equal to itself alone.
@@ -129,6 +147,7 @@ class GroupPlan:
         features: In the order of their names: the order of a row's values.
         empty: What is served for a key that nothing is known of, in the features' order.
         windows: The windows of all resolutions.
+        changes: What is computed from the values of the windows.
         steps: Per source what each of its events does.
     """
 
@@ -138,6 +157,7 @@ class GroupPlan:
     features: tuple[ServedFeature, ...]
     empty: tuple[Any, ...]
     windows: tuple[WindowPlan, ...]
+    changes: tuple[ChangePlan, ...]
     steps: Mapping[str, tuple[Step, ...]]
 
     @property
@@ -180,6 +200,7 @@ def plan_group(group: FeatureGroup) -> GroupPlan:
         tuple(features),
         tuple(feature.empty for feature in features),
         tuple(_plan_windows(features, resolutions)),
+        tuple(_plan_changes(group, features)),
         _steps_by_source(group, resolutions),
     )
 
@@ -201,11 +222,24 @@ def _plan_windows(features: list[ServedFeature], resolutions: tuple[Resolution, 
             mine = [
                 (place, feature)
                 for place, feature in enumerate(features)
-                if feature.resolution == number and feature.window == window
+                if feature.resolution == number
+                and feature.window == window
+                and not isinstance(feature.definition, Change)
             ]
             needed = {slot for _, feature in mine for slot in (feature.slot, feature.denominator) if slot is not None}
             outputs = [(place, feature.slot, feature.denominator, feature.default) for place, feature in mine]
             yield WindowPlan(window, number, tuple(sorted(needed)), tuple(outputs))
+
+
+def _plan_changes(group: FeatureGroup, features: list[ServedFeature]) -> Iterator[ChangePlan]:
+    places = {feature.name: place for place, feature in enumerate(features)}
+    by_name = {feature.name: feature for feature in group.features}
+    for place, feature in enumerate(features):
+        change = feature.definition
+        if isinstance(change, Change):
+            now, usual = feature.window, Window.of(change.against)
+            now_place, usual_place = (places[served_name(by_name[change.of], window)] for window in (now, usual))
+            yield ChangePlan(place, now_place, usual_place, usual.size_ms / now.size_ms, change.default)
 
 
 def _steps_by_source(group: FeatureGroup, resolutions: tuple[Resolution, ...]) -> dict[str, tuple[Step, ...]]:
@@ -236,11 +270,7 @@ def _serve(group: FeatureGroup, resolutions: tuple[Resolution, ...]) -> list[Ser
         for span in feature.over:
             window = Window.of(span)
             number = numbers[window.tile_ms]
-            parts = (
-                (feature,)
-                if isinstance(feature, Aggregate)
-                else (by_name[feature.numerator], by_name[feature.denominator])
-            )
+            parts = [by_name[name] for name in parts_of(feature)]
             slots = [places[number, _slot_text(slot_of(part))] for part in parts]
             name = served_name(feature, window)
             denominator = slots[1] if len(slots) > 1 else None
@@ -248,7 +278,14 @@ def _serve(group: FeatureGroup, resolutions: tuple[Resolution, ...]) -> list[Ser
     return served
 
 
-def served_name(feature: Aggregate | Ratio, window: Window) -> str:
+def parts_of(feature: Feature) -> tuple[str, ...]:
+    """Return the names of the aggregates that a feature is computed from, its own if it is one."""
+    if isinstance(feature, Ratio):
+        return feature.numerator, feature.denominator
+    return (feature.of if isinstance(feature, Change) else feature.name,)
+
+
+def served_name(feature: Feature, window: Window) -> str:
     """Return the name under which a feature is served over a window."""
     if isinstance(feature, Aggregate) and not feature.suffixed:
         return feature.name
@@ -273,6 +310,7 @@ def _fingerprint(group: FeatureGroup, features: list[ServedFeature], resolutions
                 feature.slot,
                 feature.denominator,
                 feature.default,
+                *([Window.of(feature.definition.against).size_ms] if isinstance(feature.definition, Change) else []),
             ]
             for feature in features
         ],

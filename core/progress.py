@@ -1,7 +1,9 @@
-"""Progress of a partition: up to when its rows are known to be complete (SEMANTICS: Values, ``as_of_ms``).
+"""What is known of a whole partition: up to when its rows are complete, and up to where the cache has them.
 
-Published with each flush beside the rows, so that a quiet key is not an old key and a lagging partition is visible.
-The place cannot collide with a row's: an encoded entity key begins with ``i`` or ``s``, never with ``p``.
+Progress (SEMANTICS: Values, ``as_of_ms``) is published with each flush beside the rows, so that a quiet key is not an
+old key and a lagging partition is visible. The cached mark is for the next owner: rows above it may be owed to the
+cache by an owner that is gone. The places cannot collide with a row's: an encoded entity key begins with ``i`` or
+``s``, never with ``p``.
 """
 
 import msgspec
@@ -12,6 +14,7 @@ from core.ports import RowKey, StoredRow
 from core.versions import version_bytes
 
 PROGRESS_SK = "#progress"
+CACHED_SK = "#cached"
 
 
 def progress_key(entity: str, partition: int) -> RowKey:
@@ -46,3 +49,23 @@ def progress_as_of_ms(value: bytes) -> int:
         return msgspec.msgpack.decode(memoryview(value)[8:], type=int)
     except msgspec.DecodeError as error:
         raise FormatError(f"not a progress row: {error}") from error
+
+
+def cached_key(entity: str, partition: int) -> RowKey:
+    """Return the place of a partition's cached mark; it is in the record alone.
+
+    >>> cached_key("user", 3)
+    RowKey(pk='user#p3', sk='#cached')
+    """
+    return RowKey(partition_key(entity, f"p{partition}"), CACHED_SK)
+
+
+def cached_row(entity: str, partition: int, *, ver: int) -> StoredRow:
+    """Return a partition's cached mark as it is stored: its version says all.
+
+    Args:
+        entity: Name of the entity.
+        partition: Partition of its repartition topic.
+        ver: The cache was given every row of the partition up to this version.
+    """
+    return StoredRow(cached_key(entity, partition), ver, version_bytes(ver))

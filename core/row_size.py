@@ -33,7 +33,7 @@ def worst_row(features: Sequence[Aggregate], *, ratios: int) -> WorstRow:
 
     Args:
         features: The group's aggregates.
-        ratios: How many ratios are served beside them, one per window.
+        ratios: How many ratios and changes are served beside them, one per window.
 
     Raises:
         DefinitionError, ValueError: An expression or a window is wrong.

@@ -63,6 +63,7 @@ def _finisher(plan: GroupPlan) -> Callable[..., Any]:
         for number, resolution in enumerate(plan.resolutions):
             with code.block(f"{'if' if number == 0 else 'elif'} tile_ms == {resolution.tile_ms}:"):
                 _write_windows(code, plan, number)
+    _write_changes(code, plan)
     code.add(f"return {code.name('Finished', Finished)}(values, valid_until_ms)")
     return code.compile()
 
@@ -84,10 +85,12 @@ def _live_finisher(plan: GroupPlan) -> Callable[..., Any]:
                 oldest = f"(instant_ms - {resolution.size_max_ms}) // {resolution.tile_ms} - 1"
                 code.add(f"if tiles[0][0] < {oldest}:\n    tiles = {drop}({part}, by_index, instant_ms)")
             with code.block("if tiles:"):
+                _write_packing(code, resolution)
                 code.add(f"tail.append(({resolution.tile_ms}, tiles))")
                 ends = f"(tiles[-1][0] + 1) * {resolution.tile_ms} + {resolution.size_max_ms}"
                 code.add(f"expires_at_ms = max(expires_at_ms, {ends if resolution.tile_ms else NEVER_MS})")
                 _write_windows(code, plan, number)
+    _write_changes(code, plan)
     code.add(f"return {code.name('Head', Head)}(tail, values, valid_until_ms, expires_at_ms)")
     return code.compile()
 
@@ -98,6 +101,25 @@ def _drop_past(resolution: Resolution, by_index: dict[int, Tile], instant_ms: in
     for index in [index for index in by_index if index < oldest]:
         del by_index[index]
     return [by_index[index] for index in sorted(by_index)]
+
+
+def _write_packing(code: Code, resolution: Resolution) -> None:
+    """Pack the states that msgpack cannot carry as they are.
+
+    They stay packed until something is added to them, which is cheap because most tiles of a row are past; and the
+    values are made of what a reader will find, so they are what it computes.
+    """
+    slots = [(place, slot.aggregation) for place, slot in enumerate(resolution.slots)]
+    packing = [(place, aggregation) for place, aggregation in slots if _has_own(aggregation, "pack")]
+    if packing:
+        with code.block("for tile in tiles:"):
+            for place, aggregation in packing:
+                code.add(f"tile[{place + 1}] = {code.name('pack', aggregation.pack)}(tile[{place + 1}])")
+
+
+def _has_own(aggregation: Aggregation, method: str) -> bool:
+    """Whether an aggregation has a method of its own in the place of the port's."""
+    return getattr(type(aggregation), method) is not getattr(Aggregation, method)
 
 
 def _write_start(code: Code, plan: GroupPlan) -> None:
@@ -132,14 +154,21 @@ def _write_merge(code: Code, part: WindowPlan, aggregations: list[Aggregation]) 
     """Merge the chosen tiles slot by slot, then put the results where the values are served from."""
     places = range(len(aggregations))
     lefts = ", ".join(f"s{place}" if place in part.slots else "_" for place in places)
-    rights = ", ".join(f"x{place}" if place in part.slots else "_" for place in places)
+    at_once = [place for place in part.slots if _has_own(aggregations[place], "merge_all")]
+    in_turn = [place for place in part.slots if place not in at_once]
+    rights = ", ".join(f"x{place}" if place in in_turn else "_" for place in places)
     code.add(f"_, {lefts} = chosen[0]")
-    with code.block("if len(chosen) > 1:"), code.block(f"for _, {rights} in chosen[1:]:"):
-        for place in part.slots:
-            aggregation = aggregations[place]
-            code.add(aggregation.merge_code(f"s{place}", f"x{place}", code.name("merge", aggregation.merge)))
+    with code.block("if len(chosen) > 1:"):
+        if in_turn:
+            with code.block(f"for _, {rights} in chosen[1:]:"):
+                for place in in_turn:
+                    merge = code.name("merge", aggregations[place].merge)
+                    code.add(aggregations[place].merge_code(f"s{place}", f"x{place}", merge))
+        for place in at_once:
+            merge_all = code.name("merge_all", aggregations[place].merge_all)
+            code.add(f"s{place} = {merge_all}([tile[{place + 1}] for tile in chosen])")
     for place in part.slots:
-        if type(aggregations[place]).result is not Aggregation.result:
+        if _has_own(aggregations[place], "result"):
             code.add(f"s{place} = {code.name('result', aggregations[place].result)}(s{place})")
     for output, slot, below, default in part.outputs:
         if below is not None:
@@ -149,9 +178,22 @@ def _write_merge(code: Code, part: WindowPlan, aggregations: list[Aggregation]) 
             continue
         else:
             code.add(f"value = s{slot}")
-        # As in expressions, what has left the doubles is null: a sum of 1e308 and 1e308, 1e300 over 1e-300.
-        is_null = f"value is None or value.__class__ is float and not {code.name('isfinite', math.isfinite)}(value)"
-        code.add(f"values[{output}] = {code.name('default', default)} if {is_null} else value")
+        _write_value(code, output, default)
+
+
+def _write_changes(code: Code, plan: GroupPlan) -> None:
+    """Compare values of the windows, which all have theirs by now, whether there were tiles or not."""
+    for place, now, usual, times, default in plan.changes:
+        code.add(f"now, usual = values[{now}], values[{usual}]")
+        code.add(f"value = now / usual * {times} - 1 if usual and now is not None else None")
+        _write_value(code, place, default)
+
+
+def _write_value(code: Code, place: int, default: Any) -> None:
+    """Serve ``value``, or the default instead of null."""
+    # As in expressions, what has left the doubles is null: a sum of 1e308 and 1e308, 1e300 over 1e-300.
+    is_null = f"value is None or value.__class__ is float and not {code.name('isfinite', math.isfinite)}(value)"
+    code.add(f"values[{place}] = {code.name('default', default)} if {is_null} else value")
 
 
 def _select(window: Window, tiles: list[Tile], instant_ms: int) -> tuple[list[Tile], int]:

@@ -9,6 +9,7 @@ neither older than ``floor_T(t - W)`` nor younger than t: the oldest step counts
 """
 
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import islice
@@ -137,8 +138,10 @@ def _user_taste(history: _History) -> dict[str, Value]:
     return {
         "last_videos_7d": list(islice(_distinct(_field(history.of(CLICKS, "7d"), "video_id")), 20)),
         "mean_watch_s_7d": _mean(_watch_s(week)),
+        "watch_s_deviation_7d": _deviation(_watch_s(week)),
         "longest_watch_s_7d": max(_watch_s(week), default=None),
         "last_liked_video_7d": _newest(history.of(CONVERSIONS, "7d", "like"), "video_id"),
+        "top_tabs_7d": _most_frequent(_field(week, "tab"))[:3],
         "impressions_all": len(ever),
         "tab": _newest(ever, "tab"),
     }
@@ -152,6 +155,8 @@ def _video_popularity(history: _History) -> dict[str, Value]:
         values[f"clicks_{window}"] = len(clicks)
         values[f"long_views_{window}"] = len(history.of(CONVERSIONS, window, "long_view"))
         values[f"ctr_{window}"] = _ratio(clicks, impressions, default=0.0)
+    hour, day = history.of(IMPRESSIONS, "1h"), history.of(IMPRESSIONS, "1d")
+    values["impressions_change_1h"] = len(hour) / (len(day) / 24) - 1 if day else None
     return values
 
 
@@ -179,6 +184,7 @@ def _user_tab_engagement(history: _History) -> dict[str, Value]:
         values[f"ctr_{window}"] = _ratio(clicks, impressions, default=0.0)
     day = history.of(IMPRESSIONS, "1d")
     values["watch_s_1d"] = math.fsum(_watch_s(day))
+    values["first_video_1d"] = next(reversed(_field(day, "video_id")), None)
     values["last_videos_1d"] = _field(day, "video_id")[:5]
     return values
 
@@ -215,6 +221,15 @@ def _watch_shares(impressions: Sequence[DemoEvent]) -> list[float]:
 
 def _mean(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    """Return the standard deviation of the population."""
+    return statistics.pstdev(values) if values else None
+
+
+def _most_frequent(values: Sequence[int]) -> list[int]:
+    return sorted(set(values), key=lambda value: (-values.count(value), value))
 
 
 def _ratio(numerator: Sequence[object], denominator: Sequence[object], *, default: float | None) -> float | None:

@@ -9,7 +9,8 @@ Both block: run them in a thread. They end soon after ``stop`` is set.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import orjson
 from confluent_kafka import KafkaError, Message, Producer
@@ -44,7 +45,7 @@ class Replay:
     def __init__(
         self,
         events: Sequence[DemoEvent],
-        bootstrap: str,
+        kafka: Mapping[str, Any],
         *,
         accounted: Callable[[], int],
         stop: threading.Event,
@@ -55,7 +56,7 @@ class Replay:
 
         Args:
             events: The whole log, in the order in which to send it.
-            bootstrap: ``host:port`` of the broker.
+            kafka: How the broker is reached, as librdkafka names it.
             accounted: Returns how many of the sent events the platform is done with, whatever became of them.
                 Called often, in the thread of ``load``.
             stop: Ends ``load`` and ``live`` within about 0.1 s; what was not acknowledged by then is dropped.
@@ -72,7 +73,7 @@ class Replay:
         self._known_accounted = 0
         self.sent = 0
         self.delivered = 0
-        self._bootstrap = bootstrap
+        self._kafka = dict(kafka)
         self._producer = self._new_producer(linger_ms=_LOAD_LINGER_MS)
 
     def load(self) -> int:
@@ -131,7 +132,7 @@ class Replay:
     def _new_producer(self, *, linger_ms: int) -> Producer:
         return Producer(
             {
-                "bootstrap.servers": self._bootstrap,
+                **self._kafka,
                 "enable.idempotence": True,
                 "acks": "all",
                 "linger.ms": linger_ms,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from statistics import quantiles
 from typing import Any
@@ -73,9 +74,9 @@ class Progress:
 class Session:
     """One run of the demo."""
 
-    def __init__(self, base_url: str, bootstrap: str) -> None:
+    def __init__(self, base_url: str, kafka: Mapping[str, Any]) -> None:
         self._base_url = base_url
-        self._bootstrap = bootstrap
+        self._kafka = kafka
         self._stop = threading.Event()
         self.progress = Progress()
 
@@ -98,7 +99,7 @@ class Session:
         events = load_log(int(time.time() * 1000))
         self.progress.total = len(events)
         probe = FreshnessProbe(self._base_url)
-        replay = Replay(events, self._bootstrap, accounted=self._accounted, stop=self._stop)
+        replay = Replay(events, self._kafka, accounted=self._accounted, stop=self._stop)
         watcher = asyncio.create_task(self._watch(replay))
         prober = asyncio.create_task(probe.run())
         try:

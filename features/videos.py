@@ -2,10 +2,12 @@
 
 from core.definitions import (
     ALL_TIME,
+    Change,
     Count,
     Entity,
     FeatureGroup,
     FeatureService,
+    First,
     Last,
     LastN,
     Max,
@@ -14,7 +16,9 @@ from core.definitions import (
     Ratio,
     ServingPolicy,
     Source,
+    StdDev,
     Sum,
+    TopK,
     WritePolicy,
     aggregate,
     col,
@@ -60,7 +64,9 @@ USER_TASTE = FeatureGroup(
     features=(
         aggregate("last_videos", CLICKS, LastN(col("video_id"), n=20, distinct=True), over=WEEK),
         aggregate("mean_watch_s", IMPRESSIONS, Mean(col("watch_ms") / 1000), over=WEEK, unit="s"),
+        aggregate("watch_s_deviation", IMPRESSIONS, StdDev(col("watch_ms") / 1000), over=WEEK, unit="s"),
         aggregate("longest_watch_s", IMPRESSIONS, Max(col("watch_ms") / 1000), over=WEEK, unit="s"),
+        aggregate("top_tabs", IMPRESSIONS, TopK(col("tab"), n=3), over=WEEK, description="Where the user watches most"),
         aggregate("last_liked_video", CONVERSIONS, Last(col("video_id")), where=col("kind") == "like", over=WEEK),
         aggregate("impressions", IMPRESSIONS, Count(), over=(ALL_TIME,)),
         latest("tab", IMPRESSIONS, col("tab"), description="The tab in which the user was seen last"),
@@ -77,6 +83,7 @@ VIDEO_POPULARITY = FeatureGroup(
         aggregate("clicks", CLICKS, Count(), over=TREND),
         aggregate("long_views", CONVERSIONS, Count(), where=col("kind") == "long_view", over=TREND),
         Ratio("ctr", "clicks", "impressions", over=TREND, default=0.0),
+        Change("impressions_change", "impressions", over=(hours(1),), against=days(1), description="Against its day"),
     ),
 )
 
@@ -108,6 +115,7 @@ USER_TAB_ENGAGEMENT = FeatureGroup(
         aggregate("clicks", CLICKS, Count(), over=(hours(1), days(1))),
         Ratio("ctr", "clicks", "impressions", over=(hours(1), days(1)), default=0.0),
         aggregate("watch_s", IMPRESSIONS, Sum(col("watch_ms") / 1000), over=(days(1),), unit="s"),
+        aggregate("first_video", IMPRESSIONS, First(col("video_id")), over=(days(1),)),
         aggregate("last_videos", IMPRESSIONS, LastN(col("video_id"), n=5), over=(days(1),)),
     ),
 )

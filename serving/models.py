@@ -142,12 +142,15 @@ class Version(Answer):
 
 
 class Part(Answer):
-    """A state that takes part: one for an aggregation, numerator and denominator for a ratio."""
+    """A state that takes part: one for an aggregation, numerator and denominator for a ratio.
+
+    A change has its subject over both of its windows, but in tiles over the shorter one alone.
+    """
 
     name: str
     state: Any = Field(description="The state as it is kept; bytes of a sketch are told by their number.")
     result: Any = Field(description="What the state alone would be served as.")
-    items: int | None = Field(description="How many entries a list state has; at most 50 of them are shown.")
+    items: int | None = Field(description="How many entries a list or table has; at most 50 of them are shown.")
 
 
 class TileShown(Answer):
@@ -206,4 +209,6 @@ class Explanation(Answer):
     window: WindowShown
     row: RowShown | None
     tiles: list[TileShown] = Field(description="Oldest first; only those in which something happened.")
-    merged: list[Part] = Field(description="The states of all tiles in the window, merged.")
+    merged: list[Part] = Field(
+        description="The states of all tiles in the window, merged; of a change those of both windows."
+    )

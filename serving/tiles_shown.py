@@ -1,12 +1,10 @@
 """Tiles for people: which are in a feature's window at an instant, and what each of them adds. Pure."""
 
-from collections.abc import Iterable
-from functools import reduce
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from core.aggregations import Aggregation
-from core.definitions import Ratio
-from core.plans import Resolution, ServedFeature
+from core.plans import GroupPlan, Resolution, ServedFeature, parts_of
 from core.rows import Row, Tile, unpack_tail
 from core.windows import Window
 from serving.models import Part, TileShown, WindowShown
@@ -31,17 +29,38 @@ class _Column(NamedTuple):
     aggregation: Aggregation
 
 
-def show_tiles(resolution: Resolution, feature: ServedFeature, row: Row | None, instant_ms: int) -> TilesShown:
+def show_tiles(plan: GroupPlan, place: int, row: Row | None, instant_ms: int) -> TilesShown:
     """Return the tiles of a feature, and which of them a read at an instant merges.
+
+    Of a change these are the tiles of its subject over the window; what they merge to stands beside what those of the
+    longer window do.
+
+    Args:
+        plan: The group's.
+        place: The feature's, among the plan's.
+        row: The key's row, or None if there is none.
+        instant_ms: When.
 
     Raises:
         FormatError: The row's tail cannot be read.
     """
+    for change in plan.changes:
+        if change.place == place:
+            parts = [plan.features[part] for part in (change.now, change.usual)]
+            now, usual = (_show_feature(plan, part, [part.name], row, instant_ms) for part in parts)
+            return now._replace(merged=[*now.merged, *usual.merged])
+    feature = plan.features[place]
+    return _show_feature(plan, feature, parts_of(feature.definition), row, instant_ms)
+
+
+def _show_feature(
+    plan: GroupPlan, feature: ServedFeature, names: Sequence[str], row: Row | None, instant_ms: int
+) -> TilesShown:
     window = feature.window
     tiles = dict(unpack_tail(row)).get(window.tile_ms, []) if row is not None else []
     first, last = window.first_tile(instant_ms), window.last_tile(instant_ms)
     chosen = [tile for tile in tiles if first <= tile[0] <= last]
-    columns = list(_columns(resolution, feature))
+    columns = list(_columns(plan.resolutions[feature.resolution], feature, names))
     return TilesShown(
         _show_window(window, instant_ms),
         [_show_tile(window, tile, columns, in_window=first <= tile[0] <= last) for tile in tiles],
@@ -49,9 +68,7 @@ def show_tiles(resolution: Resolution, feature: ServedFeature, row: Row | None, 
     )
 
 
-def _columns(resolution: Resolution, feature: ServedFeature) -> Iterable[_Column]:
-    definition = feature.definition
-    names = [definition.numerator, definition.denominator] if isinstance(definition, Ratio) else [definition.name]
+def _columns(resolution: Resolution, feature: ServedFeature, names: Sequence[str]) -> Iterable[_Column]:
     slots = [feature.slot] if feature.denominator is None else [feature.slot, feature.denominator]
     for name, slot in zip(names, slots, strict=True):
         yield _Column(name, slot + 1, resolution.slots[slot].aggregation)
@@ -59,7 +76,7 @@ def _columns(resolution: Resolution, feature: ServedFeature) -> Iterable[_Column
 
 def _merged(column: _Column, tiles: list[Tile]) -> Any:
     states = [tile[column.place] for tile in tiles]
-    return reduce(column.aggregation.merge, states) if states else column.aggregation.zero()
+    return column.aggregation.merge_all(states) if states else column.aggregation.zero()
 
 
 def _show_window(window: Window, instant_ms: int) -> WindowShown:
@@ -84,7 +101,7 @@ def _show_part(column: _Column, state: Any) -> Part:
         name=column.name,
         state=_plain(state),
         result=_plain(column.aggregation.result(state)),
-        items=len(state) if isinstance(state, list) else None,
+        items=len(state) if isinstance(state, list | dict) else None,
     )
 
 

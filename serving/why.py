@@ -74,7 +74,7 @@ def _counted(inside: int, tiles: int, feature: ServedFeature) -> str:
 
 
 def _is_null(merged: Sequence[Part]) -> bool:
-    """Whether a result is null, or the denominator of a ratio is 0."""
+    """Whether a result is null, or what another is divided by is 0."""
     return any(part.result is None for part in merged) or (len(merged) > 1 and not merged[1].result)
 
 

@@ -1,6 +1,7 @@
 """The tables that a worker owns now: restored when partitions come, dropped when they go."""
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from aiokafka import TopicPartition
 
@@ -23,12 +24,14 @@ class OwnedTables:
         *,
         reader: ChangelogReader,
         changelog: ChangelogWriter,
+        epochs: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._registry = registry
         self._plans = plans
         self._numbers = numbers
         self._reader = reader
         self._changelog = changelog
+        self._epochs = epochs
         self._entities = {repartition_topic(name): name for name in registry.entities}
         self._tables: dict[tuple[str, int], TablePartition] = {}
 
@@ -74,4 +77,5 @@ class OwnedTables:
             tp.partition,
             [GroupTable(self._plans[group.name], self._numbers[group.name]) for group in groups],
             list(sources.values()),
+            epoch=self._epochs.get(entity, 0),
         )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
+from core.aggregations import State
 from core.code import Code
 from core.dedupe import Verdict
 from core.plans import GroupPlan, Resolution, Step
@@ -97,11 +98,18 @@ def _write_fetch(code: Code, place: int, resolution: Resolution) -> None:
     index = f"i{resolution.tile_ms}" if resolution.tile_ms else "0"
     zeros = [slot.aggregation.zero() for slot in resolution.slots]
     states = [
-        f"{code.name('zero', slot.aggregation.zero)}()" if isinstance(zero, list) else code.name("nothing", zero)
+        code.name("nothing", zero) if _never_changes(zero) else f"{code.name('zero', slot.aggregation.zero)}()"
         for slot, zero in zip(resolution.slots, zeros, strict=True)
     ]
     code.add(f"s{place} = t{place}.get({index})")
     code.add(f"if s{place} is None:\n    s{place} = t{place}[{index}] = [{index}, {', '.join(states)}]")
+
+
+def _never_changes(state: State) -> bool:
+    """Whether all tiles may begin with one and the same state; any other is made anew for each of them."""
+    if isinstance(state, tuple):
+        return all(_never_changes(part) for part in state)
+    return state is None or isinstance(state, bool | int | float | str | bytes)
 
 
 def _write_adds(code: Code, steps: Sequence[Step], names: dict[str, str]) -> None:

@@ -4,7 +4,7 @@ Nothing is written per event. A row that was touched is live (mutable tiles) and
 have cooled down are kept as their packed changelog bytes. The table decides and remembers; it does no I/O.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -100,6 +100,14 @@ class GroupTable:
         if known is None:
             return None
         return known.ver if isinstance(known, LiveRow) else _change_version(known)
+
+    def packed(self) -> Iterator[tuple[str, bytes]]:
+        """Yield key and changelog bytes of each row as it was flushed last; the table may change meanwhile."""
+        for key in list(self._rows):
+            row = self._rows.get(key)
+            change = row.packed if isinstance(row, LiveRow) else row
+            if change is not None:
+                yield key, change
 
     def drop_past(self, *, progress_ms: int, limit: int) -> tuple[int, list[tuple[str, int]]]:
         """Drop rows that are past at a partition's progress, among at most so many that may be.

@@ -14,7 +14,6 @@ from core.metrics import Metrics
 from core.packs import pack_bytes
 from core.plans import plan_group
 from core.ports import RowKey
-from core.progress import PROGRESS_SK
 from core.topics import changelog_topic, repartition_topic
 from core.versions import version_of
 from core.windows import hours, milliseconds
@@ -27,6 +26,7 @@ from tests.packed import empty_pack
 
 NOW_MS = 1_700_000_000_000
 HELD_MS = 1_000
+LIFETIME_MS = 3_600_000
 
 
 class Click(BaseModel):
@@ -99,7 +99,9 @@ class Bench:
             REGISTRY, PLANS, dict.fromkeys(PLANS, 1), reader=ToldChangelogs(), changelog=self.changelog
         )
         self.metrics = Metrics()
-        self.debt = CacheDebt(self.cache, Metrics(), uncached=frozenset((AROUND,)))
+        self.debt = CacheDebt(
+            self.cache, self.record, Metrics(), ManualClock(NOW_MS), lifetimes={FAST: LIFETIME_MS, SLOW: LIFETIME_MS}
+        )
         self.publisher = Publisher(
             self.tables,
             changelog=self.changelog,
@@ -121,6 +123,7 @@ class Bench:
     def give_away(self) -> None:
         self.tables.drop()
         self.publisher.given_away()
+        self.debt.given_away()
 
     @property
     def finished(self) -> list[Run]:
@@ -131,13 +134,13 @@ class Bench:
         return [rows for what, rows in self.told if what == "announced"]
 
     def rows(self, what) -> list[tuple[str, int]]:
-        """Group and version of what a store took, in order, without the partitions' progress."""
+        """Group and version of what a store took, in order, without what is known of whole partitions."""
         return [
             (row.key.sk, row.ver)
             for told, rows in self.told
             if told == what
             for row in rows
-            if row.key.sk != PROGRESS_SK
+            if not row.key.sk.startswith("#")
         ]
 
     def rows_of(self, key: RowKey) -> list[int]:

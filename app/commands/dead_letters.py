@@ -13,8 +13,8 @@ from rich.text import Text
 from agents.decode import SourceDecoder
 from app.dead_letters import facts_of, find_dead_letter, list_dead_letters
 from app.replay import Replay
-from app.runtime import find_runtime
-from app.settings import Settings, load_settings
+from app.runtime import running_access
+from app.settings import load_settings
 from core.errors import ConfigurationError
 
 cli = typer.Typer(help="List events that could not be used, show one, and replay them.")
@@ -40,7 +40,7 @@ def listing(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:
     """List events that could not be used: where they stood, why, and the payload."""
-    letters = list_dead_letters(_broker(load_settings()), reason=reason, source=source, limit=limit)
+    letters = list_dead_letters(running_access(load_settings()), reason=reason, source=source, limit=limit)
     if json_:
         for letter in letters:
             sys.stdout.write(json.dumps(letter) + "\n")
@@ -62,7 +62,7 @@ def show(
     ] = False,
 ) -> None:
     """Show one event that could not be used, whole."""
-    letter = find_dead_letter(_broker(load_settings()), place)
+    letter = find_dead_letter(running_access(load_settings()), place)
     if payload:
         sys.stdout.buffer.write(letter.payload or b"")
     else:
@@ -85,7 +85,7 @@ def replay(
         raise ConfigurationError("--payload mends one event: name it by topic/partition/offset")
     decoders = {topic: SourceDecoder(one, registry.groups) for topic, one in registry.sources.items()}
     mended = _read(payload) if payload else None
-    done = Replay(_broker(settings), decoders).run(
+    done = Replay(running_access(settings), decoders).run(
         place=place, reason=reason, source=source, limit=limit, payload=mended
     )
     for kept, why in done.kept.items():
@@ -100,7 +100,3 @@ def _read(file: str) -> bytes:
         return Path(file).read_bytes()
     except OSError as error:
         raise ConfigurationError(f"--payload {file}: {error.strerror}") from error
-
-
-def _broker(settings: Settings) -> str:
-    return find_runtime().broker if settings.is_embedded else settings.broker

@@ -70,7 +70,9 @@ function drawBadge(badge) {
       ? [true, "the record does not answer"]
       : !now.ingest.ready
         ? [true, "takes in no events"]
-        : [false, lag ? `reading, ${count(lag)} behind` : "reading, up to date"];
+        : now.ingest.role === "serving"
+          ? [false, "serving"]
+          : [false, lag ? `reading, ${count(lag)} behind` : "reading, up to date"];
   badge.classList.toggle("bad", bad);
   if (badge.textContent !== text) badge.textContent = text;
 }

@@ -8,8 +8,10 @@ from itertools import count
 import pytest
 from playwright.sync_api import Page, expect
 
+from app.worker_process import start_worker
+from core.access import Scope, new_key
 from tests.acceptance.browser import open_browser
-from tests.acceptance.conftest import http, read_values, until
+from tests.acceptance.conftest import environment_of, free_port, http, read_values, until
 
 DEADLINE_MS = 20_000
 HOSTILE = '<img src=x onerror="document.title=1">'
@@ -263,3 +265,29 @@ def test_the_page_asks_for_no_inline_script_and_nothing_of_others(worker):
     assert re.findall(r"<script(?![^>]* src=)|style=|\son\w+=|https?://", html) == []
     assert http(f"{worker.base_url}/page/../http.py")[0] == 404
     assert http(f"{worker.base_url}/page/nothing.js")[0] == 404
+
+
+def test_behind_keys_the_page_works_with_a_key_as_the_password(browser, services):
+    """
+    A worker that others can reach wants a key; a browser asks for a password once, and everything on the page follows.
+    """
+    key, configured = new_key("operator", [Scope.READ], None)
+    started = start_worker(
+        {**environment_of(services, "serving"), "FRESHET_API_KEYS": configured.line},
+        web_port=free_port(),
+        log=services.directory / "behind-keys.log",
+    )
+    try:
+        started.wait_ready()
+        assert http(f"{started.base_url}/")[0] == 401
+        context = browser.new_context(http_credentials={"username": "operator", "password": key})
+        behind = Seen(context.new_page(), started.base_url)
+        page = behind.open("/#/entity/user/501?feature=user_engagement%3Aimpressions_1h")
+
+        expect(page.get_by_label("Explanation", exact=True).locator(".big")).to_have_text("3")
+        page.goto(f"{behind.base_url}/#/live")
+        expect(page.locator("#health")).to_contain_text("serving")
+        context.close()
+        assert (behind.errors, behind.foreign) == ([], [])
+    finally:
+        started.stop()

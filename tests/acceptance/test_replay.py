@@ -10,6 +10,7 @@ from confluent_kafka import Producer
 from agents.dead_letters import PAYLOAD_BYTES_MAX, DeadLetter
 from agents.decode import SourceDecoder
 from app.dead_letters import MARK, find_dead_letter, list_dead_letters, read_topic
+from app.kafka_access import KafkaAccess
 from app.replay import REPLAY_OF, Replay, Replayed
 from core.errors import ConfigurationError, EventError
 from core.topics import DEAD_LETTERS
@@ -26,13 +27,13 @@ GOOD = {"event_id": "e1", "time_ms": OLD_MS, "user_id": 1, "video_id": 2, "tab":
 @pytest.fixture
 def broker():
     broker = EmbeddedBroker({**dict.fromkeys(REGISTRY.sources, 3), DEAD_LETTERS: 1})
-    yield broker.bootstrap
+    yield KafkaAccess((broker.bootstrap,))
     broker.close()
 
 
 @pytest.fixture
 def producer(broker):
-    return Producer({"bootstrap.servers": broker, "log_level": 2})
+    return Producer({**broker.for_librdkafka(), "log_level": 2})
 
 
 def bury(producer, offset: int, payload: bytes, *, topic: str = "clicks", reason: str = "malformed") -> str:

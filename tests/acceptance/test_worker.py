@@ -14,6 +14,7 @@ import pytest
 
 from app.dead_letters import list_dead_letters
 from app.endpoints import embedded_topics
+from app.kafka_access import KafkaAccess
 from demo.figures import read_figures
 from features import REGISTRY
 from services.embedded import start_embedded
@@ -104,7 +105,7 @@ def test_bad_events_are_buried_and_the_good_ones_between_them_counted(worker, se
         lambda: (figures := read_figures(worker.base_url)).accounted - before.accounted == 3 * len(bad) and figures,
         "every event is accounted for",
     )
-    letters = list_dead_letters(services.broker, reason="", limit=10_000)
+    letters = list_dead_letters(KafkaAccess((services.broker,)), reason="", limit=10_000)
     letters = [one for one in letters if one["topic"] == "impressions"]
     found = {(one["topic"], one["partition"], one["offset"]): one for one in letters}
 
@@ -141,19 +142,23 @@ def test_dead_letters_are_listed_by_reason_newest_last(worker, services, sender)
     """
     Whoever mends events looks for one reason, at the newest first mistake of it.
     """
-    before = len(list_dead_letters(services.broker, reason="future", limit=10_000))
+    before = len(list_dead_letters(KafkaAccess((services.broker,)), reason="future", limit=10_000))
     times = [now_ms() + 100_000 + number for number in range(3)]
     places = sender.send("clicks", *(encoded(event(12, time_ms=time_ms)) for time_ms in times), partition=1)
 
     letters = until(
-        lambda: len(found := list_dead_letters(services.broker, reason="future", limit=10_000)) == before + 3 and found,
+        lambda: (
+            len(found := list_dead_letters(KafkaAccess((services.broker,)), reason="future", limit=10_000))
+            == before + 3
+            and found
+        ),
         "three dead letters more",
     )
-    newest = list_dead_letters(services.broker, reason="future", limit=2)
+    newest = list_dead_letters(KafkaAccess((services.broker,)), reason="future", limit=2)
 
     assert [(one["topic"], one["partition"], one["offset"]) for one in letters[-3:]] == places
     assert newest == letters[-2:]
-    assert list_dead_letters(services.broker, reason="no such reason", limit=5) == []
+    assert list_dead_letters(KafkaAccess((services.broker,)), reason="no such reason", limit=5) == []
 
 
 def test_an_event_sent_by_hand_is_read_over_http(worker, services, tmp_path):

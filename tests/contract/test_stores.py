@@ -23,7 +23,7 @@ from tests.clock import ManualClock
 
 USER = RowKey("user#i1", "spend@v1")
 OTHER = RowKey("user#i2", "spend@v1")
-ENOUGH_MS = 10_000
+ENOUGH_MS = 60_000
 
 EXAMPLE = itertools.count()
 

@@ -2,8 +2,10 @@
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -11,10 +13,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.aggregations import AGGREGATIONS, Aggregation, LastN, Sum
+from core.aggregations import (
+    AGGREGATIONS,
+    Aggregation,
+    ApproxDistinct,
+    ApproxPercentile,
+    LastN,
+    Sum,
+    TopK,
+    Variance,
+)
 from core.code import Code
-from core.expressions import ValueType, col
+from core.expressions import col
 from core.keys import INT64_MAX, INT64_MIN
+from core.values import ValueType
 
 LAWS = settings(max_examples=25, derandomize=True, deadline=None)
 
@@ -30,8 +42,18 @@ class Event:
         return self.time_ms, self.event_id, self.value is not None, self.value
 
 
-SETTINGS: dict[type, tuple[Any, ...]] = {int: (1, 3), bool: (False, True)}
-"""Per type of a setting some values of it; an aggregation with a setting of a new type adds one here."""
+SETTINGS: dict[Any, tuple[Any, ...]] = {
+    int: (1, 3),
+    bool: (False, True),
+    "values_max": (2, 50),
+    # Above the number of different values below: with fewer the order of adding shows, see test_top_values.py.
+    "counters": (50,),
+    "precision": (8, 10),
+    "percents": (50, (0, 33.3, 100)),
+    "steps": (16,),
+    "buckets": (3, 256),
+}
+"""Per name or type of a setting some values of it; an aggregation with a setting of a new kind adds one here."""
 
 VALUES: dict[ValueType, st.SearchStrategy[Any]] = {
     ValueType.INT: st.sampled_from([INT64_MIN, INT64_MAX, INT64_MAX - 1, 0]) | st.integers(-9, 9),
@@ -45,7 +67,9 @@ VALUES: dict[ValueType, st.SearchStrategy[Any]] = {
 def instances() -> list[Aggregation]:
     found = []
     for kind in AGGREGATIONS:
-        choices = {item.name: SETTINGS[item.type] for item in fields(kind) if item.name != "value"}
+        choices = {
+            item.name: SETTINGS.get(item.name) or SETTINGS[item.type] for item in fields(kind) if item.name != "value"
+        }
         every = itertools.product(*choices.values())
         found += [kind(col("x"), **dict(zip(choices, chosen, strict=True))) for chosen in every]
     return found
@@ -76,18 +100,30 @@ def fold(aggregation: Aggregation, events: Sequence[Event]) -> Any:
     return state
 
 
-def packed(state: Any) -> Any:
-    return msgspec.msgpack.decode(msgspec.msgpack.encode(state))
+def stored(aggregation: Aggregation, state: Any) -> bytes:
+    return msgspec.msgpack.encode(aggregation.pack(state))
+
+
+def packed(aggregation: Aggregation, state: Any) -> Any:
+    return msgspec.msgpack.decode(stored(aggregation, state))
 
 
 def same(left: Any, right: Any, events: Sequence[Event] = ()) -> bool:
-    """Equal, tuples as lists; floats that are made of large integers equal but for rounding."""
+    """Equal, tuples as lists; floats equal but for rounding, of which there is more if they are made of large integers.
+
+    A float that is of the second degree in the values, as in a variance, is far above this scale or exact.
+    """
     if isinstance(left, list | tuple) and isinstance(right, list | tuple):
         return len(left) == len(right) and all(same(a, b, events) for a, b in zip(left, right, strict=True))
     if isinstance(left, float) and isinstance(right, float):
         scale = sum(abs(event.value) for event in events if type(event.value) is int)
-        return math.isclose(left, right, rel_tol=0, abs_tol=1e-9 * scale)
+        return math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-9 * scale)
     return type(left) is type(right) and left == right
+
+
+def same_state(aggregation: Aggregation, left: Any, right: Any, events: Sequence[Event] = ()) -> bool:
+    """Two states are one if they are stored as one."""
+    return same(packed(aggregation, left), packed(aggregation, right), events)
 
 
 # -- oracles: the meaning of each, computed from all events at once
@@ -106,15 +142,71 @@ def last_n(aggregation: LastN, events: Sequence[Event]) -> list[Any]:
     return (list(dict.fromkeys(values)) if aggregation.distinct else values)[: aggregation.n]
 
 
+def variance(aggregation: Variance, events: Sequence[Event]) -> float | None:
+    divisor = len(events) - aggregation.sample
+    if divisor <= 0:
+        return None
+    values = [Fraction(event.value) for event in events]
+    mean = sum(values) / len(values)
+    return float(sum((value - mean) ** 2 for value in values) / divisor)
+
+
+def top_k(aggregation: Any, events: Sequence[Event]) -> list[Any] | None:
+    counts = Counter(event.value for event in events)
+    if isinstance(aggregation, TopK) and len(counts) > aggregation.values_max:
+        return None
+    return sorted(counts, key=lambda value: (-counts[value], value))[: aggregation.n]
+
+
+def distinct(aggregation: ApproxDistinct, events: Sequence[Event]) -> int:
+    """So few values do not collide, so the estimate is the number."""
+    return len({event.value for event in events})
+
+
+def percentile(aggregation: ApproxPercentile, events: Sequence[Event]) -> Any:
+    """The same buckets, found by halving and doubling, and the percentile of the values' buckets by sorting."""
+    middles = [bucket_middle(abs(event.value), aggregation.steps) for event in events]
+    kept = sorted({(middle, event.value < 0) for middle, event in zip(middles, events, strict=True) if middle})
+    kept = kept[-aggregation.buckets :]
+    ordered = sorted(
+        (-middle if event.value < 0 else middle) if (middle, event.value < 0) in kept else 0.0
+        for middle, event in zip(middles, events, strict=True)
+    )
+    if not ordered:
+        return None
+    percents = aggregation.percents if isinstance(aggregation.percents, tuple) else (aggregation.percents,)
+    found = [ordered[max(1, math.ceil(len(ordered) * percent / 100)) - 1] for percent in percents]
+    return found if isinstance(aggregation.percents, tuple) else found[0]
+
+
+def bucket_middle(size: float, steps: int) -> float:
+    if size == 0:
+        return 0.0
+    low = 1.0
+    while low > float(size):
+        low /= 2
+    while low * 2 <= float(size):
+        low *= 2
+    width = low / steps
+    return low + width * (int((float(size) - low) / width) + 0.5)
+
+
 ORACLES: dict[str, Callable[[Any, Sequence[Event]], Any]] = {
     "Count": lambda _, events: len(events),
     "Sum": lambda _, events: wrapped(sum(event.value for event in events)),
     "Mean": lambda _, events: sum(event.value for event in events) / len(events) if events else None,
+    "Variance": variance,
+    "StdDev": lambda aggregation, events: None if (v := variance(aggregation, events)) is None else math.sqrt(v),
     "Min": lambda _, events: min((event.value for event in events), default=None),
     "Max": lambda _, events: max((event.value for event in events), default=None),
+    "First": lambda _, events: next(reversed(youngest_first(events)), None),
     "Last": lambda _, events: next(iter(youngest_first(events)), None),
     "Latest": lambda _, events: next(iter(youngest_first(events)), None),
     "LastN": last_n,
+    "TopK": top_k,
+    "ApproxTopK": top_k,
+    "ApproxDistinct": distinct,
+    "ApproxPercentile": percentile,
 }
 
 
@@ -155,8 +247,9 @@ def test_the_written_code_does_what_the_methods_do(aggregation, data):
             add(tile, event.value, event.time_ms, event.event_id)
 
     states = [fold(aggregation, events) for events in (left, right)]
-    assert [tile[0] for tile in tiles] == states
-    assert merge(tiles[0][0], tiles[1][0]) == aggregation.merge(*states)
+    assert [stored(aggregation, tile[0]) for tile in tiles] == [stored(aggregation, state) for state in states]
+    merged = merge(tiles[0][0], tiles[1][0])
+    assert stored(aggregation, merged) == stored(aggregation, aggregation.merge(*states))
     assert not aggregation.never_null or type(aggregation.result(states[0])) is int
 
 
@@ -170,7 +263,7 @@ def test_any_order_of_adding_gives_one_state(aggregation, data):
     (events,) = data.draw(runs_of_events(aggregation, number=1))
     shuffled = data.draw(st.permutations(events))
 
-    assert same(fold(aggregation, events), fold(aggregation, shuffled), events)
+    assert same_state(aggregation, fold(aggregation, events), fold(aggregation, shuffled), events)
 
 
 @every_aggregation
@@ -186,8 +279,12 @@ def test_merging_parts_gives_the_state_of_the_whole(aggregation, data):
     merged = aggregation.zero()
     for tile in tiles:
         merged = aggregation.merge(merged, fold(aggregation, tile))
+    at_once = aggregation.merge_all([fold(aggregation, tile) for tile in tiles])
 
-    assert same(merged, fold(aggregation, events), events)
+    whole = fold(aggregation, events)
+    assert same_state(aggregation, merged, whole, events)
+    assert same_state(aggregation, at_once, whole, events)
+    assert same(aggregation.result(at_once), aggregation.result(whole), events)
 
 
 @every_aggregation
@@ -202,10 +299,10 @@ def test_merge_is_associative_and_commutative_and_zero_is_neutral(aggregation, d
     a, b, c = (fold(aggregation, part) for part in parts)
     events = [event for part in parts for event in part]
 
-    assert same(merge(merge(a, b), c), merge(a, merge(b, c)), events)
-    assert same(merge(a, b), merge(b, a), events)
-    assert same(merge(a, zero), a, events)
-    assert same(merge(zero, a), a, events)
+    assert same_state(aggregation, merge(merge(a, b), c), merge(a, merge(b, c)), events)
+    assert same_state(aggregation, merge(a, b), merge(b, a), events)
+    assert same_state(aggregation, merge(a, zero), a, events)
+    assert same_state(aggregation, merge(zero, a), a, events)
 
 
 @every_aggregation
@@ -218,13 +315,35 @@ def test_a_state_survives_being_packed(aggregation, data):
     before, after = data.draw(runs_of_events(aggregation, number=2))
     whole = fold(aggregation, before + after)
 
-    state = packed(fold(aggregation, before))
-    other = packed(fold(aggregation, after))
+    state = packed(aggregation, fold(aggregation, before))
+    other = packed(aggregation, fold(aggregation, after))
 
-    assert same(aggregation.merge(state, other), whole, before + after)
+    assert same_state(aggregation, aggregation.merge(state, other), whole, before + after)
+    assert same_state(aggregation, aggregation.merge(fold(aggregation, before), other), whole, before + after)
+    assert same(aggregation.result(state), aggregation.result(fold(aggregation, before)))
     for event in after:
-        state = packed(aggregation.add(state, event.value, event.time_ms, event.event_id))
-    assert same(state, whole, before + after)
+        state = packed(aggregation, aggregation.add(state, event.value, event.time_ms, event.event_id))
+    assert same_state(aggregation, state, whole, before + after)
+
+
+@every_aggregation
+@given(data=st.data())
+@LAWS
+def test_when_a_state_is_packed_does_not_show_in_its_bytes(aggregation, data):
+    """
+    Two owners of one prefix flush at different moments and must store the same bytes under the same version.
+    """
+    (events,) = data.draw(runs_of_events(aggregation, number=1))
+    flushed = data.draw(st.lists(st.booleans(), min_size=len(events), max_size=len(events)))
+    state = aggregation.zero()
+
+    for event, flush in zip(events, flushed, strict=True):
+        state = aggregation.add(state, event.value, event.time_ms, event.event_id)
+        state = packed(aggregation, state) if flush else state
+
+    mine = stored(aggregation, state)
+    assert mine == stored(aggregation, fold(aggregation, events))
+    assert mine == stored(aggregation, aggregation.pack(state))
 
 
 @every_aggregation
@@ -236,13 +355,13 @@ def test_merging_changes_neither_side(aggregation, data):
     """
     runs = data.draw(runs_of_events(aggregation, number=3))
     left, right = (fold(aggregation, run) for run in runs[:2])
-    before = packed((left, right))
+    before = [packed(aggregation, side) for side in (left, right)]
 
     merged = aggregation.merge(left, right)
     for event in runs[2]:
         merged = aggregation.add(merged, event.value, event.time_ms, event.event_id)
 
-    assert packed((left, right)) == before
+    assert [packed(aggregation, side) for side in (left, right)] == before
 
 
 @every_aggregation
@@ -275,7 +394,7 @@ def test_the_worst_state_is_not_underestimated(aggregation):
     for own in types_of(aggregation):
         events = [Event(2**45 + number, "i" * 36, largest[own](number)) for number in range(20)]
 
-        size = len(msgspec.msgpack.encode(fold(aggregation, events)))
+        size = len(stored(aggregation, fold(aggregation, events)))
 
         assert size <= aggregation.worst_state_bytes(own)
 
@@ -296,7 +415,9 @@ def test_empty_results_are_frozen():
     empty = {kind.__name__: kind(col("x")).result(kind(col("x")).zero()) for kind in AGGREGATIONS}
 
     assert empty == {
-        "Count": 0, "Sum": 0, "Mean": None, "Min": None, "Max": None, "Last": None, "Latest": None, "LastN": [],
+        "Count": 0, "Sum": 0, "Mean": None, "Variance": None, "StdDev": None, "Min": None, "Max": None,
+        "First": None, "Last": None, "Latest": None, "LastN": [], "TopK": [], "ApproxTopK": [], "ApproxDistinct": 0,
+        "ApproxPercentile": None,
     }  # fmt: skip
 
 
@@ -306,17 +427,26 @@ def test_states_are_frozen():
     """
     events = [Event(1, "a", 5), Event(2, "b", 3), Event(2, "c", 5)]
 
-    states = {kind.__name__: msgspec.msgpack.encode(fold(kind(col("x")), events)).hex() for kind in AGGREGATIONS}
+    states = {
+        kind.__name__: stored(made, fold(made, events)).hex() for kind in AGGREGATIONS for made in [kind(col("x"))]
+    }
 
     assert states == {
         "Count": "03",
         "Sum": "0d",
         "Mean": "92cb402a00000000000003",
+        "Variance": "9303cb4011555555555555cb4005555555555556",
+        "StdDev": "9303cb4011555555555555cb4005555555555556",
         "Min": "03",
         "Max": "05",
+        "First": "9301a16105",
         "Last": "9302a16305",
         "Latest": "9302a16305",
         "LastN": "939302a163059302a162039301a16105",
+        "TopK": "8205020301",
+        "ApproxTopK": "92008205020301",
+        "ApproxDistinct": "c4140401100a000acc930200000001000000d6ad0100",
+        "ApproxPercentile": "9300c08268025001",
     }
 
 

@@ -2,6 +2,7 @@ from pydantic import BaseModel
 
 from core.catalogue import catalogue
 from core.definitions import (
+    Change,
     Count,
     Entity,
     FeatureGroup,
@@ -14,7 +15,7 @@ from core.definitions import (
     col,
     latest,
 )
-from core.expressions import ValueType
+from core.values import ValueType
 from core.windows import days, hours
 
 
@@ -40,6 +41,7 @@ GROUP = FeatureGroup(
         aggregate("last_videos", PLAYS, LastN(col("video_id"), n=5), over=(days(7),)),
         latest("last_kind", PLAYS, col("kind"), default="none"),
         Ratio("likes_per_play", "likes", "plays", over=(days(1),), default=0.0),
+        Change("plays_change", "plays", over=(hours(1),), against=days(1)),
     ),
 )
 ENTRIES = catalogue(Registry((GROUP,)))
@@ -52,6 +54,7 @@ def test_every_served_feature_is_listed_in_the_order_of_the_definitions():
     """
     assert [entry.feature for entry in ENTRIES] == [
         "plays_1h", "plays_1d", "watch_s_1d", "likes_1d", "last_videos_7d", "last_kind", "likes_per_play_1d",
+        "plays_change_1h",
     ]  # fmt: skip
 
 
@@ -78,7 +81,7 @@ def test_an_entry_says_what_is_served_for_an_unknown_key():
 
     assert served == {
         "plays_1h": 0, "plays_1d": 0, "watch_s_1d": 0, "likes_1d": 0, "last_videos_7d": [], "last_kind": "none",
-        "likes_per_play_1d": 0.0,
+        "likes_per_play_1d": 0.0, "plays_change_1h": None,
     }  # fmt: skip
 
 
@@ -90,7 +93,7 @@ def test_entries_have_the_types_that_are_served():
 
     assert types == {
         "plays_1h": "int", "plays_1d": "int", "watch_s_1d": "float", "likes_1d": "int", "last_videos_7d": "list",
-        "last_kind": "str", "likes_per_play_1d": "float",
+        "last_kind": "str", "likes_per_play_1d": "float", "plays_change_1h": "float",
     }  # fmt: skip
 
 
@@ -101,6 +104,8 @@ def test_a_ratio_comes_from_the_sources_of_both_parts():
     entry = BY_NAME["likes_per_play_1d"]
 
     assert (entry.sources, entry.definition) == (("likes", "plays"), "likes / plays")
+    change = BY_NAME["plays_change_1h"]
+    assert (change.sources, change.definition) == (("plays",), "plays per time / plays per time over 1d - 1")
 
 
 def test_what_counts_repetitions_twice_says_so():

@@ -10,6 +10,10 @@ from pydantic import AwareDatetime, BaseModel
 from core.check import Problem, check_registry
 from core.definitions import (
     ALL_TIME,
+    ApproxDistinct,
+    ApproxPercentile,
+    ApproxTopK,
+    Change,
     Count,
     Entity,
     FeatureGroup,
@@ -25,6 +29,7 @@ from core.definitions import (
     ServingPolicy,
     Source,
     Sum,
+    TopK,
     WritePolicy,
     aggregate,
     col,
@@ -105,8 +110,14 @@ def ratio(*features, **changes) -> Registry:
     return registry(PLAYED, *features, Ratio("rate", **(parts | changes)))
 
 
+def change(*features, **changes) -> Registry:
+    parts = {"of": "plays", "over": (hours(1),), "against": days(1)}
+    return registry(PLAYED, *features, Change("trend", **(parts | changes)))
+
+
 WEEK = aggregate("week", PLAYS, Count(), over=(days(7),))
 IT, RATE, OF_PLAYS = "group engagement, feature it", "group engagement, feature rate", "source plays"
+TREND = "group engagement, feature trend"
 
 PROBLEMS = [
     # expressions and aggregations
@@ -131,6 +142,17 @@ PROBLEMS = [
     (one(Sum(when(col("act") == "lkie").then(1))), IT, "Play.act is never 'lkie'", "like"),
     (one(LastN(col("video_id"), n=0)), IT, "n of LastN is 0", "1 to 1,000"),
     (one(LastN(col("liked"), n=1001), over=(ALL_TIME,)), IT, "n of LastN is 1001", "1 to 1,000"),
+    (one(TopK(col("video_id"), n=0)), IT, "n of TopK is 0", "1 to 100"),
+    (one(TopK(col("video_id"), values_max=1001)), IT, "values_max of TopK is 1001", "1 to 1,000"),
+    (one(TopK(col("watch_ms") / 1000)), IT, "TopK cannot take float", "bool, int, str"),
+    (one(ApproxTopK(col("video_id"), counters=1)), IT, "counters of ApproxTopK is 1", "2 to 1,000"),
+    (one(ApproxDistinct(col("video_id"), precision=16)), IT, "precision of ApproxDistinct is 16", "8 to 14"),
+    (one(ApproxDistinct(), default=0), IT, "None is no expression", "col("),
+    (one(ApproxPercentile(col("watch_ms"), percents=101)), IT, "percents of ApproxPercentile is 101", "0 to 100"),
+    (one(ApproxPercentile(col("watch_ms"), percents=())), IT, "percents of ApproxPercentile is ()", "at most 100"),
+    (one(ApproxPercentile(col("watch_ms"), percents="50")), IT, "percents of ApproxPercentile is '50'", "a number"),
+    (one(ApproxPercentile(col("watch_ms"), steps=12)), IT, "steps of ApproxPercentile is 12", "8, 16, 32 or 64"),
+    (one(ApproxPercentile(col("watch_ms"), buckets=0)), IT, "buckets of ApproxPercentile is 0", "2 to 1,024"),
     (one(Latest(col("kind"))), IT, "Latest is a state", "latest(...)"),
     (registry(aggregate("it", "plays", Count(), over=DAY)), IT, "'plays' is no source", "Source"),
     # windows
@@ -154,6 +176,18 @@ PROBLEMS = [
     (ratio(WEEK, denominator="week", over=(days(7),)), RATE, "the numerator plays has no window 7d", "of plays"),
     (ratio(aggregate("kinds", PLAYS, Max(col("kind")), over=DAY), numerator="kinds"), RATE, "is a str", "numbers"),
     (ratio(aggregate("ids", PLAYS, LastN(col("user_id")), over=DAY), numerator="ids"), RATE, "is a list", "numbers"),
+    (change(Change("more", "plays", over=(hours(1),), against=days(1)), of="more"), TREND, "no count and no sum", "plays"),
+    (registry(PLAYED, Change("up", "plays", over=(hours(1),), against=days(1)),
+              Ratio("rate", "up", "plays", over=(hours(1),))), RATE, "the numerator up is a change", "plays"),
+    # changes
+    (change(of="play"), TREND, "play is no count and no sum", "did you mean plays"),
+    (change(aggregate("mean", PLAYS, Mean(col("watch_ms")), over=DAY), of="mean"), TREND, "has no rate", "plays"),
+    (change(against=days(7)), TREND, "its subject plays has no window 7d", "windows of plays"),
+    (change(against=ALL_TIME), TREND, "no window with a length", "longer"),
+    (change(against=minutes(1)), TREND, "no window with a length", "longer"),
+    (change(over=DAY), TREND, "1d is not shorter than 1d", "shorter"),
+    (change(over=(ALL_TIME,)), TREND, "all is not shorter than 1d", "shorter"),
+    (change(default="0"), TREND, "the default '0' is no float", "float"),
     # names
     (registry(replace(PLAYED, name="Plays")), "group engagement, feature Plays", "'Plays' is not allowed", "small"),
     (registry(replace(PLAYED, name="")), "group engagement, feature ", "'' is not allowed", "small letters"),

@@ -89,7 +89,13 @@ def test_a_replay_stays_within_its_bound_and_delivers_everything(broker):
         ahead.append(replay.sent - replay.delivered)
         return replay.delivered
 
-    replay = Replay(events, broker.bootstrap, accounted=accounted, stop=threading.Event(), ahead_events_max=1_000)
+    replay = Replay(
+        events,
+        {"bootstrap.servers": broker.bootstrap},
+        accounted=accounted,
+        stop=threading.Event(),
+        ahead_events_max=1_000,
+    )
     live = []
 
     assert replay.load() == 3_800
@@ -105,7 +111,13 @@ def test_a_replay_that_is_stopped_ends_soon(broker):
     Ctrl-C while the platform is stuck: the replay must not be what everybody waits for.
     """
     stop = threading.Event()
-    replay = Replay(load_log()[:4_000], broker.bootstrap, accounted=lambda: 0, stop=stop, ahead_events_max=1_000)
+    replay = Replay(
+        load_log()[:4_000],
+        {"bootstrap.servers": broker.bootstrap},
+        accounted=lambda: 0,
+        stop=stop,
+        ahead_events_max=1_000,
+    )
     loading = threading.Thread(target=replay.load)
     loading.start()
     _wait_until(lambda: replay.sent == 1_000)

@@ -147,6 +147,38 @@ async def test_tiles_tell_their_range_and_what_they_add(kit, client):
     assert explanation.why == "2 of the 3 tiles that the row keeps are in the window; the value is what that makes."
 
 
+async def test_a_change_is_explained_by_both_of_its_windows(kit, client):
+    """
+    "Why has it doubled?" is answered by how much that was, in the hour and in the day.
+    """
+    for age_ms in (0, 1, 30 * MINUTE_MS, 5 * HOUR_MS, 9 * HOUR_MS):
+        await kit.take("impressions", impression(NOW_MS - age_ms, video=4), record_time_ms=NOW_MS - age_ms)
+    name = "video_popularity:impressions_change_1h"
+
+    explanation = await explain(client, name, video_id=4)
+    unknown = await explain(client, name, video_id=5)
+
+    assert (explanation.value, explanation.status, explanation.instant_ms) == await served(client, name, video_id=4)
+    assert explanation.value == 3 / (5 / 24) - 1
+    assert [(part.name, part.result) for part in explanation.merged] == [("impressions_1h", 3), ("impressions_1d", 5)]
+    assert sum(tile.parts[0].result for tile in explanation.tiles if tile.in_window) == 3
+    assert (unknown.value, unknown.status) == (None, "NOT_FOUND")
+
+
+async def test_states_that_are_no_numbers_are_shown_in_plain_json(kit, client):
+    """
+    A table of counts per value is what a top list was made of, and has to be read to be believed.
+    """
+    for number, tab in enumerate((1, 0, 1)):
+        await kit.take("impressions", impression(NOW_MS - number, tab=tab))
+
+    explanation = await explain(client, "user_taste:top_tabs_7d", user_id=1)
+
+    assert explanation.value == [1, 0]
+    (tile,) = explanation.tiles
+    assert (tile.parts[0].state, tile.parts[0].result, tile.parts[0].items) == ({"1": 2, "0": 1}, [1, 0], 2)
+
+
 async def test_an_explanation_names_definition_version_row_and_age(kit, client):
     """
     An owner to call, a version to compare, a position to look up: what an operator writes into the incident.

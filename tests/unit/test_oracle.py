@@ -168,6 +168,34 @@ def test_same_is_strict_about_everything_but_the_last_digits_of_a_float():
     assert not same([], None)
 
 
+def test_what_is_usual_has_no_change():
+    """
+    The change of a video's hour is told against its day: here one view in the hour and 23 in the day, and then more.
+    """
+    hourly = [impression(f"h{hour}", NOON_MS - hour * HOUR_MS + 1) for hour in range(1, 24)]
+    oracles = [Oracle(hourly + [impression(f"n{at}", NOON_MS) for at in range(number)]) for number in (0, 3)]
+
+    changes = [each.expected("video", (1,), NOON_MS)["video_popularity:impressions_change_1h"] for each in oracles]
+
+    assert changes == [pytest.approx(1 / (23 / 24) - 1), pytest.approx(4 / (26 / 24) - 1)]
+    assert Oracle([]).expected("video", (1,), NOON_MS)["video_popularity:impressions_change_1h"] is None
+
+
+def test_tops_and_firsts_have_an_order_where_they_tie():
+    """
+    Equally frequent tabs are in the order of their numbers, events of one time in the order of their ids.
+    """
+    shown = [
+        event("impressions", f"i{at}", NOON_MS, watch_ms=at * 1_000, duration_ms=0, tab=tab, video_id=9 - at)
+        for at, tab in enumerate((4, 1, 1, 4, 0, 7))
+    ]
+    oracle = Oracle(shown[::-1])
+
+    assert oracle.expected("user", (7,), NOON_MS)["user_taste:top_tabs_7d"] == [1, 4, 0]
+    assert oracle.expected("user", (7,), NOON_MS)["user_taste:watch_s_deviation_7d"] == pytest.approx(1.7078251277)
+    assert oracle.expected("user_tab", (7, 4), NOON_MS)["user_tab_engagement:first_video_1d"] == 9
+
+
 async def check(damage: Callable[[dict[str, Any]], object] = lambda answer: None) -> CheckResult:
     """
     Check a server that answers like the oracle, except for some damage to each answer about users.
@@ -208,11 +236,11 @@ async def check(damage: Callable[[dict[str, Any]], object] = lambda answer: None
 
 async def test_the_check_reads_every_feature_of_every_key():
     """
-    One user of 20 features, two videos of 21, one tab of 8; a check that skips some would promise too much.
+    One user of 22 features, two videos of 22, one tab of 9; a check that skips some would promise too much.
     """
     result = await check()
 
-    assert (result.values_checked, result.values_wrong, result.first_wrong) == (20 + 2 * 21 + 8, 0, [])
+    assert (result.values_checked, result.values_wrong, result.first_wrong) == (22 + 2 * 22 + 9, 0, [])
     assert len(result.read_ms) == 3
 
 
@@ -228,10 +256,10 @@ async def test_the_check_reads_every_feature_of_every_key():
             8,
             "expected 0, served 1 (PRESENT)",
         ),
-        (lambda answer: answer["metadata"].pop("instant_ms"), 20, "instant_ms"),
-        (lambda answer: answer["results"][0].update(values=[8]), 20, "'user_id' has not the keys"),
-        (lambda answer: answer["results"].pop(), 20, "not the answer"),
-        (lambda answer: answer.pop("results"), 20, "results"),
+        (lambda answer: answer["metadata"].pop("instant_ms"), 22, "instant_ms"),
+        (lambda answer: answer["results"][0].update(values=[8]), 22, "'user_id' has not the keys"),
+        (lambda answer: answer["results"].pop(), 22, "not the answer"),
+        (lambda answer: answer.pop("results"), 22, "results"),
     ],
 )
 async def test_the_check_sees_what_is_wrong(damage, wrong, description):
@@ -250,5 +278,5 @@ async def test_a_server_that_cannot_answer_makes_all_values_wrong():
     """
     result = await check_served("http://127.0.0.1:9", Oracle([impression("a", NOON_MS)]))
 
-    assert result.values_wrong == result.values_checked == 20 + 21 + 8
+    assert result.values_wrong == result.values_checked == 22 + 22 + 9
     assert "ClientConnector" in result.first_wrong[0]

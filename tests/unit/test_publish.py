@@ -1,13 +1,10 @@
 import asyncio
 
-from agents.cache_debt import OWED_ROWS_MAX, CacheDebt
 from agents.publish import UPDATES_WAITING_MAX
-from core.metrics import Metrics
-from core.ports import RowKey, StoredRow
 from core.progress import progress_as_of_ms, progress_key
-from core.versions import version, version_bytes, version_of
+from core.versions import version, version_of
 from tests.aggregating import AROUND, CHANGELOG, FAST, HELD_MS, NOW_MS, SLOW, TOPIC, bench, clicks, taps
-from tests.fakes import Run, ToldStore, idle, until
+from tests.fakes import Run, idle, until
 
 
 async def test_a_row_goes_to_changelog_record_and_cache_before_its_run_is_finished():
@@ -17,10 +14,10 @@ async def test_a_row_goes_to_changelog_record_and_cache_before_its_run_is_finish
     async with bench() as made:
         run = taps(7)
         await made.take(run)
-        await until(lambda: len(made.told) >= 7)
+        await until(lambda: len(made.told) >= 8)
 
         assert [what for what, _ in made.told] == [
-            CHANGELOG, "record", "cache", "announced", "finished", "record", "cache"
+            CHANGELOG, "record", "cache", "announced", "finished", "record", "cache", "record"
         ]  # fmt: skip
         assert sorted(made.rows("record")) == [(AROUND, version(0, 7)), (FAST, version(0, 7))]
         assert made.finished == [run]
@@ -154,87 +151,6 @@ async def test_a_replay_is_published_again():
         await until(lambda: len(made.finished) == 2)
 
         assert made.rows("record").count((FAST, version(0, 0))) == 2
-
-
-async def test_a_cache_that_fails_is_owed_the_newest_rows():
-    """
-    The record's answer suffices for a commit; the cache gets what it missed as soon as it answers (PROTOCOL, 2).
-    """
-    async with bench() as made:
-        made.cache.failures = 1
-        for offset in range(3):
-            await made.take(taps(offset, offset % 2))
-            await until(lambda offset=offset: len(made.finished) == offset + 1)
-        assert made.debt.owed >= 2
-        assert made.rows("cache") == []
-
-        settling = asyncio.create_task(made.debt.settle())
-        await until(lambda: made.debt.owed == 0)
-        settling.cancel()
-
-        assert await made.stored(0, store=made.cache) == version(0, 2)
-        assert await made.stored(1, store=made.cache) == version(0, 1)
-        await made.take(taps(3))
-        await until(lambda: (FAST, version(0, 3)) in made.rows("cache"))
-
-
-async def test_a_row_that_changes_while_its_debt_is_paid_is_still_owed():
-    """
-    What is paid is the row that was written, not the one that took its place meanwhile.
-    """
-    cache = ToldStore("cache")
-    debt = CacheDebt(cache, Metrics())
-    cache.failures = 1
-    await debt.write([stored(1, 1)])
-    cache.open.clear()
-    settling = asyncio.create_task(debt.settle())
-    await idle()
-    await debt.write([stored(1, 2)])
-    await debt.write([stored(1, 1)])
-    cache.open.set()
-    await until(lambda: debt.owed == 0)
-    settling.cancel()
-
-    assert [rows[0].ver for what, rows in cache.told if what == "cache"] == [1, 2]
-
-
-def stored(user, ver) -> StoredRow:
-    return StoredRow(RowKey(f"user#i{user}", FAST), ver, version_bytes(ver))
-
-
-async def test_a_full_debt_makes_the_writer_wait():
-    """
-    Memory is bounded: a cache that stays away for a day stops the pipeline, and says so.
-    """
-    cache = ToldStore("cache")
-    debt = CacheDebt(cache, Metrics())
-    cache.failures = 1
-    await debt.write([stored(user, 1) for user in range(OWED_ROWS_MAX)])
-    writing = asyncio.create_task(debt.write([stored(-1, 1)]))
-    await idle()
-    assert (debt.owed, writing.done()) == (OWED_ROWS_MAX, False)
-
-    settling = asyncio.create_task(debt.settle())
-    await writing
-    await until(lambda: debt.owed == 0)
-    settling.cancel()
-
-
-async def test_a_group_that_is_written_around_never_reaches_the_cache():
-    """
-    Nobody reads it there, so nobody would notice it grow old there.
-    """
-    async with bench() as made:
-        made.cache.failures = 1
-        for offset in range(2):
-            await made.take(taps(offset))
-            await made.publisher.settle()
-        settling = asyncio.create_task(made.debt.settle())
-        await until(lambda: made.debt.owed == 0)
-        settling.cancel()
-
-        assert {sk for sk, _ in made.rows("cache")} == {FAST}
-        assert {sk for sk, _ in made.rows("record")} == {FAST, AROUND}
 
 
 async def test_progress_follows_the_finished_runs():

@@ -120,7 +120,10 @@ async def test_full_names_carry_the_group(client):
 
 @pytest.mark.parametrize(
     ("service", "key", "first", "last"),
-    [("home_feed", "user_id", "clicks_1d", "tab"), ("video_ranker", "video_id", "clicks_1d", "likes_7d")],
+    [
+        ("home_feed", "user_id", "clicks_1d", "watch_s_deviation_7d"),
+        ("video_ranker", "video_id", "clicks_1d", "likes_7d"),
+    ],
 )
 async def test_a_service_answers_all_features_that_it_lists(client, service, key, first, last):
     """

@@ -1,24 +1,31 @@
 """Windows made of tiles against the naive loop over raw events."""
 
+import statistics
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from core.definitions import (
     ALL_TIME,
+    ApproxDistinct,
+    Change,
     Count,
     Entity,
     FeatureGroup,
+    First,
     Last,
     LastN,
     Max,
     Mean,
     Ratio,
     Source,
+    StdDev,
     Sum,
+    TopK,
     aggregate,
     col,
     latest,
@@ -52,6 +59,14 @@ USER = Entity("user", keys=("user_id",))
 PLAYS = Source("plays", Play, event_time="time_ms", event_id=None)
 
 
+def changes(*spans) -> list[Change]:
+    """Every shorter window against the longest."""
+    windows = sorted(span for span in spans if span is not ALL_TIME)
+    if len(windows) < 2:
+        return []
+    return [Change("change", "watch_ms", over=tuple(windows[:-1]), against=windows[-1], default=-2.0)]
+
+
 def plan_over(*spans) -> GroupPlan:
     features = (
         aggregate("plays", PLAYS, Count(), over=spans),
@@ -61,6 +76,11 @@ def plan_over(*spans) -> GroupPlan:
         aggregate("last_ms", PLAYS, Last(col("watch_ms")), over=spans),
         aggregate("recent_ms", PLAYS, LastN(col("watch_ms"), n=3), over=spans),
         Ratio("ms_per_play", "watch_ms", "plays", over=spans),
+        aggregate("first_ms", PLAYS, First(col("watch_ms")), over=spans),
+        aggregate("deviation_ms", PLAYS, StdDev(col("watch_ms")), over=spans),
+        aggregate("lengths", PLAYS, ApproxDistinct(col("watch_ms")), over=spans),
+        aggregate("top_ms", PLAYS, TopK(col("watch_ms"), n=3), over=spans),
+        *changes(*spans),
     )
     return plan_group(FeatureGroup("plays", entity=USER, owner="feed", features=features))
 
@@ -104,6 +124,8 @@ def tail_of(plan: GroupPlan, events: list[Event]) -> Tail:
             states = tiles.setdefault(index, [slot.aggregation.zero() for slot in resolution.slots])
             for place, slot in enumerate(resolution.slots):
                 states[place] = slot.aggregation.add(states[place], event.watch_ms, event.time_ms, event.event_id)
+        for states in tiles.values():
+            states[:] = [slot.aggregation.pack(state) for slot, state in zip(resolution.slots, states, strict=True)]
         if tiles:
             tail.append((resolution.tile_ms, [[index, *tiles[index]] for index in sorted(tiles)]))
     return tail
@@ -140,7 +162,16 @@ def naive(plan: GroupPlan, events: list[Event], instant_ms: int) -> dict[str, An
             f"last_ms_{label}": youngest[0].watch_ms if youngest else None,
             f"recent_ms_{label}": [event.watch_ms for event in youngest[:3]],
             f"ms_per_play_{label}": sum(watched) / len(watched) if watched else None,
+            f"first_ms_{label}": youngest[-1].watch_ms if youngest else None,
+            f"deviation_ms_{label}": pytest.approx(statistics.pstdev(watched)) if watched else None,
+            f"lengths_{label}": len(set(watched)),
+            f"top_ms_{label}": sorted(set(watched), key=lambda ms: (-watched.count(ms), ms))[:3],
         }
+    for feature in plan.features:
+        if isinstance(feature.definition, Change):
+            label, longest = feature.window.label, Window.of(feature.definition.against).label
+            rates = [values[f"watch_ms_{each}"] / SIZES_AND_TILES_MS[each][0] for each in (label, longest)]
+            values[feature.name] = pytest.approx(rates[0] / rates[1] - 1) if rates[1] else -2.0
     return values
 
 

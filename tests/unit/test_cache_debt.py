@@ -1,0 +1,258 @@
+import asyncio
+
+from agents.cache_debt import OWED_ROWS_MAX, CacheDebt
+from core.errors import StoreError
+from core.metrics import Metrics
+from core.ports import RowKey, StoredRow
+from core.progress import cached_key, progress_key
+from core.versions import version, version_bytes, version_of
+from tables.table import GroupTable, TablePartition
+from tables.uncached import rows_between
+from tests.aggregating import AROUND, FAST, HELD_MS, LIFETIME_MS, NOW_MS, SLOW, TOPIC, bench, clicks, taps
+from tests.clock import ManualClock
+from tests.fakes import ToldStore, idle, until
+
+
+async def test_a_cache_that_fails_is_owed_the_newest_rows():
+    """
+    The record's answer suffices for a commit; the cache gets what it missed as soon as it answers (PROTOCOL, 2).
+    """
+    async with bench() as made:
+        made.cache.failures = 1
+        for offset in range(3):
+            await made.take(taps(offset, offset % 2))
+            await until(lambda offset=offset: len(made.finished) == offset + 1)
+        assert made.debt.owed >= 2
+        assert made.rows("cache") == []
+
+        await settled(made.debt)
+
+        assert await made.stored(0, store=made.cache) == version(0, 2)
+        assert await made.stored(1, store=made.cache) == version(0, 1)
+        await made.take(taps(3))
+        await until(lambda: (FAST, version(0, 3)) in made.rows("cache"))
+
+
+async def test_a_row_that_changes_while_its_debt_is_paid_is_still_owed():
+    """
+    What is paid is the row that was written, not the one that took its place meanwhile.
+    """
+    cache = ToldStore("cache")
+    debt = new_debt(cache)
+    cache.failures = 1
+    await debt.write([stored(1, 1)])
+    cache.open.clear()
+    settling = asyncio.create_task(debt.settle())
+    await idle()
+    await debt.write([stored(1, 2)])
+    await debt.write([stored(1, 1)])
+    cache.open.set()
+    await until(lambda: debt.owed == 0)
+    settling.cancel()
+
+    assert [rows[0].ver for what, rows in cache.told if what == "cache"] == [1, 2]
+
+
+def stored(user, ver) -> StoredRow:
+    return StoredRow(RowKey(f"user#i{user}", FAST), ver, version_bytes(ver))
+
+
+async def test_a_full_debt_makes_the_writer_wait():
+    """
+    Memory is bounded: a cache that stays away for a day stops the pipeline, and says so.
+    """
+    cache = ToldStore("cache")
+    debt = new_debt(cache)
+    cache.failures = 1
+    await debt.write([stored(user, 1) for user in range(OWED_ROWS_MAX)])
+    writing = asyncio.create_task(debt.write([stored(-1, 1)]))
+    await idle()
+    assert (debt.owed, writing.done()) == (OWED_ROWS_MAX, False)
+
+    settling = asyncio.create_task(debt.settle())
+    await writing
+    await until(lambda: debt.owed == 0)
+    settling.cancel()
+
+
+async def test_a_group_that_is_written_around_never_reaches_the_cache():
+    """
+    Nobody reads it there, so nobody would notice it grow old there.
+    """
+    async with bench() as made:
+        made.cache.failures = 1
+        for offset in range(2):
+            await made.take(taps(offset))
+            await made.publisher.settle()
+        await settled(made.debt)
+
+        assert {sk for sk, _ in made.rows("cache")} == {FAST}
+        assert {sk for sk, _ in made.rows("record")} == {FAST, AROUND}
+
+
+async def test_a_debt_outlives_the_worker_that_had_it():
+    """
+    A worker that ended before Redis answered took its debt along: what Redis had stayed old for a day.
+    """
+    async with bench() as made:
+        await made.take(taps(0, 1, 2))
+        await until(lambda: made.finished)
+        made.cache.failures = 1_000
+        await made.take(taps(1, 2, 3))
+        await until(lambda: len(made.finished) == 2)
+        made.cache.failures = 0
+        assert await made.stored(2, store=made.cache) == version(0, 0)
+
+        heir = new_debt(made.cache, made.record)
+        heir.inherit(restored(made.tables.get(TOPIC, 0)), until=version(0, 1))
+        assert not heir.is_clear
+        await settled(heir)
+
+        assert await made.stored(2, store=made.cache) == version(0, 1)
+        assert await made.stored(3, store=made.cache) == version(0, 1)
+        assert made.rows("cache").count((FAST, version(0, 0))) == 2
+
+
+async def test_a_partition_is_marked_as_cached_only_without_debt():
+    """
+    A mark above a row that is owed would hide it from the next owner.
+    """
+    async with bench() as made:
+        made.cache.failures = 1
+        await made.take(taps(0))
+        await made.publisher.settle()
+        assert await mark(made.record) is None
+
+        await settled(made.debt)
+        await made.take(taps(1))
+        await made.publisher.settle()
+        await until(lambda: made.rows_of(cached_key("user", 0)))
+        assert await mark(made.record) == version(0, 1)
+
+
+async def test_a_mark_that_cannot_be_read_is_read_again():
+    """
+    The record may be away for as long as the cache; giving up would leave old rows.
+    """
+    async with bench() as made:
+        await made.take(taps(0))
+        await made.publisher.settle()
+        record, cache = UnreadableStore("record"), ToldStore("cache")
+        heir = new_debt(cache, record)
+        heir.inherit(restored(made.tables.get(TOPIC, 0)), until=version(0, 0))
+
+        await settled(heir)
+
+        assert record.refusals == 0
+        assert await made.stored(store=cache) == version(0, 0)
+
+
+async def test_what_was_inherited_is_paid_before_what_came_later():
+    """
+    A partition's progress says that every row up to it can be read; paid first, it would be a lie.
+    """
+    async with bench() as made:
+        await made.take(taps(0))
+        await made.publisher.settle()
+        cache = ToldStore("cache")
+        heir = new_debt(cache)
+        heir.inherit(restored(made.tables.get(TOPIC, 0)), until=version(0, 0))
+        await heir.write([stored(2, 5), StoredRow(progress_key("user", 0), 5, version_bytes(5))])
+        await heir.write([stored(2, 6)])
+        await heir.write([StoredRow(progress_key("user", 0), 6, version_bytes(6))])
+
+        await settled(heir)
+
+        paid = [(row.key.pk, row.ver) for _, rows in cache.told for row in rows]
+        assert paid == [("user#i1", version(0, 0)), ("user#i2", 6), ("user#p0", 6)]
+
+
+async def test_what_was_inherited_goes_with_its_partition():
+    """
+    The next owner reads the same mark; two who pay one debt cost twice.
+    """
+    async with bench() as made:
+        await made.take(taps(0))
+        await made.publisher.settle()
+        cache = ToldStore("cache")
+        heir = new_debt(cache)
+        heir.inherit(restored(made.tables.get(TOPIC, 0)), until=version(0, 0))
+        heir.given_away()
+        assert heir.is_clear
+
+        await settled(heir)
+        assert not cache.told
+
+
+async def test_the_cache_forgets_a_row_that_is_too_old_to_be_served():
+    """
+    Whatever else went wrong: no copy is served beyond ``hard_ttl``, and none after its row means nothing.
+    """
+    cache = ToldStore("cache")
+    key = RowKey("user#i1", FAST)
+    soon = StoredRow(RowKey("user#i2", FAST), 1, version_bytes(1), NOW_MS + 5)
+    debt = new_debt(cache)
+    await debt.write([StoredRow(key, 1, version_bytes(1), NOW_MS + 10 * LIFETIME_MS), soon])
+    assert [row.expires_at_ms for _, rows in cache.told for row in rows] == [NOW_MS + LIFETIME_MS, NOW_MS + 5]
+
+    cache.failures = 1
+    late = StoredRow(key, 2, version_bytes(2))
+    await debt.write([late])
+    await settled(debt)
+    assert cache.told[-1] == ("cache", (late._replace(expires_at_ms=NOW_MS + LIFETIME_MS),))
+
+
+async def test_rows_between_are_those_that_nobody_else_will_write():
+    """
+    Below the mark the cache has them; above what is committed their events are applied again, record first.
+    """
+    async with bench() as made:
+        for offset in range(4):
+            await made.take(clicks(offset, offset))
+        await made.publisher.settle()
+        table = restored(made.tables.get(TOPIC, 0))
+
+        found = list(rows_between(table, after=version(0, 0), until=version(0, 2), groups={FAST}))
+
+        assert sorted(row.ver for row in found) == [version(0, 1), version(0, 2)]
+        assert {row.key.sk for row in found} == {FAST}
+        values = await made.record.read([row.key for row in found], deadline_ms=HELD_MS)
+        assert {row.key: row.value for row in found} == values
+
+
+class UnreadableStore(ToldStore):
+    """Cannot be read at first."""
+
+    refusals = 1
+
+    async def read(self, keys, *, deadline_ms):
+        if self.refusals:
+            self.refusals -= 1
+            raise StoreError("told to fail")
+        return await super().read(keys, deadline_ms=deadline_ms)
+
+
+def new_debt(cache, record=None) -> CacheDebt:
+    record = record or ToldStore("record")
+    return CacheDebt(cache, record, Metrics(), ManualClock(NOW_MS), lifetimes={FAST: LIFETIME_MS, SLOW: LIFETIME_MS})
+
+
+async def settled(debt) -> None:
+    settling = asyncio.create_task(debt.settle())
+    await until(lambda: debt.is_clear)
+    settling.cancel()
+
+
+async def mark(record) -> int | None:
+    key = cached_key("user", 0)
+    found = await record.read([key], deadline_ms=HELD_MS)
+    return version_of(found[key]) if key in found else None
+
+
+def restored(table) -> TablePartition:
+    """The table as its next owner restores it from the changelog."""
+    heir = TablePartition(table.entity, table.partition, [GroupTable(group.plan, 1) for group in table.groups], [])
+    for group, copy in zip(table.groups, heir.groups, strict=True):
+        for key, change in group.packed():
+            copy.put_packed(key, change, group.version(key))
+    return heir
