@@ -25,8 +25,8 @@ from app.cache_check import check_cache
 from app.clock import SystemClock
 from app.endpoints import Endpoints, open_cache, open_endpoints, open_record
 from app.faust_app import App, new_app
-from app.ground import NO_GROUND, Ground, find_ground, require_same_topics
-from app.kafka_access import kafka_access
+from app.kafka.access import kafka_access
+from app.kafka.ground import NO_GROUND, Ground, find_ground, require_same_topics
 from app.record_check import check_record
 from app.runtime import keep_runtime
 from app.settings import Settings

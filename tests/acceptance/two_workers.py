@@ -19,9 +19,9 @@ from confluent_kafka import Producer
 from app.clock import SystemClock
 from app.dead_letters import list_dead_letters
 from app.endpoints import open_cache, open_endpoints, open_record
-from app.groups import group_of
-from app.kafka_access import KafkaAccess
-from app.kafka_admin import KafkaAdmin
+from app.kafka.access import KafkaAccess
+from app.kafka.admin import KafkaAdmin
+from app.kafka.groups import group_of
 from app.settings import Role, load_settings
 from app.worker_process import WorkerProcess
 from core.ports import RowKey, Store
