@@ -1,6 +1,8 @@
 import asyncio
 
 from agents.cache_debt import OWED_ROWS_MAX, CacheDebt
+from agents.progress import ProgressPublisher, Step
+from agents.record_writer import RecordWriter
 from core.errors import StoreError
 from core.metrics import Metrics
 from core.ports import RowKey, StoredRow
@@ -128,6 +130,28 @@ async def test_a_partition_is_marked_as_cached_only_without_debt():
         await made.publisher.settle()
         await until(lambda: made.rows_of(cached_key("user", 0)))
         assert await mark(made.record) == version(0, 1)
+
+
+async def test_a_partition_that_is_given_away_in_debt_is_not_marked():
+    """
+    A debt goes with its partition: without it the cache looks complete, to whoever asks in the wrong moment.
+    """
+    async with bench() as made:
+        await made.take(taps(0))
+        await made.publisher.settle()
+        table, record = made.tables.get(TOPIC, 0), ToldStore("record")
+        heir = new_debt(ToldStore("cache"), record)
+        heir.inherit(restored(table), until=version(0, 0))
+        progress = ProgressPublisher(RecordWriter(record, Metrics()), heir, wake=lambda: None)
+        record.open.clear()
+
+        publishing = asyncio.create_task(progress.publish({table: Step(7, NOW_MS)}))
+        await idle()
+        heir.given_away()
+        record.open.set()
+        await publishing
+
+        assert [row.key for _, rows in record.told for row in rows] == [progress_key("user", 0)]
 
 
 async def test_a_mark_that_cannot_be_read_is_read_again():
