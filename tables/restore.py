@@ -7,7 +7,7 @@ the highest version per key, not the last record: bytes of a dead owner may arri
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -23,6 +23,8 @@ from tables.table import GroupTable, TablePartition
 from tables.warm_up import InputLog, warm_up
 
 log = logging.getLogger(__name__)
+
+_STOP_S = 1.0
 
 
 class ChangelogReader:
@@ -92,7 +94,10 @@ class ChangelogReader:
             ends = await consumer.end_offsets(list(tps))
             yield consumer, dict(ends)
         finally:
-            await consumer.stop()
+            # A TLS connection may wait 30 s for the broker's goodbye; it is dropped without, nothing is on its way.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_S):
+                    await consumer.stop()
 
 
 class _ConsumedLog(InputLog):
