@@ -266,10 +266,11 @@ class Platform:
         """
         await require_same_topics(self.access, self.ground, {tp.topic for tp in assigned})
         await self.tables.take_over(committed, assigned)
-        for tp, offset in committed.items():
-            table = self.tables.get(tp.topic, tp.partition)
-            if table is not None and offset > 0:
-                self.debt.inherit(table, until=version(table.epoch, offset - 1))
+        offsets = {(tp.topic, tp.partition): offset for tp, offset in committed.items()}
+        for table in self.tables:
+            # Without an offset, what was published of a former incarnation of the topic is still there.
+            offset = offsets.get((repartition_topic(table.entity), table.partition), 0)
+            self.debt.inherit(table, until=version(table.epoch, offset) - 1)
 
     def _is_announced(self, key: RowKey) -> bool:
         entity, _, encoded = key.pk.partition("#")
