@@ -12,7 +12,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.errors import ConfigurationError, StoreError, StoreTimeoutError
+from core.errors import ConfigurationError, PartialWriteError, StoreError, StoreTimeoutError
 from core.ports import RowKey, StoredRow
 from services.redis_server import start_redis
 from stores.memory import MemoryStore
@@ -551,6 +551,27 @@ async def test_refused_command_leaves_the_connection_in_step(redis_pair):
 
     await write(store, *rows)
     assert await read(store, rows[7].key) == {rows[7].key: rows[7].value}
+
+
+async def test_one_bad_key_costs_only_the_rows_of_its_script(redis_pair):
+    """
+    Rows that Redis has would be owed to it with the bad one, and sent again and again.
+    """
+    server, store = redis_pair
+    with redis.Redis.from_url(server.url) as client:
+        client.rpush(f"{{{USER.pk}}}{USER.sk}", "not a row")
+    rows = [row(RowKey(f"user#i{number}", "g@v1")) for number in range(300)]
+
+    with pytest.raises(PartialWriteError, match="WRONGTYPE") as raised:
+        await write(store, *rows, row())
+
+    assert USER in raised.value.failed
+    assert len(raised.value.failed) < 128
+    taken = {one.key for one in rows} - raised.value.failed
+    assert (await read(store, *taken)).keys() == taken
+    with pytest.raises(StoreError) as nothing_else:
+        await write(store, row())
+    assert not isinstance(nothing_else.value, PartialWriteError)
 
 
 async def test_redis_keys_carry_the_entity_as_hash_tag(redis_pair):
