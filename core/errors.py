@@ -4,7 +4,6 @@
 and ``ConfigurationError`` stop the start, ``RequestError`` goes back to the client as a 4xx.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from core.ports import RowKey
@@ -16,18 +15,6 @@ class FreshetError(Exception):
 
 class StoreError(FreshetError):
     """A store did not do what it was asked; the same call may succeed later."""
-
-
-class PartialWriteError(StoreError):
-    """A store took some rows of a write.
-
-    Attributes:
-        failed: Keys of the rows that it did not surely take.
-    """
-
-    def __init__(self, message: str, failed: Collection[tuple[str, str]]) -> None:
-        super().__init__(message)
-        self.failed = frozenset(failed)
 
 
 class StoreTimeoutError(StoreError):

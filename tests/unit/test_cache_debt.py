@@ -314,7 +314,7 @@ class PartlyAway(ToldStore):
         taken = [row for row in rows if row not in refused] if not (refused and self._together) else []
         number = await super().write(taken, deadline_ms=deadline_ms)
         if refused:
-            raise PartialWriteError("told to fail in part", {row.key for row in rows} - {row.key for row in taken})
+            raise PartialWriteError("told to fail in part", frozenset(row.key for row in rows if row not in taken))
         return number
 
 
