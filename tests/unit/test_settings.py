@@ -93,6 +93,7 @@ def test_secrets_are_not_told():
         ("web_host", "example.com", "IPv4 or IPv6"),
         ("web_port", "http", "valid integer"),
         ("web_port", "65536", "less than or equal to 65535"),
+        ("web_port", "0", "greater than or equal to 1"),
         ("role", "server", "'all', 'dispatcher', 'aggregator' or 'serving'"),
         ("record", "postgres://host/db", "sqlite:///path"),
         ("record", "dynamodb://freshet", "names no region"),
