@@ -19,7 +19,8 @@ from aiokafka import errors as kafka_errors
 
 _FRESH_SHARE = 0.7
 _CHECK_S = 0.02
-_REFUSALS = {22: "IllegalGeneration", 25: "UnknownMemberId", 82: "FencedInstanceId"}
+_FENCED = 82
+_REFUSALS = {22: "IllegalGeneration", 25: "UnknownMemberId", _FENCED: "FencedInstanceId"}
 """By error code, because aiokafka has no class for the last one: another process joined under our static name."""
 
 
@@ -80,7 +81,10 @@ class Fence:
     def _refused(self, codes: set[int], what: str, era: int) -> None:
         refusals = [_REFUSALS[code] for code in sorted(codes) if code in _REFUSALS]
         if refusals and self._owns and era == self._era:
-            self._die(f"the group coordinator refused a {what} ({refusals[0]}): another worker owns our partitions")
+            named = " under our name, so give each its own FRESHET_INSTANCE" if _FENCED in codes else ""
+            self._die(
+                f"the group coordinator refused a {what} ({refusals[0]}): another worker owns our partitions{named}"
+            )
 
     def _heard(self, error: type[Exception]) -> None:
         if error in (kafka_errors.NoError, kafka_errors.RebalanceInProgressError):

@@ -1,7 +1,7 @@
 """Endpoints: where broker, cache and record are, the embedded ones started first."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.settings import EMBEDDED, Role, Settings
@@ -29,14 +29,14 @@ class Endpoints:
 
     Attributes:
         bootstrap: ``host:port`` of brokers.
-        redis_url: Where Redis is, or None where there is none.
+        redis_url: Where Redis is, or None where there is none; it may hold a password.
         record_path: SQLite file of the record, or None where it is none.
         record_table: DynamoDB table of the record, or None where it is none. With neither it is memory.
         embedded: The processes behind them, if they were started here.
     """
 
     bootstrap: list[str]
-    redis_url: str | None
+    redis_url: str | None = field(repr=False)
     record_path: Path | None
     embedded: EmbeddedServices | None = None
     record_table: TablePlace | None = None

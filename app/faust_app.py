@@ -23,7 +23,8 @@ from serving.requests import BODY_BYTES_MAX
 REBALANCE_TIMEOUT_S = 30.0
 _REQUEST_TIMEOUT_S = 20.0
 _COMMIT_INTERVAL_S = 1.0
-_HOST_CHARACTERS_MAX = 200
+# A name may have 249 characters, an IPv6 address has up to 45 of them.
+_HOST_CHARACTERS_MAX = 190
 _POLL_INTERVAL_S = 365 * 86_400.0
 """While a store is down nothing is polled, for which aiokafka would leave the group; heartbeats tell that we live."""
 
@@ -46,10 +47,14 @@ class App(faust.App):
     open_platform: Callable[[], Awaitable[None]]
     close_platform: Callable[[], Awaitable[None]]
     attach_routes: Callable[[web.Application], None]
+    instance = ""
     _routes_attached = False
 
     async def on_first_start(self) -> None:
-        """Open stores and tasks; the broker's address is known from here on."""
+        """Open stores and tasks; the broker's address is known from here on, and what the command line says."""
+        name = member_name(self)
+        if name is not None:
+            self.conf.consumer_group_instance_id = name
         try:
             await self.open_platform()
         except FreshetError as error:
@@ -80,7 +85,6 @@ def new_app(settings: Settings, access: KafkaAccess, *, ownership: Ownership) ->
         f"freshet-{settings.role}",
         broker="kafka://127.0.0.1:1",
         broker_credentials=access.for_faust(),
-        consumer_group_instance_id=instance_id(settings),
         store="memory://",
         topic_allow_declare=False,
         topic_disable_leader=True,
@@ -108,6 +112,7 @@ def new_app(settings: Settings, access: KafkaAccess, *, ownership: Ownership) ->
         web_application_options={"client_max_size": BODY_BYTES_MAX},
         logging_config=logging_config(settings.log_level),
     )
+    app.instance = settings.instance
     fence = Fence(session_timeout_ms=settings.session_timeout_ms, die=die)
     app.transport = Transport(app.conf.broker_consumer, app, fence=fence, ownership=ownership, die=die)
     app.producer_transport = app.transport
@@ -116,15 +121,16 @@ def new_app(settings: Settings, access: KafkaAccess, *, ownership: Ownership) ->
     return app
 
 
-def instance_id(settings: Settings) -> str | None:
+def member_name(app: App) -> str | None:
     """Return under which name a worker is a static member of its group, or None: then it is a new one at each start.
 
-    Host name and port by default: while one worker listens there no other can, so two on one host never share a name.
+    Host name, address and port by default: while one worker listens there no other can, so two on one host never share
+    a name. They are those that it listens at, which options of ``faust worker`` may have changed.
     """
-    if settings.instance or not settings.web_port:
-        return settings.instance or None
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
-    return f"{host[:_HOST_CHARACTERS_MAX]}-{settings.web_port}"
+    if app.instance or not app.conf.web_enabled:
+        return app.instance or None
+    host, address = (re.sub(r"[^A-Za-z0-9._-]", "-", name) for name in (socket.gethostname(), app.conf.web_bind))
+    return f"{host[:_HOST_CHARACTERS_MAX]}-{address}-{app.conf.web_port}"
 
 
 def _refuse(error: FreshetError) -> NoReturn:

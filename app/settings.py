@@ -74,7 +74,7 @@ class Settings(BaseSettings):
         "",
         pattern=r"^[A-Za-z0-9._-]{0,200}$",
         description="Name of the worker in its consumer group, the same after a restart and no other worker's; host "
-        "name and port by default.",
+        "name, address and port by default.",
     )
     redis: SecretStr = Field(
         SecretStr(EMBEDDED),
@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     empty_lists: bool = Field(
         default=True, description="Whether an empty list is answered as one; false answers null, for Feast's SDK."
     )
-    web_port: int = Field(6566, ge=0, le=65535, description="Port to serve at.")
+    web_port: int = Field(6566, ge=1, le=65535, description="Port to serve at.")
     apply: bool | None = Field(
         None, description="Whether to apply unknown definitions at start; by default with the embedded record only."
     )

@@ -6,8 +6,8 @@ never a clock and never another partition's: a partition that is read faster mus
 cut into slices of an eighth of the horizon, so every decision depends on the applied prefix alone.
 
 Young ids are in a dict, which is quick to add to. A full dict becomes a segment of sorted arrays, 20 bytes an id: 64
-bits of hash, the position (16 bits of partition, 48 of offset), the slice, 8 more bits of hash and 8 bits of a check of
-the payload. Segments of like size are merged, so a look-up asks few of them, for a whole run of ids at once.
+bits of hash, the position (16 bits of partition, 48 of topic and offset), the slice, 8 more bits of hash and 8 bits of
+a check of the payload. Segments of like size are merged, so a look-up asks few of them, for a whole run of ids at once.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from core.errors import FreshetError
 from core.versions import OFFSET_BITS
@@ -44,6 +45,26 @@ class SeenIdsFullError(FreshetError):
 
 _Entry: TypeAlias = tuple[int, int, int]
 """Position, slice number and check: a plain tuple, because one is made per event."""
+
+
+def source_positions(topic_id: str, partition: int, offsets: Sequence[int]) -> list[int]:
+    """Return the positions of records of one source partition, in memory only: no bytes of them are kept.
+
+    A topic that was made anew and filled again has the same events at the same offsets, and they are no replays of the
+    old one. So the topic's id is in the position: different offsets of a topic always differ, and the same offset of
+    two topics does but once in 2**48.
+
+    Args:
+        topic_id: Identity of the topic's incarnation, empty where the broker tells none.
+        partition: The source partition, below 65,536.
+        offsets: Source offsets, below 2**48.
+
+    >>> old, new = (source_positions(topic_id, 3, [0, 1]) for topic_id in ("old", "new"))
+    >>> len({*old, *new}), {position >> 48 for position in (*old, *new)}
+    (4, {3})
+    """
+    base = partition << OFFSET_BITS | xxhash.xxh3_64_intdigest(topic_id.encode()) >> 64 - OFFSET_BITS
+    return [base ^ offset for offset in offsets]
 
 
 class SeenIds:
@@ -79,7 +100,7 @@ class SeenIds:
 
         Args:
             hashes: 72-bit hashes of (event id, entity key).
-            positions: Source positions, ``partition << 48 | offset``.
+            positions: Source positions (``source_positions``), of which the upper 16 bits are the partition.
             checks: Checks of the payloads, of which 8 bits count.
             times: Record timestamps, milliseconds; one that is older than the newest so far counts as that.
             partition: The source partition, below 65,536.

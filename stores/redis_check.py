@@ -11,6 +11,7 @@ from redis.exceptions import (
     ClusterCrossSlotError,
     MovedError,
     NoPermissionError,
+    ReadOnlyError,
     ResponseError,
 )
 
@@ -71,4 +72,7 @@ def _remedy_of(error: BaseException) -> str | None:
             return "it is a node of a cluster: use redis+cluster://host:port,host:port"
         case ResponseError() if "cluster support disabled" in str(error):
             return "it is no cluster: use redis://host:port/0"
+        case ResponseError() if isinstance(error, ReadOnlyError) or "READONLY" in str(error):
+            # Before Redis 7 it is told inside of the script's failure.
+            return "it is a replica: name the primary (ElastiCache's primary endpoint, not the reader endpoint)"
     return None

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import xxhash
 
-from core.dedupe import Verdict
+from core.dedupe import Verdict, source_positions
 from core.errors import FormatError
 from core.packs import Pack
-from core.versions import OFFSET_BITS, version
+from core.versions import version
 from tables.program import compile_program
 from tables.table import TablePartition
 
@@ -76,8 +76,7 @@ def judge(table: TablePartition, pack: Pack) -> list[Verdict]:
             xxhash.xxh3_128_intdigest(f"{name}\0{key}".encode()) >> _HASH_SHIFT
             for name, key in zip(pack.event_ids, pack.keys, strict=True)
         ]
-        base = pack.partition << OFFSET_BITS
-        positions = [base | offset for offset in pack.offsets]
+        positions = source_positions(pack.topic_id, pack.partition, pack.offsets)
         verdicts = seen.judge(hashes, positions, pack.checks, pack.record_times, partition=pack.partition)
     table.as_of_ms = max(table.as_of_ms, max(pack.record_times, default=0))
     return verdicts

@@ -10,10 +10,10 @@ from app.clock import SystemClock
 from app.endpoints import open_endpoints, open_record
 from app.kafka.access import kafka_access
 from app.kafka.admin import KafkaAdmin
-from app.kafka.ground import replicas_wanted, told
+from app.kafka.ground import told
 from app.kafka.probe import require_kafka
 from app.kafka.topic_ids import accept_topic_ids
-from app.kafka.topics import Kind, check_topics, plan_topics
+from app.kafka.topics import REPLICAS_MAX, Kind, check_topics, plan_topics, replicas_wanted
 from app.settings import Settings, load_settings
 from core.errors import ConfigurationError
 
@@ -33,11 +33,16 @@ def create(
     plans = plan_topics(settings.load_registry())
     found = admin.topics([plan.name for plan in plans])
     missing = [plan for plan in plans if plan.name not in found and (sources or plan.kind is not Kind.SOURCE)]
-    replicas = replicas_wanted(settings, admin.brokers())
+    replicas = replicas_wanted(settings.replication, admin.brokers())
     new = [plan.new(replicas=replicas, partitions=sources if plan.kind is Kind.SOURCE else 1) for plan in missing]
     admin.create(new)
     for one in new:
         out.print(f"made {one.name}: {one.partitions} partitions, {one.replicas} replicas")
+    if new and not settings.replication and replicas < REPLICAS_MAX:
+        out.print(
+            f"{replicas} replicas instead of {REPLICAS_MAX}, for no more brokers are up: if others are only away, "
+            f"delete these topics and make them again when all are up; else set FRESHET_REPLICATION={replicas}"
+        )
     _check(settings, admin)
 
 
@@ -73,7 +78,7 @@ async def _accept(settings: Settings, ids: dict[str, str]) -> list[str]:
 def _check(settings: Settings, admin: KafkaAdmin) -> None:
     plans = plan_topics(settings.load_registry())
     found = admin.topics([plan.name for plan in plans])
-    problems = check_topics(plans, found, replicas=replicas_wanted(settings, admin.brokers()))
+    problems = check_topics(plans, found, replicas=replicas_wanted(settings.replication, admin.brokers()))
     if problems:
         out.print(told(problems))
         raise SystemExit(1)

@@ -6,6 +6,7 @@ empty and belongs to one worker, so there is nothing to look at.
 """
 
 import asyncio
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,12 +15,14 @@ from app.kafka.admin import KafkaAdmin, TopicState
 from app.kafka.groups import require_alone
 from app.kafka.probe import require_kafka
 from app.kafka.topic_ids import epochs, remember_topic_ids
-from app.kafka.topics import REPLICAS_MAX, check_topics, plan_topics
+from app.kafka.topics import judge_topics, plan_topics
 from app.settings import Settings
 from core.definitions import Registry
 from core.errors import BrokerError, ConfigurationError
 from core.ports import Store
 from core.problems import Problem
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +74,6 @@ async def require_same_topics(access: KafkaAccess, ground: Ground, topics: Colle
             )
 
 
-def replicas_wanted(settings: Settings, brokers: int) -> int:
-    """Return how many replicas each of Freshet's topics must have."""
-    return settings.replication or min(REPLICAS_MAX, brokers)
-
-
 def told(problems: Sequence[Problem]) -> str:
     """Return problems as lines of text."""
     return "\n".join(f"- {one.where} {one.reason}; {one.remedy}" for one in problems)
@@ -89,9 +87,11 @@ def _look(settings: Settings, access: KafkaAccess, registry: Registry) -> Mappin
     require_alone(admin, settings.role)
     plans = plan_topics(registry, settings.role)
     found = admin.topics([plan.name for plan in plans])
-    problems = check_topics(plans, found, replicas=replicas_wanted(settings, admin.brokers()))
-    if problems:
+    refused, warned = judge_topics(plans, found, replication=settings.replication, brokers=admin.brokers())
+    if refused:
         raise ConfigurationError(
-            f"Kafka at {access} has {len(problems)} problems (`freshet topics check` tells them too):\n{told(problems)}"
+            f"Kafka at {access} has {len(refused)} problems (`freshet topics check` tells them too):\n{told(refused)}"
         )
+    if warned:
+        log.warning("topics have few replicas, see `freshet topics check`", extra={"topics": len(warned)})
     return found

@@ -3,7 +3,7 @@
 Sources belong to their producers: they are checked, and changed by nobody here. The rest is Freshet's own.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -55,9 +55,10 @@ def plan_topics(registry: Registry, role: Role = Role.ALL) -> list[TopicPlan]:
     kept = {"cleanup.policy": "delete", "retention.ms": str(RETENTION_MS), "retention.bytes": str(_FOR_EVER)}
     if role.dispatches:
         plans += [TopicPlan(name, Kind.SOURCE, None, kept) for name in registry.sources]
+    if role.dispatches or role.aggregates:
+        # An aggregator buries what is no pack of ours.
         letters = {**kept, "retention.ms": str(_LETTERS_KEPT_MS)}
         plans.append(TopicPlan(DEAD_LETTERS, Kind.DEAD_LETTERS, None, letters))
-    if role.dispatches or role.aggregates:
         plans += [
             TopicPlan(repartition_topic(one.name), Kind.REPARTITION, one.partitions, kept)
             for one in registry.entities.values()
@@ -89,6 +90,34 @@ def check_topics(plans: Iterable[TopicPlan], found: Mapping[str, TopicState], *,
         replicas: How many each of Freshet's own topics must have at least.
     """
     return [problem for plan in plans for problem in _check(plan, found.get(plan.name), replicas)]
+
+
+def judge_topics(
+    plans: Sequence[TopicPlan], found: Mapping[str, TopicState], *, replication: int | None, brokers: int
+) -> tuple[list[Problem], list[Problem]]:
+    """Return what a worker cannot start with, and what it only warns of.
+
+    Fewer replicas than there could be are no reason to stop what worked yesterday: brokers were added since, or were
+    away when the topics were made. Fewer than somebody has asked for are.
+
+    Args:
+        plans: Topics as they must be.
+        found: Topics as they are; a missing one is absent.
+        replication: Replicas that the settings ask for, or None.
+        brokers: How many brokers there are.
+    """
+    refused = check_topics(plans, found, replicas=replication or 1)
+    all_problems = check_topics(plans, found, replicas=replicas_wanted(replication, brokers))
+    return refused, [problem for problem in all_problems if problem not in refused]
+
+
+def replicas_wanted(replication: int | None, brokers: int) -> int:
+    """Return how many replicas each of Freshet's topics should have.
+
+    >>> replicas_wanted(None, 2), replicas_wanted(None, 5), replicas_wanted(1, 5)
+    (2, 3, 1)
+    """
+    return replication or min(REPLICAS_MAX, brokers)
 
 
 def _check(plan: TopicPlan, found: TopicState | None, replicas: int) -> list[Problem]:

@@ -319,13 +319,19 @@ REGISTRY = Registry(groups=(FeatureGroup("broken", entity=USER, owner="tests", f
             ["was never applied", "freshet apply"],
             1,
         ),
+        (
+            {"FRESHET_BROKER": "127.0.0.1:1", "FRESHET_REDIS": "redis://:s3cret@{redis}", "FRESHET_RECORD": "memory"},
+            ["FRESHET_REDIS", "give the right user and password"],
+            1,
+        ),
     ],
 )
-def test_a_worker_that_cannot_work_says_why_and_ends(tmp_path, settings, words, lines):
+def test_a_worker_that_cannot_work_says_why_and_ends(tmp_path, redis_server, settings, words, lines):
     """
     What an operator finds in the log of a worker that does not start is the reason, not a trace through Faust.
     """
     (tmp_path / "broken.py").write_text(BROKEN)
+    settings = {name: value.format(redis=redis_server.url.removeprefix("redis://")) for name, value in settings.items()}
 
     ran = subprocess.run(
         [sys.executable, "-m", "faust", "-A", "app.worker", "worker"],
@@ -342,4 +348,5 @@ def test_a_worker_that_cannot_work_says_why_and_ends(tmp_path, settings, words, 
     assert [word for word in words if word not in told] == []
     assert len(told.strip().splitlines()) == lines
     assert "Traceback" not in ran.stdout + ran.stderr
+    assert "s3cret" not in ran.stdout + ran.stderr
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["broken.py"]

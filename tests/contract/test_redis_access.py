@@ -211,6 +211,24 @@ async def test_a_writer_without_the_right_to_write_stops_the_start(port):
     assert "rules that this role needs" in await refusal(url_of(port, "freshet-reader"))
 
 
+async def test_a_replica_stops_the_start_of_a_writer_and_not_of_a_reader(tmp_path):
+    """
+    Of a managed Redis two addresses are shown, and one of them takes no row, for ever.
+    """
+    server = start_redis(tmp_path)
+    try:
+        with redis.Redis.from_url(server.url) as client:
+            client.replicaof("127.0.0.1", 1)
+        told = await refusal(server.url)
+        async with opened(server.url) as store:
+            await check_cache(store, writes=False)
+    finally:
+        server.stop()
+
+    assert "name the primary (ElastiCache's primary endpoint" in told
+    assert "\n" not in told
+
+
 @pytest.mark.parametrize(("certificate", "ca"), [("elsewhere.pem", CA), ("localhost.pem", None)])
 async def test_a_certificate_of_another_host_or_authority_stops_the_start(port, certificate, ca):
     """

@@ -152,6 +152,36 @@ async def test_a_slot_that_is_just_moving_is_asked_for_at_both_nodes(redis_clust
         finish_move(redis_cluster, slot_of(mine.key), 1, 0)
 
 
+async def test_a_redirection_without_a_host_leads_to_the_host_that_was_asked():
+    """
+    A cluster behind one name that it does not know itself (`cluster-preferred-endpoint-type unknown-endpoint`) tells
+    ports alone; every call of a slot that has moved would fail.
+    """
+    ports, writers = [], []
+
+    async def seed(reader, writer):
+        writers.append(writer)
+        while said := await reader.read(65_536):
+            slots = b"*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$-1\r\n:%d\r\n$1\r\nx\r\n" % ports[0]
+            writer.write(slots if b"CLUSTER" in said else b"-MOVED 3999 :%d\r\n" % ports[1])
+
+    async def owner(reader, writer):
+        writers.append(writer)
+        while await reader.read(65_536):
+            writer.write(b"*1\r\n$3\r\nrow\r\n")
+
+    async with (
+        await asyncio.start_server(seed, HOST, 0) as first,
+        await asyncio.start_server(owner, HOST, 0) as second,
+    ):
+        ports += [server.sockets[0].getsockname()[1] for server in (first, second)]
+        async with opened(f"redis+cluster://{HOST}:{ports[0]}") as store:
+            assert await store.read([row(1).key], deadline_ms=ENOUGH_MS) == {row(1).key: b"row"}
+        for writer in writers:
+            writer.close()
+            await writer.wait_closed()
+
+
 async def test_a_dead_node_is_an_error_at_once_and_the_others_go_on(cluster):
     """
     One node's end would stop reads of everybody, or hang them until a client's hidden retries are over.

@@ -109,9 +109,9 @@ def test_a_replay_publishes_again_and_changes_nothing(world):
         assert [packed_rows(group) for group in table.groups] == before
 
 
-def clicks(*updates, partition=0, source="clicks") -> Pack:
+def clicks(*updates, partition=0, source="clicks", topic_id="") -> Pack:
     """A pack of clicks of video 9: offset, event id, user, and how old the event was."""
-    pack = empty_pack(source, "", partition, ["video_id"])
+    pack = empty_pack(source, topic_id, partition, ["video_id"])
     for offset, event_id, user, age_ms in updates:
         record_ms = NOW_MS + 10_000 * offset
         for column, value in zip(
@@ -165,6 +165,21 @@ def test_a_duplicate_moves_the_stamp():
     forgetful = new_table("user", flush(table))
     assert apply_pack(forgetful, clicks((5, "a", 1, 0)), 2) == Applied(replays=1)
     assert values_of(forgetful, "i1", NOW_MS)["user_engagement:clicks_1h"] == 1
+
+
+def test_a_topic_that_is_made_anew_and_filled_again_counts_once():
+    """
+    The same events at the same offsets were taken for replays of the old topic by the ids, and for new by the stamps,
+    which know the topic's id: each counted twice.
+    """
+    table, events = new_table("user"), ((0, "a", 1, 0), (1, "b", 1, 0))
+    old, new = clicks(*events, topic_id="old"), clicks(*events, topic_id="new")
+    apply_pack(table, old, 0)
+
+    assert apply_pack(table, new, 1) == Applied(duplicates=2)
+
+    assert apply_pack(table, old, 2) == apply_pack(table, new, 3) == Applied(replays=2)
+    assert values_of(table, "i1", NOW_MS)["user_engagement:clicks_1h"] == 2
 
 
 def test_an_id_with_another_payload_is_a_conflict():

@@ -153,6 +153,11 @@ async def test_a_heartbeat_that_fails_is_no_answer():
 REFUSALS = {"IllegalGeneration": 22, "UnknownMemberId": 25, "FencedInstanceId": 82}
 
 
+def death(what, refusal) -> str:
+    named = " under our name, so give each its own FRESHET_INSTANCE" if refusal == "FencedInstanceId" else ""
+    return f"the group coordinator refused a {what} ({refusal}): another worker owns our partitions{named}"
+
+
 @pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("owns", [True, False])
 async def test_a_refused_heartbeat_ends_an_owner(refusal, owns):
@@ -167,9 +172,7 @@ async def test_a_refused_heartbeat_ends_an_owner(refusal, owns):
 
     await coordinator._send_req(HeartbeatRequest())
 
-    assert deaths == (
-        [f"the group coordinator refused a heartbeat ({refusal}): another worker owns our partitions"] if owns else []
-    )
+    assert deaths == ([death("heartbeat", refusal)] if owns else [])
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
@@ -185,7 +188,7 @@ async def test_a_refused_commit_ends_an_owner(refusal):
 
     await coordinator._send_req(OffsetCommitRequest())
 
-    assert deaths == [f"the group coordinator refused a commit ({refusal}): another worker owns our partitions"]
+    assert deaths == [death("commit", refusal)]
 
 
 @pytest.mark.parametrize("owns", [True, False])

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from app.endpoints import open_endpoints
 from app.settings import Role, Settings, load_settings
 from core.definitions import Registry
 from core.errors import ConfigurationError
+from features import REGISTRY
 
 KEYS = f"ranker:read:-:{'0' * 64} feed:push,read:2030-12-31:{'1' * 64}"
 GIVEN = {
@@ -78,7 +80,10 @@ def test_secrets_are_not_told():
     with pytest.raises(ConfigurationError) as refused:
         load_settings(redis="http://:hunter2@host")
 
-    assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()
+    endpoints = open_endpoints(load_settings(broker="b:9092", redis="redis://:hunter2@host", record="memory"), REGISTRY)
+
+    assert "hunter2" in str(endpoints.redis_url)
+    assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json() + repr(endpoints)
     assert "hunter2" not in str(refused.value) + repr(refused.value)
     assert refused.value.__cause__ is None
 
@@ -93,6 +98,7 @@ def test_secrets_are_not_told():
         ("web_host", "example.com", "IPv4 or IPv6"),
         ("web_port", "http", "valid integer"),
         ("web_port", "65536", "less than or equal to 65535"),
+        ("web_port", "0", "greater than or equal to 1"),
         ("role", "server", "'all', 'dispatcher', 'aggregator' or 'serving'"),
         ("record", "postgres://host/db", "sqlite:///path"),
         ("record", "dynamodb://freshet", "names no region"),
