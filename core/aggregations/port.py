@@ -21,8 +21,11 @@ COUNT_BYTES = 5
 """A packed number of events in a tile, up to four thousand million."""
 
 
-_BESIDE = {"add": ("add_code",), "merge": ("merge_code", "merge_all"), "result": ("never_null",)}
-"""What is only true of a class's own method, and not of one that a subclass has in its place."""
+_BESIDE = {"add": ("add_code",), "merge": ("merge_code", "merge_all", "add_code"), "result": ("never_null",)}
+"""What is only true of a class's own method, and not of one that a subclass has in its place.
+
+An ``add`` may be made of ``merge``, so what is written for it goes with either.
+"""
 
 
 @dataclass(frozen=True, slots=True)
