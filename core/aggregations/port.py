@@ -6,7 +6,7 @@ from functools import reduce
 from typing import Any, ClassVar, TypeAlias
 
 from core.expressions import Expr
-from core.problems import Problem, check_whole_number
+from core.problems import Problem, check_flag, check_whole_number
 from core.values import ValueType
 
 State: TypeAlias = Any
@@ -113,11 +113,13 @@ class Aggregation:
             where: Place of the feature.
         """
         kind = type(self).__name__
+        # A module that postpones its annotations has their texts.
+        flags = [item.name for item in fields(self) if item.type in (bool, "bool")]
         return [
             problem
             for name, (least, most) in self.bounds.items()
             for problem in check_whole_number(where, f"{name} of {kind}", getattr(self, name), least=least, most=most)
-        ]
+        ] + [problem for name in flags for problem in check_flag(where, f"{name} of {kind}", getattr(self, name))]
 
     @property
     def text(self) -> str:
