@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from core.aggregations.port import NUMBERS, ORDERED, Aggregation, State
+from core.aggregations.port import NUMBER_BYTES, NUMBERS, ORDERED, Aggregation, State
 from core.values import ValueType
 
 _TWO_64, _TWO_63 = 1 << 64, 1 << 63
@@ -39,6 +39,10 @@ class Count(Aggregation):
     def result_type(self, value_type: ValueType) -> ValueType:  # the port's signature
         """Return int."""
         return ValueType.INT
+
+    def worst_state_bytes(self, value_bytes: int) -> int:  # the port's signature
+        """Return the size of a number, whatever is counted."""
+        return NUMBER_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ class Mean(Aggregation):
         """Return float."""
         return ValueType.FLOAT
 
-    def worst_state_bytes(self, value_type: ValueType) -> int:  # the port's signature
+    def worst_state_bytes(self, value_bytes: int) -> int:  # the port's signature
         """Return the size of a pair."""
         return 19
 
@@ -170,7 +174,7 @@ class Variance(Aggregation):
         """Return float."""
         return ValueType.FLOAT
 
-    def worst_state_bytes(self, value_type: ValueType) -> int:  # the port's signature
+    def worst_state_bytes(self, value_bytes: int) -> int:  # the port's signature
         """Return the size of a number and two floats."""
         return 28
 

@@ -66,7 +66,7 @@ class ApproxDistinct(Aggregation):
         """Return int."""
         return ValueType.INT
 
-    def worst_state_bytes(self, value_type: ValueType) -> int:  # the port's signature
+    def worst_state_bytes(self, value_bytes: int) -> int:  # the port's signature
         """Return a little more than the largest size that the library documents for each precision."""
         return 3 + 64 + 5 * (1 << self.precision) // 8
 

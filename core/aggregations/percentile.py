@@ -100,7 +100,7 @@ class ApproxPercentile(Aggregation):
         """Return float, or list for a tuple of percents."""
         return ValueType.LIST if isinstance(self.percents, tuple) else ValueType.FLOAT
 
-    def worst_state_bytes(self, value_type: ValueType) -> int:  # the port's signature
+    def worst_state_bytes(self, value_bytes: int) -> int:  # the port's signature
         """Return the size of as many buckets as there may be, or of the result if that is larger."""
         kept = 4 + COUNT_BYTES + _BUCKET_BYTES + self.buckets * (_BUCKET_BYTES + COUNT_BYTES)
         return max(kept, 3 + 9 * len(list(self._percents)))

@@ -14,8 +14,8 @@ SCALARS = frozenset((ValueType.INT, ValueType.FLOAT, ValueType.STR, ValueType.BO
 NUMBERS = frozenset((ValueType.INT, ValueType.FLOAT))
 ORDERED = frozenset((ValueType.INT, ValueType.FLOAT, ValueType.STR))
 
-SCALAR_BYTES = {ValueType.INT: 9, ValueType.FLOAT: 9, ValueType.BOOL: 1, ValueType.STR: 66}
-"""A packed value at its largest; a text of 64 characters is taken for a long one."""
+NUMBER_BYTES = 9
+"""A packed number at its largest."""
 
 COUNT_BYTES = 5
 """A packed number of events in a tile, up to four thousand million."""
@@ -86,9 +86,13 @@ class Aggregation:
         """Return the type of the result for values of a type."""
         return value_type
 
-    def worst_state_bytes(self, value_type: ValueType) -> int:
-        """Return an upper estimate of a packed state's size, for the check of the worst row."""
-        return SCALAR_BYTES[value_type]
+    def worst_state_bytes(self, value_bytes: int) -> int:
+        """Return an upper estimate of a packed state's size, for the check of the worst row.
+
+        Args:
+            value_bytes: Largest size of a packed value.
+        """
+        return value_bytes
 
     def add_code(self, state: str, value: str, add: str) -> str:
         """Return the statements that add a value, for a function that is written for a group.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from core.aggregations.port import COUNT_BYTES, SCALAR_BYTES, Aggregation, State
+from core.aggregations.port import COUNT_BYTES, Aggregation, State
 from core.values import ValueType
 
 COUNTED = frozenset((ValueType.INT, ValueType.STR, ValueType.BOOL))
@@ -65,9 +65,9 @@ class TopK(Aggregation):
         """Return list."""
         return ValueType.LIST
 
-    def worst_state_bytes(self, value_type: ValueType) -> int:
+    def worst_state_bytes(self, value_bytes: int) -> int:
         """Return the size of a full table."""
-        return 3 + self.values_max * (SCALAR_BYTES[value_type] + COUNT_BYTES)
+        return 3 + self.values_max * (value_bytes + COUNT_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,9 @@ class ApproxTopK(Aggregation):
         """Return list."""
         return ValueType.LIST
 
-    def worst_state_bytes(self, value_type: ValueType) -> int:
+    def worst_state_bytes(self, value_bytes: int) -> int:
         """Return the size of a full table."""
-        return 4 + COUNT_BYTES + self.counters * (SCALAR_BYTES[value_type] + COUNT_BYTES)
+        return 4 + COUNT_BYTES + self.counters * (value_bytes + COUNT_BYTES)
 
     @staticmethod
     def _cut(taken: int, counts: dict[Any, int], *, keep: int) -> State:

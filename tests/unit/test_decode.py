@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from agents.decode import EVENT_ID_BYTES_MAX, RECORD_BYTES_MAX, TEXT_BYTES_MAX, Decoded, SourceDecoder
+from agents.decode import EVENT_ID_BYTES_MAX, RECORD_BYTES_MAX, Decoded, SourceDecoder
 from core.definitions import (
     ApproxDistinct,
     Count,
@@ -23,6 +23,7 @@ from core.definitions import (
     latest,
 )
 from core.errors import EventError
+from core.values import TEXT_BYTES_MAX
 from core.windows import FUTURE_MS, days, hours, minutes
 from features import REGISTRY
 from features.videos import IMPRESSIONS
