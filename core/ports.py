@@ -50,6 +50,9 @@ class Store(Protocol):
 
         Returns:
             How many rows were taken; the others were refused as not newer, which is no error.
+
+        Raises:
+            RowTooLargeError: The store never takes a row of this size; trying again is of no use.
         """
         ...
 
