@@ -152,6 +152,10 @@ class LastN(Aggregation):
         """Return the values alone."""
         return [entry[2] for entry in state]
 
+    def items(self, state: State) -> int | None:
+        """Return the length of the list."""
+        return len(state)
+
     def result_type(self, value_type: ValueType) -> ValueType:  # the port's signature
         """Return list."""
         return ValueType.LIST

@@ -82,6 +82,10 @@ class Aggregation:
         """
         return state
 
+    def items(self, state: State) -> int | None:
+        """Return how many values a state lists or counts one by one, for people, or None if it does not."""
+        return None
+
     def result_type(self, value_type: ValueType) -> ValueType:
         """Return the type of the result for values of a type."""
         return value_type

@@ -61,6 +61,10 @@ class TopK(Aggregation):
         """Return the values alone."""
         return None if state is None else _most_frequent(state, self.n)
 
+    def items(self, state: State) -> int | None:
+        """Return how many values are counted."""
+        return None if state is None else len(state)
+
     def result_type(self, value_type: ValueType) -> ValueType:  # the port's signature
         """Return list."""
         return ValueType.LIST
@@ -111,6 +115,10 @@ class ApproxTopK(Aggregation):
     def result(self, state: State) -> Any:
         """Return the values alone."""
         return _most_frequent(state[1], self.n)
+
+    def items(self, state: State) -> int | None:
+        """Return how many values are counted."""
+        return len(state[1])
 
     def result_type(self, value_type: ValueType) -> ValueType:  # the port's signature
         """Return list."""
