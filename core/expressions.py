@@ -177,11 +177,11 @@ class Literal(Expr):
         """The constant as Python writes it."""
         return repr(self.value)
 
-    def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:  # the port's signature
+    def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:
         """Return the constant's type."""
         return type_of(self.value)
 
-    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:  # the port's signature
+    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
         """Return the constant."""
         value = self.value
         return lambda _fields: value

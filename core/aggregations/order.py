@@ -156,7 +156,7 @@ class LastN(Aggregation):
         """Return the length of the list."""
         return len(state)
 
-    def result_type(self, value_type: ValueType) -> ValueType:  # the port's signature
+    def result_type(self, value_type: ValueType) -> ValueType:
         """Return list."""
         return ValueType.LIST
 

@@ -39,7 +39,7 @@ class TopK(Aggregation):
         """Return no counts; null will stand for too many."""
         return {}
 
-    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:  # the port's signature
+    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:
         """Count one."""
         if state is None:
             return None
@@ -65,7 +65,7 @@ class TopK(Aggregation):
         """Return how many values are counted."""
         return None if state is None else len(state)
 
-    def result_type(self, value_type: ValueType) -> ValueType:  # the port's signature
+    def result_type(self, value_type: ValueType) -> ValueType:
         """Return list."""
         return ValueType.LIST
 
@@ -100,7 +100,7 @@ class ApproxTopK(Aggregation):
         """Return what was taken from all counts so far, and no counts."""
         return [0, {}]
 
-    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:  # the port's signature
+    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:
         """Count one; if there are too many, make room for as many again as are kept."""
         counts = state[1]
         counts[value] = counts.get(value, 0) + 1
@@ -120,7 +120,7 @@ class ApproxTopK(Aggregation):
         """Return how many values are counted."""
         return len(state[1])
 
-    def result_type(self, value_type: ValueType) -> ValueType:  # the port's signature
+    def result_type(self, value_type: ValueType) -> ValueType:
         """Return list."""
         return ValueType.LIST
 
