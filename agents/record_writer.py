@@ -23,7 +23,11 @@ class RecordWriter:
         self._metrics = metrics
 
     async def write(self, rows: Sequence[StoredRow]) -> None:
-        """Return when the record has the rows, or newer ones."""
+        """Return when the record has the rows, or newer ones.
+
+        Raises:
+            RowTooLargeError: It can never have one of them; the worker must end, for the event is already applied.
+        """
         pause_s = _RETRY_FIRST_S
         while True:
             started = time.monotonic()

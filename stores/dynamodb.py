@@ -13,7 +13,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from core.errors import StoreError
+from core.errors import RowTooLargeError, StoreError
 from core.ports import Clock, RowKey, Store, StoredRow
 from stores.dynamodb_calls import DynamoCalls, TryAgainError, together
 from stores.dynamodb_statements import CONDITION_FAILED, EXISTS, Kind, Statement, Texts, following
@@ -152,10 +152,7 @@ class DynamoStore(Store):
     def _refuse_large(self, row: StoredRow) -> None:
         size = sum(len(part.encode()) for part in row.key) + len(row.value) + _FRAME_BYTES
         if size > ITEM_BYTES_MAX:
-            raise StoreError(
-                f"{self.calls.place}: a row of {row.key.sk} has {size} bytes, the limit is {ITEM_BYTES_MAX}: fewer or "
-                f"larger tiles, or shorter lists, make it smaller; `freshet check` tells each group's worst row"
-            )
+            raise RowTooLargeError(*row.key, row_bytes=size, limit=f"an item of DynamoDB at most {ITEM_BYTES_MAX}")
 
 
 def _waves(rows: Sequence[StoredRow]) -> Iterator[list[StoredRow]]:

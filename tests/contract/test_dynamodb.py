@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.record_check import check_record
-from core.errors import ConfigurationError, StoreError, StoreTimeoutError
+from core.errors import ConfigurationError, RowTooLargeError, StoreError, StoreTimeoutError
 from core.ports import RowKey, StoredRow
 from stores.dynamodb import ITEM_BYTES_MAX, DynamoStore
 from stores.dynamodb_calls import ATTEMPTS_MAX
@@ -154,7 +154,7 @@ async def test_rows_and_keys_over_the_limits_are_refused_before_the_call(store, 
     """
     large = StoredRow(RowKey("user#i1", "big@v1"), 1, bytes(ITEM_BYTES_MAX))
 
-    with pytest.raises(StoreError, match=r"a row of big@v1 has \d+ bytes, the limit is 409600: fewer or"):
+    with pytest.raises(RowTooLargeError, match=r"the row big@v1 of user#i1 has \d+ bytes, .*at most 409600: .*smaller"):
         await store.write([large], deadline_ms=ENOUGH_MS)
     with pytest.raises(StoreError, match="a pk of 2049 bytes, the limit is 2048"):
         await store.read([RowKey("é" * 1024 + "x", "g@v1")], deadline_ms=ENOUGH_MS)

@@ -1,9 +1,19 @@
 import asyncio
 
+import pytest
+
 from agents.publish import UPDATES_WAITING_MAX
+from agents.record_writer import RecordWriter
+from core.errors import RowTooLargeError
+from core.metrics import Metrics
+from core.ports import RowKey, StoredRow
 from core.progress import progress_as_of_ms, progress_key
 from core.versions import version, version_of
+from stores.dynamodb import ITEM_BYTES_MAX, DynamoStore
+from stores.dynamodb_calls import DynamoCalls
+from stores.dynamodb_place import TablePlace
 from tests.aggregating import AROUND, CHANGELOG, FAST, HELD_MS, NOW_MS, SLOW, TOPIC, bench, clicks, taps
+from tests.clock import ManualClock
 from tests.fakes import Run, idle, until
 
 
@@ -137,6 +147,18 @@ async def test_a_record_that_fails_is_tried_again_and_nothing_is_finished_before
         assert whats.index("finished") > whats.index("record") > 2
         assert whats.count("record failed") == 2
         assert await made.stored() == version(0, 0)
+
+
+async def test_a_row_that_dynamodb_can_never_take_is_not_tried_again():
+    """
+    It refuses items over 400 KB; the write was tried again for ever, and the partition stood still in silence.
+    """
+    store = DynamoStore(DynamoCalls(TablePlace("rows", "eu-central-1")), ManualClock(NOW_MS))
+    record = RecordWriter(store, Metrics())
+    large = StoredRow(RowKey("user#i1", FAST), 1, bytes(ITEM_BYTES_MAX))
+
+    with pytest.raises(RowTooLargeError, match=rf"the row {FAST} of user#i1 has \d+ bytes, .* smaller states"):
+        await asyncio.wait_for(record.write([large]), timeout=30)
 
 
 async def test_a_replay_is_published_again():
