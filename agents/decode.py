@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.definitions import Aggregate, Entity, FeatureGroup, Source
 from core.errors import EventError
-from core.expressions import Evaluate, Explode, Expr, ValueType, col
+from core.expressions import Evaluate, Explode, Expr, col
 from core.keys import encode_key
 from core.models import columns_of
-from core.windows import to_ms
+from core.values import ValueType
+from core.windows import FUTURE_MS, to_ms
 
-FUTURE_MS = 10_000
 EVENT_ID_BYTES_MAX = 128
 RECORD_BYTES_MAX = 1 << 20
 TEXT_BYTES_MAX = 1024

@@ -17,14 +17,15 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from agents.cache_debt import CacheDebt
-from core.errors import StoreError
+from agents.progress import ProgressPublisher, Step
+from agents.record_writer import RecordWriter
 from core.metrics import Metrics
-from core.ports import Store, StoredRow
-from core.progress import cached_row, progress_row
+from core.ports import Clock, Store, StoredRow
 from core.topics import changelog_topic
-from core.versions import version
+from core.versions import version_bytes
 from tables.changelog import ChangelogWriter
 from tables.owned import OwnedTables
+from tables.remove import take_past
 from tables.table import GroupTable, PackedRow, TablePartition, freeze
 
 log = logging.getLogger(__name__)
@@ -33,11 +34,7 @@ UPDATES_WAITING_MAX = 60_000
 _ROWS_PER_CALL = 1_000
 _PARTS_IN_FLIGHT = 4
 _YIELD_EVERY = 40
-_RECORD_DEADLINE_MS = 5_000
-_RETRY_FIRST_S, _RETRY_LAST_S = 0.05, 5.0
-_PROGRESS_EVERY_S = 0.25
-_MARK_EVERY_S = 5.0
-"""How much of the cache's rows are written to it once more after a take-over, at most."""
+_REMOVED_MIN = 1_000
 _STRETCH = 2.0
 """A flush that takes long is not begun again before twice its time: under load rows coalesce instead."""
 _QUIET_S = 0.05
@@ -69,10 +66,12 @@ class Publisher:
         finish: Callable[[Any], None],
         announce: Callable[[Sequence[StoredRow]], None],
         metrics: Metrics,
+        clock: Clock,
     ) -> None:
         self._tables = tables
+        self._clock = clock
         self._changelog = changelog
-        self._record = record
+        self._record = RecordWriter(record, metrics)
         self._cache = cache
         self._finish = finish
         self._announce = announce
@@ -83,11 +82,8 @@ class Publisher:
         self._begun: dict[str, float] = {}
         self._took_s = 0.0
         self._applied_at = 0.0
-        self._progress_at: dict[TablePartition, float] = {}
-        self._marked_at: dict[TablePartition, float] = {}
-        self._progress_owed: dict[TablePartition, _Waiting] = {}
-        self._progress_timer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
+        self._progress = ProgressPublisher(self._record, cache, wake=self._wake.set)
         self._room = asyncio.Event()
         self._room.set()
         self._flushed = asyncio.Condition()
@@ -127,9 +123,7 @@ class Publisher:
         """Forget what waits and write nothing more of it: the partitions are somebody else's."""
         self._era += 1
         self._waiting.clear()
-        self._progress_at.clear()
-        self._marked_at.clear()
-        self._progress_owed.clear()
+        self._progress.given_away()
         self._updates = 0
         self._room.set()
 
@@ -179,7 +173,26 @@ class Publisher:
         for _, group, _ in groups:
             group.cool()
         await self._finish_runs(sequence, {group.sk for _, group, _ in groups})
+        await self._remove_past(rows, era)
         if any(group.dirty for table in self._tables for group in table.groups):
+            self._wake.set()
+
+    async def _remove_past(self, rows: int, era: int) -> None:
+        """Remove rows that are past, more of them than were just written, so that they cannot pile up.
+
+        Their tombstones are acknowledged before anything else is flushed: behind a newer row of its key, one would let
+        compaction remove that row.
+        """
+        if era != self._era:
+            return
+        gone = await take_past(self._tables, limit=rows + _REMOVED_MIN, now_ms=self._clock.now_ms())
+        if gone and era == self._era:
+            await self._changelog.write(gone)
+            stones = [stone for of_table in gone.values() for stone in of_table]
+            # Copies of what is gone are of no use to anybody.
+            self._announce([StoredRow(stone.key, stone.ver, version_bytes(stone.ver)) for stone in stones])
+            self._metrics.removed(len(stones))
+            # There may be more of them, although nothing else is due.
             self._wake.set()
 
     async def _write_groups(self, groups: Iterable[tuple[TablePartition, GroupTable, dict[str, Any]]], era: int) -> int:
@@ -233,35 +246,14 @@ class Publisher:
             return
         await self._changelog.write(rows)
         stored = [row.stored for changed in rows.values() for row in changed]
-        await self._store(stored)
+        await self._record.write(stored)
+        await self._cache.write(stored)
         if era == self._era:
             self._announce(stored)
 
-    async def _store(self, rows: Sequence[StoredRow]) -> None:
-        """Write record and cache. A record that fails is tried again until it does not: the partition waits."""
-        await self._write_record(rows)
-        await self._cache.write(rows)
-
-    async def _write_record(self, rows: Sequence[StoredRow]) -> None:
-        pause_s = _RETRY_FIRST_S
-        while True:
-            started = time.monotonic()
-            try:
-                await self._record.write(rows, deadline_ms=_RECORD_DEADLINE_MS)
-            except StoreError as error:
-                self._metrics.store_call(self._record.name, "write", time.monotonic() - started, failed=True)
-                log.warning(
-                    "record write failed, trying again: %s", error, extra={"rows": len(rows), "pause_s": pause_s}
-                )
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, _RETRY_LAST_S)
-            else:
-                self._metrics.store_call(self._record.name, "write", time.monotonic() - started, failed=False)
-                return
-
     async def _finish_runs(self, sequence: int, flushed: set[str]) -> None:
         """Finish, in order, the runs up to a sequence of which every group was flushed since."""
-        progress: dict[TablePartition, _Waiting] = {}
+        steps: dict[TablePartition, Step] = {}
         blocked: set[TablePartition] = set()
         left: deque[_Waiting] = deque()
         while self._waiting and self._waiting[0].sequence <= sequence:
@@ -273,45 +265,13 @@ class Publisher:
                 continue
             self._finish(run.message)
             self._updates -= run.updates
-            progress[run.table] = run
+            steps[run.table] = Step(run.message.offset, run.as_of_ms)
         self._waiting.extendleft(reversed(left))
         if self._updates < UPDATES_WAITING_MAX:
             self._room.set()
-        await self._publish_progress(progress)
+        await self._progress.publish(steps)
         async with self._flushed:
             self._flushed.notify_all()
-
-    async def _publish_progress(self, runs: dict[TablePartition, _Waiting]) -> None:
-        now, runs = time.monotonic(), self._progress_owed | runs
-        due = {table: run for table, run in runs.items() if now - self._progress_at.get(table, 0) >= _PROGRESS_EVERY_S}
-        self._progress_owed = {table: run for table, run in runs.items() if table not in due}
-        if self._progress_owed and self._progress_timer is None:
-            # Nothing may come after: the last step before a silence must be published too. One timer is enough, and
-            # one for each flush would make flushes that make timers, without end.
-            self._progress_timer = asyncio.get_running_loop().call_later(_PROGRESS_EVERY_S, self._progress_due)
-        if due:
-            self._progress_at.update(dict.fromkeys(due, now))
-            await self._store([_progress(table, run) for table, run in due.items()])
-            await self._mark_cached(due, now)
-
-    async def _mark_cached(self, runs: dict[TablePartition, _Waiting], now: float) -> None:
-        """Tell the next owner up to where the cache has everything."""
-        due = [table for table in runs if now - self._marked_at.get(table, 0) >= _MARK_EVERY_S]
-        if due and self._cache.is_clear:
-            self._marked_at.update(dict.fromkeys(due, now))
-            marks = {table: version(table.epoch, runs[table].message.offset) for table in due}
-            await self._write_record(
-                [cached_row(table.entity, table.partition, ver=ver) for table, ver in marks.items()]
-            )
-
-    def _progress_due(self) -> None:
-        self._progress_timer = None
-        self._wake.set()
-
-
-def _progress(table: TablePartition, run: _Waiting) -> StoredRow:
-    ver = version(table.epoch, run.message.offset)
-    return progress_row(table.entity, table.partition, ver=ver, as_of_ms=run.as_of_ms)
 
 
 def _every_s(group: GroupTable) -> float:

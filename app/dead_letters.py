@@ -7,7 +7,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from agents.dead_letters import DeadLetter
-from app.kafka_access import KafkaAccess
+from app.kafka.access import KafkaAccess
 from core.errors import BrokerError, ConfigurationError
 from core.topics import DEAD_LETTERS
 

@@ -12,7 +12,7 @@ import aiohttp
 from rich.console import Console
 
 from app.endpoints import embedded_topics
-from app.kafka_access import KafkaAccess
+from app.kafka.access import KafkaAccess
 from app.settings import Settings
 from app.worker_process import WorkerProcess, start_worker
 from core.errors import ConfigurationError, FreshetError

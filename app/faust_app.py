@@ -14,7 +14,7 @@ from faust.web.drivers import aiohttp as driver
 from agents.fence import Fence
 from agents.guard import die
 from agents.transport import Ownership, Transport
-from app.kafka_access import KafkaAccess
+from app.kafka.access import KafkaAccess
 from app.logs import logging_config
 from app.settings import Role, Settings
 from core.errors import FreshetError

@@ -6,7 +6,8 @@ from pydantic_core import PydanticUndefined
 
 from app.settings import Settings
 from core.aggregations import AGGREGATIONS, Aggregation
-from core.expressions import ValueType, col
+from core.expressions import col
+from core.values import ValueType
 
 _HEAD = """# Settings
 

@@ -27,7 +27,7 @@ from confluent_kafka import KafkaException, Producer
 from agents.dead_letters import DeadLetter
 from agents.decode import SourceDecoder
 from app.dead_letters import MARK, REPLAYED, ends_of, headers_of, letter_of, read_topic
-from app.kafka_access import KafkaAccess
+from app.kafka.access import KafkaAccess
 from core.errors import BrokerError, EventError
 from core.topics import DEAD_LETTERS
 

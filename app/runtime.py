@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from app.kafka_access import KafkaAccess, kafka_access
+from app.kafka.access import KafkaAccess, kafka_access
 from app.settings import Settings
 from core.errors import ConfigurationError
 

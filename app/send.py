@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaException, Producer
 
 from agents.decode import SourceDecoder
-from app.kafka_access import KafkaAccess
+from app.kafka.access import KafkaAccess
 from core.definitions import Registry
 from core.errors import BrokerError, ConfigurationError, EventError
 

@@ -37,6 +37,11 @@ class Role(StrEnum):
         return self in (Role.ALL, Role.AGGREGATOR)
 
     @property
+    def ingests(self) -> bool:
+        """Whether it takes part in the way of events."""
+        return self.dispatches or self.aggregates
+
+    @property
     def serves(self) -> bool:
         """Whether it answers reads of features."""
         return self in (Role.ALL, Role.SERVING)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.definitions import Aggregate, Change, Feature, FeatureGroup, Registry
-from core.expressions import ValueType
 from core.models import columns_of
 from core.plans import parts_of, plan_group, served_name
+from core.values import ValueType
 from core.windows import Window
 
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from core.choice import When
-from core.expressions import Binary, Column, Expr, IsIn, IsNull, Literal, Logic, Not, Value
+from core.expressions import Binary, Column, Expr, IsIn, IsNull, Literal, Logic, Not
 from core.models import choices_of
 from core.problems import Problem, suggestion
+from core.values import Value
 
 
 def check_constants(where: str, expression: Expr, model: type[BaseModel]) -> list[Problem]:

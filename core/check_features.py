@@ -11,10 +11,11 @@ from core.catalogue import result_type
 from core.check_constants import check_constants
 from core.definitions import Aggregate, Change, Feature, Ratio, Source
 from core.errors import DefinitionError
-from core.expressions import Expr, ValueType
+from core.expressions import Expr
 from core.models import columns_of
 from core.plans import served_name
 from core.problems import Problem, check_listed, check_name, listed, suggestion
+from core.values import ValueType
 from core.windows import ALL_TIME, Window
 
 _PYTHON_TYPES: Mapping[ValueType, tuple[type, ...]] = {

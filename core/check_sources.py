@@ -6,7 +6,7 @@ from typing import Any
 
 from core.check_features import check_expression, is_model
 from core.definitions import Entity, Source
-from core.expressions import Explode, ValueType, col
+from core.expressions import Explode, col
 from core.models import columns_of, is_event_time, list_item_type
 from core.packs import PACK_UPDATES_MAX
 from core.problems import (
@@ -19,6 +19,7 @@ from core.problems import (
     listed,
     suggestion,
 )
+from core.values import ValueType
 from core.windows import days
 
 PARTITIONS_MAX = 1024

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import DefinitionError
-from core.expressions import Evaluate, Expr, Fields, Operand, ValueType, as_expr
+from core.expressions import Evaluate, Expr, Fields, Operand, as_expr
+from core.values import ValueType
 
 
 def when(condition: Expr) -> "When":

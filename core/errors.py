@@ -6,6 +6,8 @@ and ``ConfigurationError`` stop the start, ``RequestError`` goes back to the cli
 
 from dataclasses import dataclass
 
+from core.ports import RowKey
+
 
 class FreshetError(Exception):
     """Root of every error that Freshet raises on purpose."""
@@ -17,6 +19,18 @@ class StoreError(FreshetError):
 
 class StoreTimeoutError(StoreError):
     """A store gave no answer within its deadline; whether it acted is unknown."""
+
+
+class PartialWriteError(StoreError):
+    """A store took a part of what it was given.
+
+    Attributes:
+        failed: Keys of the rows that were not surely taken. All others were, or were refused as not newer.
+    """
+
+    def __init__(self, message: str, failed: frozenset[RowKey]) -> None:
+        super().__init__(message)
+        self.failed = failed
 
 
 class BrokerError(FreshetError):

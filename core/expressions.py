@@ -5,37 +5,18 @@ hashed into the group's version, and compiled: to a closure for the stream, and 
 the same. Meaning (SEMANTICS: Values): null in, null out; a null condition is false; x/0 and NaN are null; integers
 have 64 bits and leaving them is an ``EventError``.
 
-To add an operator: one entry in ``_ARITHMETIC`` or ``_COMPARISONS``, or one class here.
+To add an operator: one entry in ``ARITHMETIC`` or ``COMPARISONS`` of ``core.values``, or one class here.
 """
 
-import math
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, TypeAlias
 
-from core.errors import DefinitionError, EventError
-from core.keys import INT64_MAX, INT64_MIN
+from core.errors import DefinitionError
+from core.values import ARITHMETIC, COMPARISONS, Value, ValueType, bounded, finite, type_of
 
-Value: TypeAlias = int | float | str | bool | None
 Fields: TypeAlias = Mapping[str, Any]
 Evaluate: TypeAlias = Callable[[Fields], Any]
-
-
-class ValueType(Enum):
-    """Type of a column or an expression; each may also be null."""
-
-    INT = "int"
-    FLOAT = "float"
-    STR = "str"
-    BOOL = "bool"
-    LIST = "list"
-
-    @property
-    def is_number(self) -> bool:
-        """Whether arithmetic works on it."""
-        return self in (ValueType.INT, ValueType.FLOAT)
 
 
 class Expr:
@@ -171,9 +152,9 @@ class Column(Expr):
         """Read the field; an integer beyond 64 bits and a float that is no number never get past here."""
         name = self.name
         if columns[name] is ValueType.INT:
-            return lambda fields: _bounded(fields[name], name)
+            return lambda fields: bounded(fields[name], name)
         if columns[name] is ValueType.FLOAT:
-            return lambda fields: _finite(fields[name])
+            return lambda fields: finite(fields[name])
         return lambda fields: fields[name]
 
     def columns(self) -> frozenset[str]:
@@ -194,7 +175,7 @@ class Literal(Expr):
 
     def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:  # the port's signature
         """Return the constant's type."""
-        return _literal_type(self.value)
+        return type_of(self.value)
 
     def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:  # the port's signature
         """Return the constant."""
@@ -223,7 +204,7 @@ class Binary(Expr):
         """Return the result's type: a comparison is a bool, a division a float."""
         left, right = self.left.type_in(columns), self.right.type_in(columns)
         numbers = left.is_number and right.is_number
-        if self.sign in _COMPARISONS:
+        if self.sign in COMPARISONS:
             if numbers or (left is right and left is not ValueType.LIST):
                 return ValueType.BOOL
             raise DefinitionError(f"cannot compare {left.value} with {right.value} in {self.text}")
@@ -239,7 +220,7 @@ class Binary(Expr):
         """Compute as 64-bit integers or as doubles, chosen by the types."""
         left, right = self.left.compile(columns), self.right.compile(columns)
         as_float = self.sign == "/" or self.left.type_in(columns) is not self.right.type_in(columns)
-        apply = (_COMPARISONS | _ARITHMETIC)[self.sign]
+        apply = (COMPARISONS | ARITHMETIC)[self.sign]
         check = self._check(columns)
 
         def evaluate(fields: Fields) -> Any:
@@ -257,12 +238,12 @@ class Binary(Expr):
         return self.left.columns() | self.right.columns()
 
     def _check(self, columns: Mapping[str, ValueType]) -> Callable[[Any], Any]:
-        if self.sign in _COMPARISONS:
+        if self.sign in COMPARISONS:
             return lambda value: value
         if self.type_in(columns) is ValueType.INT:
             text = self.text
-            return lambda value: _bounded(value, text)
-        return _finite
+            return lambda value: bounded(value, text)
+        return finite
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -352,7 +333,7 @@ class IsIn(Expr):
         if not self.choices:
             raise DefinitionError(f"{self.text} has nothing to choose from; give at least one value")
         for choice in self.choices:
-            if _literal_type(choice) is not own:
+            if type_of(choice) is not own:
                 raise DefinitionError(f"{choice!r} is no {own.value} in {self.text}")
         return ValueType.BOOL
 
@@ -418,49 +399,3 @@ def explode(column: Expr) -> Explode:
 def as_expr(operand: Operand | None) -> Expr:
     """Return an operand as an expression: a constant becomes a literal."""
     return operand if isinstance(operand, Expr) else Literal(operand)
-
-
-def _literal_type(value: Value) -> ValueType:
-    for kind, value_type in (
-        (bool, ValueType.BOOL),
-        (int, ValueType.INT),
-        (float, ValueType.FLOAT),
-        (str, ValueType.STR),
-    ):
-        if isinstance(value, kind):
-            if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
-                raise DefinitionError("an integer constant must fit in 64 bits")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise DefinitionError(f"the constant {value} is no finite number")
-            return value_type
-    raise DefinitionError(f"{value!r} is no constant of a type that expressions know")
-
-
-def _bounded(value: int | None, what: str) -> int | None:
-    if value is None or INT64_MIN <= value <= INT64_MAX:
-        return value
-    raise EventError("overflow", f"{what[:200]} leaves 64 bits")
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _divide(a: float, b: float) -> float | None:
-    return a / b if b else None
-
-
-_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": _divide,
-}
-_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}

@@ -23,6 +23,7 @@ class Metrics:
             "outcome",
         )
         self._flushed = self._counter("freshet_rows_flushed_total", "Rows flushed to changelog and stores")
+        self._removed = self._counter("freshet_rows_removed_total", "Rows that were past and removed everywhere")
         self._flush_seconds = self._histogram(
             "freshet_flush_seconds", "Time from taking dirty rows to their acknowledgement"
         )
@@ -60,6 +61,10 @@ class Metrics:
         """Observe one flush."""
         self._flushed.inc(rows)
         self._flush_seconds.observe(seconds)
+
+    def removed(self, rows: int) -> None:
+        """Count rows that were past and are gone."""
+        self._removed.inc(rows)
 
     def store_call(self, store: str, operation: str, seconds: float, *, failed: bool) -> None:
         """Observe one call of a store."""

@@ -50,6 +50,9 @@ class Store(Protocol):
 
         Returns:
             How many rows were taken; the others were refused as not newer, which is no error.
+
+        Raises:
+            PartialWriteError: A part was surely dealt with; ``failed`` has the keys of all other rows.
         """
         ...
 

@@ -13,6 +13,8 @@ TILES_PER_WINDOW_MIN = 12
 TILES_PER_WINDOW_MAX = 24
 WINDOW_MIN_MS = 5 * 60_000
 WINDOW_MAX_MS = 90 * 86_400_000
+FUTURE_MS: Final = 10_000
+"""How far an event may be ahead of its record; one that is further is a dead letter (SEMANTICS: Time)."""
 NEVER_MS: Final = 2**63 - 1
 """An instant that does not come: the end of what has no end."""
 

@@ -11,11 +11,11 @@ from typing import Any
 from core.catalogue import CatalogueEntry, catalogue
 from core.definitions import Registry
 from core.errors import RequestError
-from core.expressions import ValueType
 from core.keys import kafka_partition
 from core.ports import Clock, RowKey
 from core.rows import Row
 from core.topics import repartition_topic
+from core.values import ValueType
 from core.versions import position_of
 from core.windows import NEVER_MS
 from serving.models import Definition, Explanation, RowShown, Version

@@ -20,8 +20,8 @@ import msgspec
 
 from core.definitions import Source
 from core.errors import EventError, RequestError
-from core.expressions import ValueType
 from core.models import columns_of
+from core.values import ValueType
 
 EVENT_BYTES_MAX = 900_000
 """Below the 1 MiB that brokers take by default, with its key and headers."""

@@ -6,11 +6,12 @@ from difflib import get_close_matches
 
 from core.definitions import Entity, Registry
 from core.errors import RequestError
-from core.expressions import Explode, ValueType
+from core.expressions import Explode
 from core.keys import partition_key
 from core.models import columns_of, list_item_type
 from core.plans import GroupPlan
 from core.topics import row_name
+from core.values import ValueType
 from serving.requests import EntityKeys
 
 _PLANS_MAX = 1_000

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from core.errors import RequestError
-from core.expressions import ValueType
 from core.keys import encode_key
+from core.values import ValueType
 
 ENTITIES_MAX = 1_000
 FEATURES_MAX = 1_000

@@ -7,17 +7,21 @@ from typing_extensions import override
 from core.errors import StoreTimeoutError
 from core.ports import Clock, RowKey, Store, StoredRow
 
+_LOOKED_THROUGH_MIN = 10_000
+
 
 class MemoryStore(Store):
     """Rows in this process; they die with it.
 
-    It keeps whatever it is given, so it is bounded by its caller; an expired row is dropped when it is read.
+    It is bounded by its caller: it keeps what it is given until that expires. Expired rows are dropped when they are
+    read, and all of them whenever the rows have doubled since.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.name = "memory"
         self._clock = clock
         self._rows: dict[RowKey, StoredRow] = {}
+        self._full_at = _LOOKED_THROUGH_MIN
 
     @override
     async def read(self, keys: Sequence[RowKey], *, deadline_ms: int) -> dict[RowKey, bytes]:
@@ -44,6 +48,9 @@ class MemoryStore(Store):
             if held is None or row.ver > held.ver or _is_expired(held, now_ms):
                 self._rows[row.key] = row
                 taken += 1
+        if len(self._rows) >= self._full_at:
+            self._rows = {key: row for key, row in self._rows.items() if not _is_expired(row, now_ms)}
+            self._full_at = max(2 * len(self._rows), _LOOKED_THROUGH_MIN)
         return taken
 
     @override

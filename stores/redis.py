@@ -11,8 +11,9 @@ from typing import Any
 from redis.exceptions import ResponseError
 from typing_extensions import override
 
+from core.errors import StoreError
 from core.ports import RowKey, Store, StoredRow
-from stores.redis_commands import pack_read, pack_write, read_chunks, write_chunks
+from stores.redis_commands import pack_read, pack_write, raise_partial, read_chunks, write_chunks
 from stores.redis_node import RedisLimits, RedisNode, connection_factory, within
 
 
@@ -39,9 +40,9 @@ class RedisStore(Store):
 
     @override
     async def read(self, keys: Sequence[RowKey], *, deadline_ms: int) -> dict[RowKey, bytes]:
-        chunks = list(read_chunks(keys))
-        replies = await self._call(
-            [pack_read(chunk) for chunk in chunks], what=f"read of {len(keys)} keys", deadline_ms=deadline_ms
+        chunks, replies = list(read_chunks(keys)), list[Any]()
+        await self._call(
+            [pack_read(chunk) for chunk in chunks], replies, what=f"read of {len(keys)} keys", deadline_ms=deadline_ms
         )
         found: dict[RowKey, bytes] = {}
         for chunk, values in zip(chunks, replies, strict=True):
@@ -50,23 +51,30 @@ class RedisStore(Store):
 
     @override
     async def write(self, rows: Sequence[StoredRow], *, deadline_ms: int) -> int:
-        replies = await self._call(
-            [pack_write(chunk) for chunk in write_chunks(rows)],
-            what=f"write of {len(rows)} rows",
-            deadline_ms=deadline_ms,
-        )
+        chunks, replies = list(write_chunks(rows)), list[Any]()
+        try:
+            await self._call(
+                [pack_write(chunk) for chunk in chunks],
+                replies,
+                what=f"write of {len(rows)} rows",
+                deadline_ms=deadline_ms,
+            )
+        except StoreError as error:
+            if replies:
+                raise_partial(error, chunks, replies)
+            raise
         return sum(replies)
 
     @override
     async def close(self) -> None:
         await self._node.close()
 
-    async def _call(self, commands: list[bytes], *, what: str, deadline_ms: int) -> list[Any]:
+    async def _call(self, commands: list[bytes], replies: list[Any], *, what: str, deadline_ms: int) -> None:
+        """Put what came back into ``replies``, then raise the first refusal among it."""
         if not commands:
-            return []
+            return
         async with within(deadline_ms, where=self._node.where, what=what):
-            replies = await self._node.exchange(commands)
+            replies += await self._node.exchange(commands)
             for reply in replies:
                 if isinstance(reply, ResponseError):
                     raise reply
-            return replies

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError
+from redis.exceptions import AskError, ClusterDownError, MovedError
 from typing_extensions import override
 
 from core.errors import ConfigurationError, StoreError
 from core.ports import RowKey, Store, StoredRow
-from stores.redis_commands import pack, pack_read, pack_write, read_chunks, redis_key, write_chunks
+from stores.redis_commands import pack, pack_read, pack_write, raise_partial, read_chunks, redis_key, write_chunks
 from stores.redis_node import RedisLimits, RedisNode, connection_factory, within
-from stores.redis_topology import Topology
+from stores.redis_topology import Place, Topology
 
 SCHEMES = {"redis+cluster://": "redis://", "rediss+cluster://": "rediss://"}
 # A slot that moves sends a call on once; more than a few in a row is a cluster that disagrees with itself.
@@ -35,19 +35,19 @@ class _Command:
 
     Attributes:
         asking: A node to be asked once, although the slot is another's: the slot is just moving there.
-        reply: What came back, when it has.
+        reply: What came back, when it has; why nothing did otherwise.
     """
 
     slot: int
     packed: bytes
-    asking: RedisNode | None = None
+    asking: Place | None = None
     reply: Any = None
 
 
 class RedisClusterStore(Store):
     """Rows in a Redis Cluster, version 5 or later; each node's connections are bounded.
 
-    A call either reaches all nodes that it needs, or is an error: what a part of them took is taken.
+    A call either reaches all nodes that it needs, or is an error; it goes to all that can be reached in any case.
     """
 
     def __init__(self, url: str, *, ca: Path | None = None, limits: RedisLimits | None = None) -> None:
@@ -73,78 +73,93 @@ class RedisClusterStore(Store):
             for slot, of_slot in _by_slot(keys, lambda key: key).items()
             for chunk in read_chunks(of_slot)
         ]  # fmt: skip
-        replies = await self._call(
-            [_Command(slot, pack_read(chunk)) for slot, chunk in chunks],
-            what=f"read of {len(keys)} keys",
-            deadline_ms=deadline_ms,
-        )
+        commands = [_Command(slot, pack_read(chunk)) for slot, chunk in chunks]
+        await self._call(commands, what=f"read of {len(keys)} keys", deadline_ms=deadline_ms)
         found: dict[RowKey, bytes] = {}
-        for (_, chunk), values in zip(chunks, replies, strict=True):
-            found.update((key, value) for key, value in zip(chunk, values, strict=True) if value is not None)
+        for (_, chunk), command in zip(chunks, commands, strict=True):
+            found.update((key, value) for key, value in zip(chunk, command.reply, strict=True) if value is not None)
         return found
 
     @override
     async def write(self, rows: Sequence[StoredRow], *, deadline_ms: int) -> int:
-        commands = [
-            _Command(slot, pack_write(chunk))
+        chunks = [
+            (slot, chunk)
             for slot, of_slot in _by_slot(rows, lambda row: row.key).items()
             for chunk in write_chunks(of_slot)
-        ]
-        return sum(await self._call(commands, what=f"write of {len(rows)} rows", deadline_ms=deadline_ms))
+        ]  # fmt: skip
+        commands = [_Command(slot, pack_write(chunk)) for slot, chunk in chunks]
+        try:
+            await self._call(commands, what=f"write of {len(rows)} rows", deadline_ms=deadline_ms)
+        except StoreError as error:
+            raise_partial(error, [chunk for _, chunk in chunks], [command.reply for command in commands])
+            raise
+        return sum(command.reply for command in commands)
 
     @override
     async def close(self) -> None:
         await self._topology.close()
 
-    async def _call(self, commands: list[_Command], *, what: str, deadline_ms: int) -> list[Any]:
+    async def _call(self, commands: list[_Command], *, what: str, deadline_ms: int) -> None:
+        """Settle commands, all that can be, then raise the first failure among them."""
         if not commands:
-            return []
+            return
         async with within(deadline_ms, where=self._topology.where, what=what):
             await self._topology.refresh()
             left = commands
             for _ in range(1 + REDIRECTIONS_MAX):
                 left = await self._send(left)
                 if not left:
-                    return [command.reply for command in commands]
-        raise StoreError(f"{self._topology.where}: {what}: sent on more than {REDIRECTIONS_MAX} times")
+                    break
+            else:
+                raise StoreError(f"{self._topology.where}: {what}: sent on more than {REDIRECTIONS_MAX} times")
+            for command in commands:
+                if isinstance(command.reply, Exception):
+                    raise command.reply
 
     async def _send(self, commands: Iterable[_Command]) -> list[_Command]:
         """Send commands to their nodes, all nodes at once; return those that must be sent on elsewhere."""
-        by_node: dict[RedisNode, list[_Command]] = {}
+        by_place: dict[Place, list[_Command]] = {}
         for command in commands:
-            by_node.setdefault(self._node_of(command), []).append(command)
+            place = command.asking or self._topology.place_of(command.slot)
+            if place is None:
+                self._topology.doubt()
+                command.reply = StoreError(f"{self._topology.where}: no node serves slot {command.slot}")
+            else:
+                by_place.setdefault(place, []).append(command)
         # All are awaited, whatever fails: what is left behind would use connections after the call is over.
         answers = await asyncio.gather(
-            *(_exchange(node, sent) for node, sent in by_node.items()), return_exceptions=True
+            *(_exchange(self._topology.node(place), sent) for place, sent in by_place.items()), return_exceptions=True
         )
-        for answer in answers:
-            if isinstance(answer, BaseException):
+        left = []
+        for (place, sent), answer in zip(by_place.items(), answers, strict=True):
+            if isinstance(answer, Exception):
                 self._topology.doubt()
+                for command in sent:
+                    command.reply = answer
+            elif answer is not None:
                 raise answer
-        return [command for sent in by_node.values() for command in sent if not self._settle(command)]
+            else:
+                left += [command for command in sent if not self._settle(command, place)]
+        return left
 
-    def _node_of(self, command: _Command) -> RedisNode:
-        node = command.asking or self._topology.node_of(command.slot)
-        if node is None:
-            self._topology.doubt()
-            raise StoreError(f"{self._topology.where}: no node serves slot {command.slot}")
-        return node
-
-    def _settle(self, command: _Command) -> bool:
+    def _settle(self, command: _Command, asked: Place) -> bool:
         """Return whether a command has its answer; note where it must go otherwise."""
         reply = command.reply
         command.asking = None
         if isinstance(reply, MovedError):
-            self._topology.moved(command.slot, (reply.host, reply.port))
+            self._topology.moved(command.slot, _target(reply, asked))
             return False
         if isinstance(reply, AskError):
-            command.asking = self._topology.node((reply.host, reply.port))
+            command.asking = _target(reply, asked)
             return False
         if isinstance(reply, ClusterDownError):
             self._topology.doubt()
-        if isinstance(reply, ResponseError):
-            raise reply
         return True
+
+
+def _target(redirection: AskError, asked: Place) -> Place:
+    # A cluster that does not know under which name it is reached leaves the host out: it is the one that we asked.
+    return redirection.host or asked[0], redirection.port
 
 
 async def _exchange(node: RedisNode, commands: Sequence[_Command]) -> None:

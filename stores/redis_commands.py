@@ -5,9 +5,11 @@ the server, many rows a script, so that a late write never undoes a newer one.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from hiredis import pack_command
 
+from core.errors import PartialWriteError, StoreError
 from core.ports import RowKey, StoredRow
 
 # One script blocks the whole server: 128 rows of 500 bytes for about 0.3 ms, and large rows are fewer a script.
@@ -87,3 +89,23 @@ def write_chunks(rows: Sequence[StoredRow]) -> Iterator[Sequence[StoredRow]]:
         size += len(row.value)
     if rows:
         yield rows[start:]
+
+
+def raise_partial(error: StoreError, chunks: Sequence[Sequence[StoredRow]], replies: Sequence[Any]) -> None:
+    """Raise what a write came to if some of its scripts ran; return if nobody knows of one that did.
+
+    Args:
+        error: What ended the write.
+        chunks: The rows of each script.
+        replies: Per script the number that it returned, or anything else where it was refused or gave no answer.
+
+    Raises:
+        PartialWriteError: With the keys of the other scripts.
+    """
+    # A script that is refused in its middle keeps what it wrote, and nobody knows where it stopped.
+    failed = [
+        row.key for chunk, reply in zip(chunks, replies, strict=True) if not isinstance(reply, int) for row in chunk
+    ]
+    rows = sum(map(len, chunks))
+    if len(failed) < rows:
+        raise PartialWriteError(f"{error} ({len(failed)} of {rows} rows)", frozenset(failed)) from error

@@ -45,10 +45,9 @@ class Topology:
         """The cluster by its seeds, for messages."""
         return "redis cluster " + ",".join(f"{host}:{port}" for host, port in self._seeds)
 
-    def node_of(self, slot: int) -> RedisNode | None:
-        """Return the node of a slot, or None if the cluster serves it nowhere."""
-        place = self._slots[slot]
-        return self.node(place) if place is not None else None
+    def place_of(self, slot: int) -> Place | None:
+        """Return where the node of a slot is, or None if the cluster serves it nowhere."""
+        return self._slots[slot]
 
     def node(self, place: Place) -> RedisNode:
         """Return the node at a place, perhaps a new one."""

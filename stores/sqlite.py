@@ -30,7 +30,7 @@ PENDING_MAX = 64
 BUSY_MS = 1_000
 # Pages of 4 KB: the log is folded into the file every 32 MB. Measured, +30 % over the default of 4 MB.
 CHECKPOINT_PAGES = 8_000
-# Expired rows removed with each write: as many as a write adds, so that they cannot pile up.
+# Expired rows removed with each write beyond as many as it adds, so that they cannot pile up.
 EXPIRED_ROWS_MAX = 500
 
 # SQLite's integers are signed: shifted by this, they order as unsigned 64 bit.
@@ -183,7 +183,7 @@ def _write(connection: sqlite3.Connection, rows: Sequence[StoredRow], now_ms: in
                 parameters += (*row.key, row.ver - _VER_SHIFT, row.expires_at_ms, row.value)
             parameters.append(now_ms)
             taken += connection.execute(_write_sql(len(chunk)), parameters).rowcount
-        connection.execute(_REMOVE_EXPIRED, (now_ms, EXPIRED_ROWS_MAX))
+        connection.execute(_REMOVE_EXPIRED, (now_ms, len(rows) + EXPIRED_ROWS_MAX))
     return taken
 
 

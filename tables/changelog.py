@@ -7,14 +7,24 @@ set back.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 
-from core.errors import BrokerError
+from core.errors import BrokerError, FormatError
 from core.keys import partition_key
 from core.ports import RowKey
+from core.versions import version_bytes, version_of
 from tables.table import GroupTable, PackedRow, TablePartition
+
+_VERSION_HEADER = "ver"
+
+
+class Tombstone(NamedTuple):
+    """A row that is removed: nothing under its key, and in a header the version that is gone."""
+
+    key: RowKey
+    ver: int
 
 
 def change_key(key: RowKey) -> bytes:
@@ -37,6 +47,18 @@ def find_row(table: TablePartition, key: bytes | None) -> tuple[GroupTable, str]
         return None
     group, prefix = table.group(sk), partition_key(table.entity, "")
     return (group, pk.removeprefix(prefix)) if group is not None and pk.startswith(prefix) else None
+
+
+def tombstone_version(headers: Sequence[tuple[str, bytes]]) -> int:
+    """Return the version of the row that a tombstone removes.
+
+    Raises:
+        FormatError: It has none, so nobody can tell whether it is older than the rows around it.
+    """
+    for name, value in headers:
+        if name == _VERSION_HEADER:
+            return version_of(value)
+    raise FormatError("a tombstone without a version")
 
 
 class ChangelogWriter:
@@ -65,8 +87,8 @@ class ChangelogWriter:
         """Wait until no write is in flight: what lands after a restore has read the end would pass for its own."""
         await self._quiet.wait()
 
-    async def write(self, rows: Mapping[TopicPartition, Sequence[PackedRow]]) -> None:
-        """Write rows and await the acknowledgement of every one; writes may overlap.
+    async def write(self, rows: Mapping[TopicPartition, Sequence[PackedRow | Tombstone]]) -> None:
+        """Write rows and tombstones and await the acknowledgement of every one; writes may overlap.
 
         Raises:
             BrokerError: A batch was refused for good; nothing of it counts as written.
@@ -81,7 +103,7 @@ class ChangelogWriter:
                 self._compare()
                 self._quiet.set()
 
-    async def _write(self, rows: Mapping[TopicPartition, Sequence[PackedRow]]) -> None:
+    async def _write(self, rows: Mapping[TopicPartition, Sequence[PackedRow | Tombstone]]) -> None:
         sent = [await self._send(tp, batch) for tp, changed in rows.items() for batch in self._batches(changed)]
         for tp, records, acknowledgement in sent:
             try:
@@ -127,20 +149,26 @@ class ChangelogWriter:
             self._foreign[tp] = (first, start)
         self._next[tp] = max(expected, end)
 
-    def _batches(self, rows: Sequence[PackedRow]) -> list[Any]:
+    def _batches(self, rows: Sequence[PackedRow | Tombstone]) -> list[Any]:
         producer = self._producer()
         batches = [producer.create_batch()]
         for row in rows:
-            key = change_key(row.stored.key)
-            if batches[-1].append(key=key, value=row.change, timestamp=None) is None:
+            record = _record_of(row)
+            if batches[-1].append(**record) is None:
                 batches.append(producer.create_batch())
-                if batches[-1].append(key=key, value=row.change, timestamp=None) is None:
-                    raise BrokerError(
-                        f"row {row.stored.key} of {len(row.change)} bytes is larger than a producer batch"
-                    )
+                if batches[-1].append(**record) is None:
+                    size = len(record["value"] or b"")
+                    raise BrokerError(f"row {record['key'].decode()} of {size} bytes is larger than a producer batch")
         return batches
 
     async def _send(self, tp: TopicPartition, batch: Any) -> tuple[TopicPartition, int, Any]:
         records = batch.record_count()
         acknowledgement = await self._producer().send_batch(batch, tp.topic, partition=tp.partition)
         return tp, records, acknowledgement
+
+
+def _record_of(row: PackedRow | Tombstone) -> dict[str, Any]:
+    if isinstance(row, Tombstone):
+        headers = [(_VERSION_HEADER, version_bytes(row.ver))]
+        return {"key": change_key(row.key), "value": None, "timestamp": None, "headers": headers}
+    return {"key": change_key(row.stored.key), "value": row.change, "timestamp": None}

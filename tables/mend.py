@@ -33,7 +33,7 @@ class _Found:
     """What a look at foreign bytes found, for the log.
 
     Attributes:
-        behind: Rows behind which something older, or no row, landed: they are written again.
+        behind: Rows behind which something older, a tombstone or no row landed: they are written again.
         ahead: Rows whose former owner was further than we are yet.
         unreadable: Those of them behind which no row landed.
     """
@@ -103,15 +103,21 @@ class ChangelogMender:
         highest = 0
         async for key, value in self._reader.read_range(tp, offsets.start, offsets.stop):
             place = find_row(table, key)
-            if place is not None and value is not None:
+            if place is not None:
                 highest = max(highest, self._mend_row(tp, *place, value, found))
         if highest:
             await self._refuse_impossible(table, tp, highest)
 
-    def _mend_row(self, tp: TopicPartition, group: GroupTable, name: str, value: bytes, found: _Found) -> int:
+    def _mend_row(self, tp: TopicPartition, group: GroupTable, name: str, value: bytes | None, found: _Found) -> int:
         """Decide about a foreign row; return its version if it is higher than ours, else 0."""
         known = group.version(name)
         if known is None:
+            # A row that was removed here and comes back by such bytes is past, and goes again after the next restore.
+            return 0
+        if value is None:
+            # A former owner's tombstone, of whatever version: behind our row, it would let compaction remove it.
+            group.dirty[name] = group.row(name)
+            found.behind += 1
             return 0
         try:
             row, _ = unpack_change(value)

@@ -7,7 +7,7 @@ the highest version per key, not the last record: bytes of a dead owner may arri
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -17,12 +17,14 @@ from core.errors import BrokerError, FormatError
 from core.rows import fingerprint_of, unpack_change
 from core.topics import changelog_topic, repartition_topic
 from core.versions import version_of
-from tables.changelog import find_row
+from tables.changelog import find_row, tombstone_version
 from tables.log_range import records
 from tables.table import GroupTable, TablePartition
 from tables.warm_up import InputLog, warm_up
 
 log = logging.getLogger(__name__)
+
+_STOP_S = 1.0
 
 
 class ChangelogReader:
@@ -42,19 +44,19 @@ class ChangelogReader:
                 has its coordinates. Or a changelog has lost its beginning, or the broker gives nothing for 30 s.
         """
         by_tp = {TopicPartition(changelog_topic(table.entity), table.partition): table for table in tables}
-        unreadable: dict[tuple[TopicPartition, bytes], str] = {}
+        restoration = Restoration(by_tp)
         restored = 0
         async with self._reader(by_tp) as (consumer, ends):
             _refuse_loss(await consumer.beginning_offsets(list(by_tp)))
             async for tp, record in records(consumer, dict.fromkeys(by_tp, 0), ends):
-                _restore_one(by_tp[tp], tp, record, unreadable)
+                restoration.take(tp, record)
                 restored += 1
-        _refuse_unreadable(unreadable)
+        restoration.refuse_unreadable()
         log.info("changelogs restored", extra={"partitions": len(by_tp), "records": restored})
         return ends
 
     async def read_range(self, tp: TopicPartition, start: int, end: int) -> AsyncIterator[tuple[bytes, bytes | None]]:
-        """Yield key and value of the changelog records in ``[start, end)``."""
+        """Yield key and value of the changelog records in ``[start, end)``; a tombstone has no value."""
         async with self._reader([tp]) as (consumer, _):
             async for _, record in records(consumer, {tp: start}, {tp: end}):
                 yield record.key, record.value
@@ -92,7 +94,10 @@ class ChangelogReader:
             ends = await consumer.end_offsets(list(tps))
             yield consumer, dict(ends)
         finally:
-            await consumer.stop()
+            # A TLS connection may wait 30 s for the broker's goodbye; it is dropped without, nothing is on its way.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_S):
+                    await consumer.stop()
 
 
 class _ConsumedLog(InputLog):
@@ -126,29 +131,44 @@ class _ConsumedLog(InputLog):
         return records(self._consumer, starts, stops)
 
 
-def _restore_one(
-    table: TablePartition, tp: TopicPartition, record: Any, unreadable: dict[tuple[TopicPartition, bytes], str]
-) -> None:
-    place = find_row(table, record.key)
-    if place is None or record.value is None:
-        return
-    group, name = place
-    try:
+class Restoration:
+    """What the records of changelogs, in their order, leave of rows: the highest version, be it that of a tombstone."""
+
+    def __init__(self, tables: Mapping[TopicPartition, TablePartition]) -> None:
+        self._tables = tables
+        self._gone: dict[tuple[TopicPartition, bytes], int] = {}
+        self._unreadable: dict[tuple[TopicPartition, bytes], str] = {}
+
+    def take(self, tp: TopicPartition, record: Any) -> None:
+        """Take the next record."""
+        place = find_row(self._tables[tp], record.key)
+        if place is None:
+            return
+        try:
+            self._take_row((tp, record.key), *place, record)
+        except FormatError as error:
+            text = f"changelog {tp.topic}[{tp.partition}] offset {record.offset}: {error}"
+            self._unreadable[tp, record.key] = text
+        else:
+            # Its owner has written the row once more behind what cannot be read, as ``tables.mend`` does.
+            self._unreadable.pop((tp, record.key), None)
+
+    def refuse_unreadable(self) -> None:
+        """Refuse rows of which the last record cannot be read: passed over, they would begin anew from nothing."""
+        if self._unreadable:
+            first, more = next(iter(self._unreadable.values())), len(self._unreadable) - 1
+            raise BrokerError(first + (f" (and {more} rows more)" if more else ""))
+
+    def _take_row(self, key: tuple[TopicPartition, bytes], group: GroupTable, name: str, record: Any) -> None:
+        gone = self._gone.get(key, -1)
+        if record.value is None:
+            self._gone[key] = max(tombstone_version(record.headers), gone)
+            group.forget(name, self._gone[key])
+            return
         row, _ = unpack_change(record.value)
         _refuse_other_meaning(group, fingerprint_of(row))
-    except FormatError as error:
-        unreadable[tp, record.key] = f"changelog {tp.topic}[{tp.partition}] offset {record.offset}: {error}"
-    else:
-        # Its owner has written the row once more behind what cannot be read, as ``tables.mend`` does.
-        unreadable.pop((tp, record.key), None)
-        group.put_packed(name, record.value, version_of(row))
-
-
-def _refuse_unreadable(unreadable: Mapping[tuple[TopicPartition, bytes], str]) -> None:
-    """Refuse rows of which the last record cannot be read: passed over, they would begin anew from nothing."""
-    if unreadable:
-        first = next(iter(unreadable.values()))
-        raise BrokerError(f"{first}" + (f" (and {len(unreadable) - 1} rows more)" if len(unreadable) > 1 else ""))
+        if version_of(row) > gone:
+            group.put_packed(name, record.value, version_of(row))
 
 
 def _refuse_other_meaning(group: GroupTable, fingerprint: bytes) -> None:

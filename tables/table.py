@@ -18,6 +18,7 @@ from core.tiles import finish_live
 from core.topics import row_name
 from core.versions import version_of
 from core.windows import NEVER_MS, to_ms
+from tables.expiry import Expiry
 
 LIVE_ROWS_MAX = 20_000
 
@@ -62,8 +63,10 @@ class GroupTable:
         self.plan = plan
         self.sk = row_name(plan.name, number)
         self.dirty: dict[str, LiveRow] = {}
+        self.expiry = Expiry.of(plan)
         self._rows: dict[str, LiveRow | bytes] = {}
         self._live: dict[str, None] = {}
+        self._rows_max = 0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -85,6 +88,9 @@ class GroupTable:
     def put_packed(self, key: str, change: bytes, ver: int) -> None:
         """Restore a row from a changelog record, unless a higher version of it is known (PROTOCOL, P7b)."""
         known = self.version(key)
+        if known is None:
+            # How old it is, is looked at later, a few rows at a time.
+            self.expiry.note(key, 0)
         if known is None or ver > known:
             self._rows[key] = change
 
@@ -102,6 +108,40 @@ class GroupTable:
             change = row.packed if isinstance(row, LiveRow) else row
             if change is not None:
                 yield key, change
+
+    def drop_past(self, *, progress_ms: int, limit: int) -> tuple[int, list[tuple[str, int]]]:
+        """Drop rows that are past at a partition's progress, among at most so many that may be.
+
+        Returns:
+            How many were looked at, and key and version of each that is gone.
+        """
+        self._rows_max = max(self._rows_max, len(self._rows))
+        looked, dropped = 0, []
+        for key in self.expiry.take(progress_ms=progress_ms, limit=limit):
+            looked += 1
+            row = self._rows.get(key)
+            if row is None:
+                continue
+            as_of_ms, ver = (row.as_of_ms, row.ver) if isinstance(row, LiveRow) else _change_age(row)
+            if key in self.dirty:
+                # Touched just now: it is looked at again one time span later.
+                self.expiry.note(key, progress_ms)
+            elif not self.expiry.is_past(as_of_ms, progress_ms=progress_ms):
+                self.expiry.note(key, as_of_ms)
+            else:
+                del self._rows[key]
+                self._live.pop(key, None)
+                dropped.append((key, ver))
+        if self._rows_max > 4 * len(self._rows) + LIVE_ROWS_MAX:
+            # A dictionary never gives back the room of what was deleted.
+            self._rows, self._live, self._rows_max = dict(self._rows), dict(self._live), len(self._rows)
+        return looked, dropped
+
+    def forget(self, key: str, ver: int) -> None:
+        """Drop a row that is restored and gone in this version: its tombstone was read."""
+        known = self.version(key)
+        if known is not None and known <= ver:
+            del self._rows[key]
 
     def cool(self) -> None:
         """Keep the rows that were made live longest ago as bytes again, beyond a bound and if they are clean."""
@@ -123,6 +163,7 @@ class TablePartition:
 
     Attributes:
         as_of_ms: Newest record timestamp that was applied in the partition: its progress.
+        gone: While it is restored: version of each tombstone read, by group and key.
     """
 
     def __init__(
@@ -186,6 +227,8 @@ def freeze(table: GroupTable, key: str, row: LiveRow) -> PackedRow:
         values=head.values,
         tail=head.tail,
     )
+    if row.packed is None:
+        table.expiry.note(key, row.as_of_ms)
     row.packed = pack_change(value, row.stamps)
     place = RowKey(partition_key(plan.group.entity.name, key), table.sk)
     expires = None if head.expires_at_ms == NEVER_MS else head.expires_at_ms
@@ -203,6 +246,11 @@ def thaw(plan: GroupPlan, change: bytes) -> LiveRow:
     tail = dict(unpack_tail(row))
     tiles = [{tile[0]: tile for tile in tail.get(resolution.tile_ms, ())} for resolution in plan.resolutions]
     return LiveRow(tiles, stamps, row.ver, row.as_of_ms, row.event_time_ms, change)
+
+
+def _change_age(change: bytes) -> tuple[int, int]:
+    row = unpack_row(unpack_change(change)[0])
+    return row.as_of_ms, row.ver
 
 
 def _change_version(change: bytes) -> int:

@@ -19,6 +19,7 @@ from core.versions import version_of
 from core.windows import hours, milliseconds
 from tables.changelog import ChangelogWriter
 from tables.owned import OwnedTables
+from tables.table import GroupTable, TablePartition
 from tests.clock import ManualClock
 from tests.fakes import FakeProducer, Record, Run, ToldChangelogs, ToldStore
 from tests.packed import empty_pack
@@ -75,6 +76,12 @@ def taps(offset, *users, partition=0) -> Run:
     return clicks(offset, *users, source=TAPS, partition=partition)
 
 
+def new_table() -> TablePartition:
+    """An empty table of the first partition."""
+    groups = [GroupTable(PLANS[group.name], 1) for group in REGISTRY.groups]
+    return TablePartition("user", 0, groups, [CLICKS, TAPS])
+
+
 class Bench:
     """An aggregator with its publisher between fakes that write down who was asked for what, in one list.
 
@@ -84,6 +91,7 @@ class Bench:
 
     def __init__(self, *, held=False) -> None:
         self.told: list[tuple] = []
+        self.clock = ManualClock(2 * NOW_MS)
         self.producer = FakeProducer(held=held, told=self.told)
         self.record, self.cache = ToldStore("record", self.told), ToldStore("cache", self.told)
         self.changelog = ChangelogWriter(lambda: self.producer)
@@ -102,6 +110,7 @@ class Bench:
             finish=lambda run: self.told.append(("finished", run)),
             announce=lambda rows: self.told.append(("announced", tuple(rows))),
             metrics=Metrics(),
+            clock=self.clock,
         )
         self.aggregator = Aggregator(
             self.tables, self.publisher, self.metrics, producer=lambda: self.producer, full_retry_s=0
@@ -119,6 +128,10 @@ class Bench:
     @property
     def finished(self) -> list[Run]:
         return [run for what, run in self.told if what == "finished"]
+
+    @property
+    def announced(self) -> list[tuple]:
+        return [rows for what, rows in self.told if what == "announced"]
 
     def rows(self, what) -> list[tuple[str, int]]:
         """Group and version of what a store took, in order, without what is known of whole partitions."""

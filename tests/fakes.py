@@ -58,7 +58,8 @@ class Sent:
     key: bytes | None = None
     value: bytes | None = None
     headers: list[tuple[str, bytes]] = field(default_factory=list)
-    rows: list[tuple[bytes, bytes]] = field(default_factory=list)
+    rows: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    row_headers: list[Any] = field(default_factory=list)
     future: "asyncio.Future[Metadata]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def acknowledge(self, *, offset: int | None = None) -> None:
@@ -72,14 +73,16 @@ class FakeBatch:
     """A producer's batch that is full after some records."""
 
     def __init__(self, records_max: int) -> None:
-        self.rows: list[tuple[bytes, bytes]] = []
+        self.rows: list[tuple[bytes, bytes | None]] = []
+        self.headers: list[Any] = []
         self._records_max = records_max
 
-    def append(self, *, key: bytes, value: bytes, timestamp: int | None) -> object | None:
+    def append(self, *, key: bytes, value: bytes | None, timestamp: int | None, headers=()) -> object | None:
         assert timestamp is None
         if len(self.rows) >= self._records_max:
             return None
         self.rows.append((key, value))
+        self.headers.append(headers)
         return object()
 
     def record_count(self) -> int:
@@ -122,7 +125,9 @@ class FakeProducer:
         return FakeBatch(self._batch_records_max)
 
     async def send_batch(self, batch: FakeBatch, topic: str, *, partition: int) -> "asyncio.Future[Metadata]":
-        return self._add(Sent(topic, partition, 0, rows=list(batch.rows)), batch.record_count())
+        return self._add(
+            Sent(topic, partition, 0, rows=list(batch.rows), row_headers=list(batch.headers)), batch.record_count()
+        )
 
     def foreign(self, topic: str, partition: int, records: int) -> None:
         """Let somebody else write to a partition."""

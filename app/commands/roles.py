@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from app.groups import migrate as migrate_offsets
-from app.kafka_access import kafka_access
-from app.kafka_admin import KafkaAdmin
-from app.kafka_probe import require_kafka
+from app.kafka.access import kafka_access
+from app.kafka.admin import KafkaAdmin
+from app.kafka.groups import migrate as migrate_offsets
+from app.kafka.probe import require_kafka
 from app.settings import load_settings
 from core.errors import ConfigurationError
 

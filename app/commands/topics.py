@@ -8,13 +8,13 @@ from rich.console import Console
 
 from app.clock import SystemClock
 from app.endpoints import open_endpoints, open_record
-from app.ground import replicas_wanted, told
-from app.kafka_access import kafka_access
-from app.kafka_admin import KafkaAdmin
-from app.kafka_probe import require_kafka
+from app.kafka.access import kafka_access
+from app.kafka.admin import KafkaAdmin
+from app.kafka.ground import replicas_wanted, told
+from app.kafka.probe import require_kafka
+from app.kafka.topic_ids import accept_topic_ids
+from app.kafka.topics import Kind, check_topics, plan_topics
 from app.settings import Settings, load_settings
-from app.topic_ids import accept_topic_ids
-from app.topics import Kind, check_topics, plan_topics
 from core.errors import ConfigurationError
 
 cli = typer.Typer(no_args_is_help=True, help="Topics in Kafka: make, check, accept.")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from core.aggregations.port import NUMBERS, ORDERED, Aggregation, State
-from core.expressions import ValueType
+from core.values import ValueType
 
 _TWO_64, _TWO_63 = 1 << 64, 1 << 63
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from datasketches import cpc_sketch, cpc_union
 
 from core.aggregations.port import Aggregation, State
-from core.expressions import ValueType
+from core.values import ValueType
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from core.aggregations.port import SCALAR_BYTES, Aggregation, State
-from core.expressions import ValueType
+from core.values import ValueType
 
 _ENTRY_BYTES = 1 + 9 + 2 + 36
 """A time and an event id as long as a UUID, with msgpack's heads: what stands beside a value."""

@@ -12,8 +12,8 @@ from itertools import accumulate
 from typing import Any, ClassVar
 
 from core.aggregations.port import COUNT_BYTES, NUMBERS, Aggregation, State
-from core.expressions import ValueType
 from core.problems import Problem
+from core.values import ValueType
 
 _BUCKET_BYTES = 5
 _PERCENTS_MAX = 100

@@ -5,8 +5,9 @@ from dataclasses import dataclass, fields
 from functools import reduce
 from typing import Any, ClassVar, TypeAlias
 
-from core.expressions import Expr, ValueType
+from core.expressions import Expr
 from core.problems import Problem, check_whole_number
+from core.values import ValueType
 
 State: TypeAlias = Any
 SCALARS = frozenset((ValueType.INT, ValueType.FLOAT, ValueType.STR, ValueType.BOOL))

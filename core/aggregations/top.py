@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from core.aggregations.port import COUNT_BYTES, SCALAR_BYTES, Aggregation, State
-from core.expressions import ValueType
+from core.values import ValueType
 
 COUNTED = frozenset((ValueType.INT, ValueType.STR, ValueType.BOOL))
 """Floats are measured, not counted: 0.1 + 0.2 and 0.3 would be two values."""

@@ -15,11 +15,11 @@ from confluent_kafka.admin import (
 from typer.testing import CliRunner
 
 from app.cli import cli
-from app.groups import group_of
-from app.kafka_access import KafkaAccess, kafka_access
-from app.kafka_admin import KafkaAdmin
+from app.kafka.access import KafkaAccess, kafka_access
+from app.kafka.admin import KafkaAdmin
+from app.kafka.groups import group_of
+from app.kafka.topics import plan_topics
 from app.settings import Role, load_settings
-from app.topics import plan_topics
 from app.worker_process import WorkerProcess, start_worker
 from features import REGISTRY
 from services.kafka import KafkaCluster, start_kafka

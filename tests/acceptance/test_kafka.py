@@ -11,11 +11,11 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from app.clock import SystemClock
 from app.endpoints import open_endpoints, open_record
-from app.ground import find_ground, require_same_topics
-from app.groups import group_of, migrate
-from app.kafka_access import KafkaAccess
-from app.kafka_admin import KafkaAdmin
-from app.kafka_probe import require_kafka
+from app.kafka.access import KafkaAccess
+from app.kafka.admin import KafkaAdmin
+from app.kafka.ground import find_ground, require_same_topics
+from app.kafka.groups import group_of, migrate
+from app.kafka.probe import require_kafka
 from app.settings import Role, Settings
 from core.errors import BrokerError, ConfigurationError
 from demo.figures import read_figures

@@ -10,7 +10,7 @@ from confluent_kafka import Producer
 from agents.dead_letters import PAYLOAD_BYTES_MAX, DeadLetter
 from agents.decode import SourceDecoder
 from app.dead_letters import MARK, find_dead_letter, list_dead_letters, read_topic
-from app.kafka_access import KafkaAccess
+from app.kafka.access import KafkaAccess
 from app.replay import REPLAY_OF, Replay, Replayed
 from core.errors import ConfigurationError, EventError
 from core.topics import DEAD_LETTERS

@@ -14,7 +14,7 @@ import pytest
 
 from app.dead_letters import list_dead_letters
 from app.endpoints import embedded_topics
-from app.kafka_access import KafkaAccess
+from app.kafka.access import KafkaAccess
 from demo.figures import read_figures
 from features import REGISTRY
 from services.embedded import start_embedded

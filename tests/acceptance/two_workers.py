@@ -19,9 +19,9 @@ from confluent_kafka import Producer
 from app.clock import SystemClock
 from app.dead_letters import list_dead_letters
 from app.endpoints import open_cache, open_endpoints, open_record
-from app.groups import group_of
-from app.kafka_access import KafkaAccess
-from app.kafka_admin import KafkaAdmin
+from app.kafka.access import KafkaAccess
+from app.kafka.admin import KafkaAdmin
+from app.kafka.groups import group_of
 from app.settings import Role, load_settings
 from app.worker_process import WorkerProcess
 from core.ports import RowKey, Store
@@ -37,8 +37,9 @@ from tables.restore import ChangelogReader
 from tests.acceptance.conftest import http, until
 from tests.acceptance.kafka import BUSY_S, SOURCE_PARTITIONS, now_ms, start_on
 
-JOIN_AT, LEAVE_AT = 0.25, 0.6
-"""Share of the load after which the second worker is started, and up to which the load goes on meanwhile."""
+JOIN_AT, JOINED_AT, LEAVE_AT = 0.2, 0.5, 0.7
+"""Shares of the load: where the second worker is started, until where the load goes on at its rate while it joins, and
+where the first is told to stop."""
 _SLOW_S = 0.05
 """While the load waits for a worker it goes on with an event in so many seconds: nothing happens in silence."""
 _STRAY_EVERY = 200
@@ -143,8 +144,10 @@ async def share_the_load(shared: Shared, events: Sequence[DemoEvent], *, events_
         playing = asyncio.create_task(asyncio.to_thread(load.play))
         await _reached(lambda: load.is_past(JOIN_AT), "the load is under way")
         second = shared.start()
-        load.allow(LEAVE_AT)
+        load.allow(JOINED_AT)
         await asyncio.to_thread(second.wait_ready, deadline_s=BUSY_S)
+        load.allow(LEAVE_AT)
+        await _reached(lambda: load.is_past(LEAVE_AT), "both have shared the load for a while")
         assert not playing.done(), "the second joined when everything was sent"
         first.process.terminate()
         load.allow(1.0)
@@ -208,15 +211,19 @@ async def _ends(shared: Shared, admin: KafkaAdmin, topics: Sequence[str]) -> dic
 
 
 def _accounts(shared: Shared, load: Load, first: WorkerProcess, second: WorkerProcess) -> list[str]:
-    """Compare, per source and entity, events sent with those applied or duplicate, summed over both workers."""
+    """Compare, per source and entity, events sent with those applied or duplicate, summed over both workers.
+
+    What a worker had to give away before it was durable, its successor applies and counts again: then the sum is larger.
+    """
     found = []
+    is_exact = not any("given away uncommitted" in worker.log.read_text() for worker in (first, second))
     done = _closing_figures(first)
     figures = read_figures(second.base_url)
     for place, number in (*figures.applied.items(), *figures.duplicates.items()):
         done[place] += number
     sent = Counter(event.topic for event in load.events)
     for (source, entity), number in sorted(done.items()):
-        if number != sent[source]:
+        if number < sent[source] or (is_exact and number > sent[source]):
             found.append(f"{source} of {entity}: {sent[source]} sent, {number} applied or duplicate")
     if {source for source, _ in done} != set(sent):
         found.append(f"of {sorted(sent)} only {sorted(done)} came to an entity")
@@ -252,7 +259,7 @@ async def _compare_rows(shared: Shared) -> tuple[list[str], int]:
     rows = await _changelog_rows(shared)
     names = {name.removeprefix("FRESHET_").lower(): value for name, value in shared.settings.items()}
     endpoints = open_endpoints(load_settings(**names), REGISTRY)
-    cache = open_cache(endpoints)
+    cache = open_cache(endpoints, ca=None)
     assert cache is not None
     found = []
     for store in (open_record(endpoints, SystemClock()), cache):
@@ -280,10 +287,13 @@ async def _changelog_rows(shared: Shared) -> dict[RowKey, bytes]:
     rows: dict[RowKey, bytes] = {}
     for tp, end in (await reader.ends(tps)).items():
         async for key, value in reader.read_range(tp, 0, end):
-            assert value is not None
-            pk, _, sk = key.decode().partition(" ")
+            place = RowKey(*key.decode().split(" "))
+            if value is None:
+                # A tombstone: all windows of the row were past, and the stores let it expire by themselves.
+                rows.pop(place, None)
+                continue
             row = unpack_change(value)[0]
-            rows[RowKey(pk, sk)] = max(rows.get(RowKey(pk, sk), b""), row, key=lambda one: one[:8])
+            rows[place] = max(rows.get(place, b""), row, key=lambda one: one[:8])
     return rows
 
 

@@ -12,9 +12,13 @@ from stores.dynamodb import DynamoStore
 from stores.memory import MemoryStore
 from stores.redis import RedisStore
 from stores.redis_cluster import RedisClusterStore
+from stores.redis_node import RedisLimits
 from stores.sqlite import SqliteStore
 from tests.clock import ManualClock
 from tests.dynamodb_kit import open_tables
+
+# A busy machine takes its time to connect.
+PATIENT = RedisLimits(connect_timeout_ms=5_000)
 
 
 class PassingClock:
@@ -74,8 +78,8 @@ async def store(store_kind, clock, tmp_path, request):
     elif store_kind == "dynamodb":
         opened = DynamoStore(await request.getfixturevalue("dynamodb").calls(), clock)
     elif store_kind == "redis cluster":
-        opened = RedisClusterStore(request.getfixturevalue("empty_cluster").url)
+        opened = RedisClusterStore(request.getfixturevalue("empty_cluster").url, limits=PATIENT)
     else:
-        opened = RedisStore(request.getfixturevalue("empty_redis"))
+        opened = RedisStore(request.getfixturevalue("empty_redis"), limits=PATIENT)
     yield opened
     await opened.close()

@@ -1,6 +1,7 @@
 """What only a cluster can get wrong: slots that move, nodes that end, seeds that are gone."""
 
 import asyncio
+import signal
 import time
 from contextlib import asynccontextmanager
 
@@ -8,7 +9,7 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from core.errors import ConfigurationError, StoreError, StoreTimeoutError
+from core.errors import ConfigurationError, PartialWriteError, StoreError, StoreTimeoutError
 from core.ports import RowKey, StoredRow
 from services.redis_cluster import start_cluster
 from services.server_process import HOST
@@ -45,7 +46,7 @@ def cluster(tmp_path):
 
 @asynccontextmanager
 async def opened(url, **limits):
-    store = RedisClusterStore(url, limits=RedisLimits(**limits))
+    store = RedisClusterStore(url, limits=RedisLimits(**{"connect_timeout_ms": 5_000} | limits))
     try:
         yield store
     finally:
@@ -170,6 +171,51 @@ async def test_a_dead_node_is_an_error_at_once_and_the_others_go_on(cluster):
                 await store.read([gone[0].key], deadline_ms=ENOUGH_MS)
             assert time.monotonic() - began < 2
             assert await store.read([left[0].key], deadline_ms=ENOUGH_MS) == {left[0].key: left[0].value}
+
+        newer = [each._replace(ver=2, value=row(0, ver=2).value) for each in (*gone, *left)]
+        with pytest.raises(PartialWriteError) as raised:
+            await store.write(newer, deadline_ms=ENOUGH_MS)
+        assert raised.value.failed == {each.key for each in gone}
+        assert await store.read([left[0].key], deadline_ms=ENOUGH_MS) == {left[0].key: newer[-1].value}
+
+
+async def test_a_silent_node_keeps_only_its_own_rows_back(redis_cluster, empty_cluster):
+    """
+    One node's trouble would make a debt of what all nodes took, to be paid to all of them again and again.
+    """
+    silent, left = rows_of_node(2, 3), [*rows_of_node(0, 3), *rows_of_node(1, 3)]
+    async with opened(redis_cluster.url) as store:
+        await store.write([row(1)], deadline_ms=ENOUGH_MS)
+        redis_cluster.nodes[2].process.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(PartialWriteError, match="no answer within 500 ms") as raised:
+                await store.write([*silent, *left], deadline_ms=500)
+        finally:
+            redis_cluster.nodes[2].process.send_signal(signal.SIGCONT)
+
+        assert raised.value.failed == {each.key for each in silent}
+        assert len(await store.read([each.key for each in left], deadline_ms=ENOUGH_MS)) == len(left)
+
+
+async def test_a_refused_row_does_not_keep_others_from_being_sent_on(redis_cluster, empty_cluster):
+    """
+    One bad key in a batch that is tried again would keep back all rows of slots that have moved, for ever.
+    """
+    (bad,), (mine,) = rows_of_node(2, 1), rows_of_node(0, 1)
+    async with opened(redis_cluster.url) as store:
+        await store.write([row(1)], deadline_ms=ENOUGH_MS)
+        with client_of(redis_cluster, 2) as client:
+            client.rpush(f"{{{bad.key.pk}}}{bad.key.sk}", "not a row")
+        begin_move(redis_cluster, slot_of(mine.key), 0, 1)
+        finish_move(redis_cluster, slot_of(mine.key), 0, 1)
+
+        with pytest.raises(PartialWriteError, match="WRONGTYPE") as raised:
+            await store.write([bad, mine], deadline_ms=ENOUGH_MS)
+
+        assert raised.value.failed == {bad.key}
+        assert await store.read([mine.key], deadline_ms=ENOUGH_MS) == {mine.key: mine.value}
+        begin_move(redis_cluster, slot_of(mine.key), 1, 0)
+        finish_move(redis_cluster, slot_of(mine.key), 1, 0)
 
 
 async def test_more_callers_than_connections_wait_their_turn_at_each_node(redis_cluster, empty_cluster):

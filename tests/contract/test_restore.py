@@ -11,10 +11,10 @@ from core.rows import pack_change
 from core.versions import version
 from services.broker import EmbeddedBroker
 from tables.apply import apply_pack
-from tables.changelog import change_key
+from tables.changelog import ChangelogWriter, Tombstone, change_key
 from tables.restore import ChangelogReader
 from tables.table import GroupTable, TablePartition, freeze
-from tests.aggregating import CHANGELOG, CLICKS, FAST, PLANS, REGISTRY, TAPS, TOPIC, clicks
+from tests.aggregating import CHANGELOG, CLICKS, FAST, REGISTRY, TOPIC, clicks, new_table
 from tests.fakes import Run
 
 TP = TopicPartition(CHANGELOG, 0)
@@ -27,6 +27,7 @@ class Logs:
     def __init__(self, producer: AIOKafkaProducer, reader: ChangelogReader) -> None:
         self._producer = producer
         self.reader = reader
+        self.writer = ChangelogWriter(lambda: producer)
 
     async def add(self, topic: str, value: bytes | None, *, key: bytes | None = None) -> int:
         return (await self._producer.send_and_wait(topic, value, key=key, partition=0)).offset
@@ -40,11 +41,6 @@ async def logs():
     yield Logs(producer, ChangelogReader({"bootstrap_servers": [broker.bootstrap]}))
     await producer.stop()
     broker.close()
-
-
-def new_table(registry=REGISTRY, plans=PLANS) -> TablePartition:
-    groups = [GroupTable(plans[group.name], 1) for group in registry.groups]
-    return TablePartition("user", 0, groups, [CLICKS, TAPS])
 
 
 def change_of(run: Run, table: TablePartition) -> bytes:
@@ -67,6 +63,25 @@ async def test_of_every_key_the_highest_version_is_restored(logs):
 
     assert await logs.reader.restore([table]) == {TP: 3}
 
+    assert table.group(FAST).version("i1") == version(0, 1)
+
+
+async def test_a_row_that_was_removed_is_not_restored(logs):
+    """
+    Everyone who was ever seen would be back after each restart, until compaction came by.
+    """
+    owner = new_table()
+    await logs.add(CHANGELOG, change_of(clicks(0), owner), key=KEY)
+    await logs.writer.write({TP: [Tombstone(RowKey("user#i1", FAST), version(0, 0))]})
+    table = new_table()
+
+    await logs.reader.restore([table])
+    assert table.group(FAST).version("i1") is None
+    assert [value async for _, value in logs.reader.read_range(TP, 1, 2)] == [None]
+
+    await logs.add(CHANGELOG, change_of(clicks(1), owner), key=KEY)
+    table = new_table()
+    await logs.reader.restore([table])
     assert table.group(FAST).version("i1") == version(0, 1)
 
 

@@ -24,8 +24,9 @@ from core.aggregations import (
     Variance,
 )
 from core.code import Code
-from core.expressions import ValueType, col
+from core.expressions import col
 from core.keys import INT64_MAX, INT64_MIN
+from core.values import ValueType
 
 LAWS = settings(max_examples=25, derandomize=True, deadline=None)
 

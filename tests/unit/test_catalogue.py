@@ -15,7 +15,7 @@ from core.definitions import (
     col,
     latest,
 )
-from core.expressions import ValueType
+from core.values import ValueType
 from core.windows import days, hours
 
 

@@ -268,6 +268,21 @@ async def test_a_row_that_has_cooled_down_is_written_again_too(mending):
     assert mending.group.dirty["i1"].ver == version(0, 1)
 
 
+@pytest.mark.parametrize("is_cool", [False, True])
+async def test_a_row_behind_which_a_tombstone_landed_is_written_again(mending, is_cool):
+    """
+    A dead owner had removed the row before it came back; compaction would remove it again.
+    """
+    if is_cool:
+        mending.group._rows["i1"] = mending.newer
+    mending.land(None)
+
+    assert await mending.mender.mend() == 1
+
+    assert freeze(mending.group, "i1", mending.group.dirty["i1"]).change == mending.newer
+    assert (mending.touched, mending.deaths) == (1, [])
+
+
 async def test_equal_versions_are_left_alone(mending):
     """
     The same prefix, so the same bytes.
@@ -349,9 +364,9 @@ async def test_foreign_bytes_that_could_not_be_read_are_looked_at_again(mending)
 
 async def test_rows_that_are_not_ours_are_passed_over(mending):
     """
-    A tombstone, a key that was never seen here, a group's former version.
+    A key that was never seen here, its tombstone, a group's former version.
     """
-    mending.land(None)
+    mending.land(None, user=5)
     mending.land(mending.older, user=5)
     mending.land(mending.older, sk="fast@v0")
 

@@ -7,10 +7,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from agents.decode import EVENT_ID_BYTES_MAX, FUTURE_MS, RECORD_BYTES_MAX, TEXT_BYTES_MAX, Decoded, SourceDecoder
+from agents.decode import EVENT_ID_BYTES_MAX, RECORD_BYTES_MAX, TEXT_BYTES_MAX, Decoded, SourceDecoder
 from core.definitions import Count, Entity, FeatureGroup, Last, Max, Source, Sum, aggregate, col, explode, latest
 from core.errors import EventError
-from core.windows import days, hours, minutes
+from core.windows import FUTURE_MS, days, hours, minutes
 from features import REGISTRY
 from features.videos import IMPRESSIONS
 

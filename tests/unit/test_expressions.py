@@ -8,21 +8,9 @@ from hypothesis import strategies as st
 from core.choice import When, when
 from core.definitions import Sum
 from core.errors import DefinitionError, EventError
-from core.expressions import (
-    Binary,
-    Column,
-    Explode,
-    Expr,
-    IsIn,
-    IsNull,
-    Literal,
-    Logic,
-    Not,
-    ValueType,
-    col,
-    explode,
-)
+from core.expressions import Binary, Column, Explode, Expr, IsIn, IsNull, Literal, Logic, Not, col, explode
 from core.keys import INT64_MAX, INT64_MIN
+from core.values import ValueType
 
 MODEST = settings(max_examples=150, derandomize=True, deadline=None)
 COLUMNS = {

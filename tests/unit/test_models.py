@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, Field, PositiveInt
 
-from core.expressions import ValueType
 from core.models import columns_of, is_event_time, list_item_type
+from core.values import ValueType
 
 Natural = Annotated[int, Field(ge=0)]
 

@@ -83,8 +83,9 @@ class Owner:
 
     def __init__(self) -> None:
         self.told: list[str] = []
-        self.settled = asyncio.Event()
+        self.settled, self.restored = asyncio.Event(), asyncio.Event()
         self.settled.set()
+        self.restored.set()
 
     async def settle(self):
         await self.settled.wait()
@@ -94,6 +95,7 @@ class Owner:
         self.told.append("given away")
 
     async def take_over(self, committed, assigned):
+        await self.restored.wait()
         self.told.append("taken over")
 
 
@@ -376,3 +378,20 @@ async def test_a_commit_beyond_the_end_of_the_log_ends_the_worker():
         await made.own(ZERO)
 
         assert "committed at offset 17, but the broker's log ends at 4" in made.deaths[0]
+
+
+async def test_a_worker_that_is_stopped_takes_nothing_over_any_more():
+    """
+    Its stores are closed by then: the take-over failed, and a stop that was asked for ended as a crash.
+    """
+    async with bench() as made:
+        made.owner.restored.clear()
+        await made.assign(TP("clicks", 0))
+        await idle()
+
+        await made.consumer.on_stop()
+        made.owner.restored.set()
+        await idle()
+
+        assert "taken over" not in made.owner.told
+        assert not made.consumer.ready_partitions

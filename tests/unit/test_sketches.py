@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.aggregations import ApproxDistinct, ApproxPercentile, ApproxTopK, StdDev, TopK, Variance
-from core.expressions import ValueType, col
+from core.expressions import col
+from core.values import ValueType
 
 MODEST = settings(max_examples=60, derandomize=True, deadline=None)
 VALUE = col("x")

@@ -11,7 +11,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from app.kafka_access import KafkaAccess, Tls
+from app.kafka.access import KafkaAccess, Tls
 from core.errors import ConfigurationError
 
 _CONNECT_S = 3.0

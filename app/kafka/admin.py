@@ -18,7 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # documented 
     ResourceType,
 )
 
-from app.kafka_access import KafkaAccess
+from app.kafka.access import KafkaAccess
 from core.errors import BrokerError
 
 _REQUEST_S = 10.0

@@ -7,7 +7,7 @@ tables which do not depend on the role: so the higher one is right, whichever gr
 
 from collections.abc import Mapping, Sequence
 
-from app.kafka_admin import KafkaAdmin, Offsets
+from app.kafka.admin import KafkaAdmin, Offsets
 from app.settings import Role
 from core.definitions import Registry
 from core.errors import ConfigurationError

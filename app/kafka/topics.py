@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from app.kafka_admin import NewTopicState, TopicState
+from app.kafka.admin import NewTopicState, TopicState
 from app.settings import Role
 from core.definitions import Registry
 from core.problems import Problem

@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from app.groups import require_alone
-from app.kafka_access import KafkaAccess
-from app.kafka_admin import KafkaAdmin, TopicState
-from app.kafka_probe import require_kafka
+from app.kafka.access import KafkaAccess
+from app.kafka.admin import KafkaAdmin, TopicState
+from app.kafka.groups import require_alone
+from app.kafka.probe import require_kafka
+from app.kafka.topic_ids import epochs, remember_topic_ids
+from app.kafka.topics import REPLICAS_MAX, check_topics, plan_topics
 from app.settings import Settings
-from app.topic_ids import epochs, remember_topic_ids
-from app.topics import REPLICAS_MAX, check_topics, plan_topics
 from core.definitions import Registry
 from core.errors import BrokerError, ConfigurationError
 from core.ports import Store
