@@ -15,10 +15,10 @@ import aiohttp
 
 from app.dead_letters import ends_of
 from app.demo import REGISTRY
-from app.groups import group_of
-from app.kafka_access import KafkaAccess, kafka_access
-from app.kafka_admin import KafkaAdmin
-from app.kafka_probe import require_kafka
+from app.kafka.access import KafkaAccess, kafka_access
+from app.kafka.admin import KafkaAdmin
+from app.kafka.groups import group_of
+from app.kafka.probe import require_kafka
 from app.settings import Role, Settings
 from core.definitions import Registry
 from core.errors import ConfigurationError
