@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 
-from core.errors import StoreError
+from core.errors import PartialWriteError, StoreError
 from core.metrics import Metrics
 from core.ports import Store, StoredRow
 
@@ -38,6 +38,8 @@ class RecordWriter:
                 log.warning(
                     "record write failed, trying again: %s", error, extra={"rows": len(rows), "pause_s": pause_s}
                 )
+                if isinstance(error, PartialWriteError):
+                    rows, pause_s = [row for row in rows if row.key in error.failed], _RETRY_FIRST_S
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _RETRY_LAST_S)
             else:

@@ -93,6 +93,7 @@ class Settings(BaseSettings):
         SecretStr(""),
         description="Lines that `freshet keys new` prints, separated by spaces; with any, requests need one.",
     )
+    api_key: SecretStr = Field(SecretStr(""), description="Key that `freshet demo --at` shows to workers that ask.")
     web_host: str = Field("127.0.0.1", description="Address to serve at; beyond loopback FRESHET_API_KEYS is needed.")
     empty_lists: bool = Field(
         default=True, description="Whether an empty list is answered as one; false answers null, for Feast's SDK."
