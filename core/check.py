@@ -170,7 +170,7 @@ def _check_long_texts(where: str, features: Sequence[Aggregate], usual: WorstRow
     ]
     reason = (
         f"its worst row has {worst.row_bytes:,} bytes if each text in {', '.join(causes)} has the {TEXT_BYTES_MAX:,} "
-        f"that it may have; no store takes more than {ROW_BYTES_MAX:,}, and the worker ends"
+        f"that it may have; above {ROW_BYTES_MAX:,} DynamoDB refuses it, and the worker ends"
     )
     remedy = f"declare max_length for {', '.join(dict.fromkeys(fields))}, or make it a Literal"
     yield Problem(where, reason, remedy=remedy, severity="warning")

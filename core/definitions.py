@@ -227,7 +227,7 @@ class WritePolicy:
 
     @classmethod
     def around(cls, *, every: timedelta = PUBLISH_EVERY) -> "WritePolicy":
-        """Write the record and remove the row from Redis."""
+        """Write the record alone; a row that Redis has from before is not read, and stays there until ``hard_ttl``."""
         return cls(cached=False, every=every)
 
 

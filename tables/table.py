@@ -163,7 +163,6 @@ class TablePartition:
 
     Attributes:
         as_of_ms: Newest record timestamp that was applied in the partition: its progress.
-        gone: While it is restored: version of each tombstone read, by group and key.
     """
 
     def __init__(

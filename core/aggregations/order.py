@@ -15,12 +15,25 @@ _ENTRY_BYTES = 1 + 9 + 2 + 36
 
 
 @dataclass(frozen=True, slots=True)
-class First(Aggregation):
-    """The oldest value that is not null; of nothing it is null."""
+class _One(Aggregation):
+    """One event's value, kept with its time and id; null before there is one."""
 
     def zero(self) -> State:
         """Return null."""
         return None
+
+    def result(self, state: State) -> Any:
+        """Return the value alone."""
+        return None if state is None else state[2]
+
+    def worst_state_bytes(self, value_bytes: int) -> int:
+        """Return the size of time, id and value."""
+        return _ENTRY_BYTES + value_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class First(_One):
+    """The oldest value that is not null; of nothing it is null."""
 
     def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:
         """Keep the older, nearly always the one that is there."""
@@ -40,22 +53,10 @@ class First(Aggregation):
             return right if left is None else left
         return right if _youth(right) < _youth(left) else left
 
-    def result(self, state: State) -> Any:
-        """Return the value alone."""
-        return None if state is None else state[2]
-
-    def worst_state_bytes(self, value_bytes: int) -> int:
-        """Return the size of time, id and value."""
-        return _ENTRY_BYTES + value_bytes
-
 
 @dataclass(frozen=True, slots=True)
-class Last(Aggregation):
+class Last(_One):
     """The youngest value that is not null; of nothing it is null."""
-
-    def zero(self) -> State:
-        """Return null."""
-        return None
 
     def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:
         """Keep the younger."""
@@ -76,14 +77,6 @@ class Last(Aggregation):
         if left is None or right is None:
             return right if left is None else left
         return right if _youth(right) > _youth(left) else left
-
-    def result(self, state: State) -> Any:
-        """Return the value alone."""
-        return None if state is None else state[2]
-
-    def worst_state_bytes(self, value_bytes: int) -> int:
-        """Return the size of time, id and value."""
-        return _ENTRY_BYTES + value_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pytest
 
@@ -19,24 +19,37 @@ _FILE = re.compile(r"`(?P<name>\w+\.py)`[^`]*:$")
 
 
 class Step(NamedTuple):
-    """A file to write, or a command to run with what it is to answer; ``…`` stands for anything."""
+    """A file to write, lines to add to it, or a command to run with what it is to answer; ``…`` stands for anything."""
 
     name: str
     text: str
-    is_file: bool
+    kind: Literal["file", "change", "command"]
 
 
 def steps(text: str) -> Iterator[Step]:
-    """Return the steps of a tutorial in their order; code that is not said to be a file is left out."""
+    """Return the steps of a tutorial in their order; code that is not said to be a file is left out.
+
+    What is added later is added to ``market.py``.
+    """
     for block in _BLOCK.finditer(text):
         if block["language"] == "python":
             found = _FILE.search(block["before"])
             if found:
-                yield Step(found["name"], block["text"], is_file=True)
+                yield Step(found["name"], block["text"], "file")
+        elif block["language"] == "diff":
+            yield Step("market.py", block["text"], "change")
         else:
             for command in re.split(r"^\$ ", block["text"], flags=re.MULTILINE)[1:]:
                 line, _, answer = command.partition("\n")
-                yield Step(line, answer, is_file=False)
+                yield Step(line, answer, "command")
+
+
+def changed(text: str, change: str) -> str:
+    """Return a file's text with the lines added that a change marks, between those that it shows around them."""
+    lines = change.splitlines(keepends=True)
+    old = "".join(line[1:] for line in lines if not line.startswith("+"))
+    assert text.count(old) == 1, f"there is no such place:\n{old}"
+    return text.replace(old, "".join(line[1:] for line in lines))
 
 
 def matches(expected: str, said: str) -> bool:
@@ -90,8 +103,11 @@ def test_the_tutorial_works_as_it_is_written(shell, tmp_path):
     shell.run(f"export FRESHET_WEB_PORT={port} PATH={Path(sys.executable).parent}:$PATH")
     asked = 0
     for step in steps(text):
-        if step.is_file:
-            (tmp_path / "market" / step.name).write_text(step.text)
+        file = tmp_path / "market" / step.name
+        if step.kind == "file":
+            file.write_text(step.text)
+        elif step.kind == "change":
+            file.write_text(changed(file.read_text(), step.text))
         elif step.name != "make setup" and not step.name.startswith(". /path"):
             said = shell.run(step.name)
             asked += 1
