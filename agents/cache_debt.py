@@ -1,8 +1,8 @@
 """The cache as the pipeline sees it: written after the record, never waited for longer than a moment.
 
-While the cache is down, the record's acknowledgement suffices: the rows that the cache should have are owed, newest
-version per key, bounded, and settled as soon as it answers again (PROTOCOL, section 2). A full debt makes the writer
-wait.
+While the cache is down, or a part of it, the record's acknowledgement suffices: the rows that the cache should have
+are owed, newest version per key, bounded, and settled as soon as it takes them (PROTOCOL, section 2). A full debt makes
+the writer wait. What is told of whole partitions is paid last: it must not be ahead of the rows that it speaks of.
 
 A debt outlives its worker: the record keeps, per partition, up to which version the cache was given everything. Who
 takes a partition over owes the rows above that mark, whoever had them to write (decision 0036).
@@ -13,22 +13,23 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
-from core.errors import StoreError
+from core.errors import PartialWriteError, StoreError
 from core.metrics import Metrics
 from core.ports import Clock, RowKey, Store, StoredRow
-from core.progress import cached_key
+from core.progress import cached_key, progress_key
 from core.versions import version_of
 from tables.table import TablePartition
-from tables.uncached import rows_between
+from tables.uncached import pages_between
 
 log = logging.getLogger(__name__)
 
 OWED_ROWS_MAX = 200_000
 _DEADLINE_MS = 1_000
-_MARK_DEADLINE_MS = 1_000
+_RECORD_DEADLINE_MS = 1_000
 _SETTLE_BATCH = 1_000
+_SINGLY_MAX = 128
+"""So few rows are offered one by one when they fail together: one that is refused for ever holds up no other."""
 _RETRY_S = 0.5
 
 
@@ -38,13 +39,13 @@ class _Inherited:
 
     Attributes:
         until: Rows above this version are published again anyway.
-        rows: The rows above the mark, once the mark is read.
+        pages: The rows above the mark, once the mark is read.
         batch: Those of them that the cache is being given.
     """
 
     table: TablePartition
     until: int
-    rows: Iterator[StoredRow] | None = None
+    pages: Iterator[list[StoredRow]] | None = None
     batch: list[StoredRow] = field(default_factory=list)
 
 
@@ -79,6 +80,8 @@ class CacheDebt:
         self._lifetimes = lifetimes
         self._announce = announce
         self._owed: dict[RowKey, StoredRow] = {}
+        self._steps_owed: dict[RowKey, StoredRow] = {}
+        self._is_away, self._was_refused, self._in_vain = False, False, 0
         self._inherited: dict[tuple[str, int], _Inherited] = {}
         self._indebted = asyncio.Event()
         self._room = asyncio.Event()
@@ -87,12 +90,13 @@ class CacheDebt:
     @property
     def owed(self) -> int:
         """How many rows the cache has not taken yet; a partition that is not looked through counts for one."""
-        return len(self._owed) + sum(max(len(inherited.batch), 1) for inherited in self._inherited.values())
+        inherited = sum(max(len(one.batch), 1) for one in self._inherited.values())
+        return len(self._owed) + len(self._steps_owed) + inherited
 
     @property
     def is_clear(self) -> bool:
         """Whether the cache has every row that was written here, and every older one of the same partitions."""
-        return self._cache is not None and not self._owed and not self._inherited
+        return self._cache is not None and not (self._owed or self._steps_owed or self._inherited)
 
     def inherit(self, table: TablePartition, *, until: int) -> None:
         """Owe what a restored table's former owner may not have written.
@@ -114,14 +118,21 @@ class CacheDebt:
         wanted = [row for row in rows if row.key.sk in self._lifetimes or row.key.sk.startswith("#")]
         if self._cache is None or not wanted:
             return
-        if not self.is_clear or not await self._try(wanted):
-            await self._owe(wanted)
+        left = wanted if not self.is_clear else await self._try(wanted)
+        if left:
+            await self._room.wait()
+            self._owe(left)
 
     async def settle(self) -> None:
         """Pay what is owed as soon as the cache takes it, for ever; what was inherited first, it is older."""
         while True:
             await self._indebted.wait()
-            paid = await (self._pay_inherited() if self._inherited else self._pay())
+            if self._inherited:
+                paid = await self._pay_inherited()
+            elif self._owed:
+                paid = await self._pay()
+            else:
+                paid = await self._pay_steps()
             if not paid:
                 await asyncio.sleep(_RETRY_S)
             elif self.is_clear:
@@ -129,69 +140,115 @@ class CacheDebt:
                 log.info("cache has everything")
 
     async def _pay(self) -> bool:
-        batch = [self._owed[key] for key in list(self._owed)[:_SETTLE_BATCH]]
-        if not await self._try(batch):
-            return False
-        # Whoever read the cache meanwhile may have kept its older row.
-        self._announce(batch)
+        """Offer the rows that wait longest; those that are refused wait behind all others.
+
+        Returns:
+            Whether it makes sense to offer the next ones at once.
+        """
+        singly = self._was_refused and len(self._owed) <= _SINGLY_MAX
+        batch = [self._owed[key] for key in list(self._owed)[: 1 if singly else _SETTLE_BATCH]]
+        left = await self._try(batch)
+        refused = {row.key for row in left}
         for row in batch:
             if self._owed.get(row.key) is row:
                 del self._owed[row.key]
+                if row.key in refused:
+                    self._owed[row.key] = row
+        # Whoever read the cache meanwhile may have kept its older row.
+        self._announce([row for row in batch if row.key not in refused])
         if len(self._owed) < OWED_ROWS_MAX:
             self._room.set()
+        self._was_refused = bool(self._owed) and (bool(left) or singly)
+        self._in_vain = self._in_vain + len(left) if left else 0
+        if left and (self._is_away or self._in_vain >= len(self._owed)):
+            self._in_vain = 0
+            return False
         return True
+
+    async def _pay_steps(self) -> bool:
+        steps = list(self._steps_owed.values())
+        left = {row.key for row in await self._try(steps)}
+        for row in steps:
+            if row.key not in left and self._steps_owed.get(row.key) is row:
+                del self._steps_owed[row.key]
+        return not left
 
     async def _pay_inherited(self) -> bool:
         place, inherited = next(iter(self._inherited.items()))
         try:
-            rows = inherited.rows or await self._above_mark(inherited)
+            if inherited.pages is None:
+                inherited.pages = await self._above_mark(inherited)
+            inherited.batch = inherited.batch or next(inherited.pages)
         except StoreError as error:
             log.warning("cached mark of %s[%d] cannot be read, trying again: %s", *place, error)
             return False
-        inherited.rows = rows
-        inherited.batch = inherited.batch or list(islice(rows, _SETTLE_BATCH))
-        if inherited.batch:
-            if not await self._try(inherited.batch):
-                return False
-            self._announce(inherited.batch)
-            inherited.batch = []
-        elif self._inherited.get(place) is inherited:
+        except StopIteration:
+            return await self._inherit_step(place, inherited)
+        if not inherited.batch:
+            # A page without a row that is owed; others want to work too.
+            await asyncio.sleep(0)
+            return True
+        left = await self._try(inherited.batch)
+        if len(self._owed) + len(left) > OWED_ROWS_MAX // 2:
+            # The rest of the room is for what comes in; this batch waits, it is in the table anyway.
+            return False
+        if self._inherited.get(place) is inherited:
+            self._owe(left)
+        self._announce(inherited.batch)
+        inherited.batch = []
+        return not left
+
+    async def _inherit_step(self, place: tuple[str, int], inherited: _Inherited) -> bool:
+        """Owe the partition's progress too, as the record has it, and be done with the partition."""
+        key = progress_key(*place)
+        try:
+            found = await self._record.read([key], deadline_ms=_RECORD_DEADLINE_MS)
+        except StoreError as error:
+            log.warning("progress of %s[%d] cannot be read, trying again: %s", *place, error)
+            return False
+        if self._inherited.get(place) is inherited:
             del self._inherited[place]
+            self._owe([StoredRow(key, version_of(value), value) for value in found.values()])
         return True
 
-    async def _above_mark(self, inherited: _Inherited) -> Iterator[StoredRow]:
+    async def _above_mark(self, inherited: _Inherited) -> Iterator[list[StoredRow]]:
         key = cached_key(inherited.table.entity, inherited.table.partition)
-        found = await self._record.read([key], deadline_ms=_MARK_DEADLINE_MS)
+        found = await self._record.read([key], deadline_ms=_RECORD_DEADLINE_MS)
         mark = version_of(found[key]) if key in found else 0
-        return rows_between(inherited.table, after=mark, until=inherited.until, groups=self._lifetimes)
+        return pages_between(inherited.table, after=mark, until=inherited.until, groups=self._lifetimes)
 
-    async def _owe(self, rows: Sequence[StoredRow]) -> None:
-        await self._room.wait()
-        if not self._owed:
+    def _owe(self, rows: Sequence[StoredRow]) -> None:
+        if rows and not self._owed:
             log.warning("cache owed", extra={"rows": len(rows)})
         for row in rows:
-            known = self._owed.get(row.key)
+            owed = self._steps_owed if row.key.sk.startswith("#") else self._owed
+            known = owed.get(row.key)
             if known is None or known.ver <= row.ver:
-                # To the end: a partition's progress must not be paid before the rows that it speaks of.
-                self._owed.pop(row.key, None)
-                self._owed[row.key] = row
+                owed[row.key] = row
         if len(self._owed) >= OWED_ROWS_MAX:
             log.error("cache debt is full, partitions wait", extra={"rows": len(self._owed)})
             self._room.clear()
-        self._indebted.set()
+        if rows:
+            self._indebted.set()
 
-    async def _try(self, rows: Sequence[StoredRow]) -> bool:
-        if self._cache is None:
-            return True
-        started = time.monotonic()
+    async def _try(self, rows: Sequence[StoredRow]) -> Sequence[StoredRow]:
+        """Write rows to the cache; return those that it did not surely take."""
+        if self._cache is None or not rows:
+            return ()
+        started, left = time.monotonic(), rows
+        self._is_away = False
         try:
             await self._cache.write(self._bounded(rows), deadline_ms=_DEADLINE_MS)
+        except PartialWriteError as error:
+            log.warning("cache write failed in part: %s", error)
+            left = [row for row in rows if row.key in error.failed]
         except StoreError as error:
-            self._metrics.store_call(self._cache.name, "write", time.monotonic() - started, failed=True)
             log.warning("cache write failed: %s", error)
-            return False
-        self._metrics.store_call(self._cache.name, "write", time.monotonic() - started, failed=False)
-        return True
+            self._is_away = True
+        else:
+            left = ()
+        self._metrics.store_call(self._cache.name, "write", time.monotonic() - started, failed=bool(left))
+        return left
 
     def _bounded(self, rows: Sequence[StoredRow]) -> list[StoredRow]:
         """Return rows that the cache forgets when they mean nothing, or when they are too old to be served."""

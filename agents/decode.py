@@ -19,13 +19,11 @@ from core.errors import EventError
 from core.expressions import Evaluate, Explode, Expr, col
 from core.keys import encode_key
 from core.models import columns_of
-from core.values import ValueType
+from core.values import TEXT_BYTES_MAX, ValueType
 from core.windows import FUTURE_MS, to_ms
 
 EVENT_ID_BYTES_MAX = 128
 RECORD_BYTES_MAX = 1 << 20
-TEXT_BYTES_MAX = 1024
-"""Limit of a text that is aggregated, as of a key: without one a single event could make a row that no topic takes."""
 
 _TIME_MAX_MS = 1 << 53
 _DETAIL_MAX = 500

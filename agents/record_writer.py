@@ -1,17 +1,23 @@
-"""The record as the pipeline sees it: a write that fails is tried again until it does not, and the partition waits."""
+"""The record as the pipeline sees it: a write that fails is tried again until it does not, and the partition waits.
+
+A record that is slow gets less at a time: what it cannot do within a deadline is work in vain, and asked for again it
+is in the way of the next attempt. So the rows of a call are halved at each failure, and doubled while calls are fast.
+"""
 
 import asyncio
 import logging
 import time
 from collections.abc import Sequence
 
-from core.errors import StoreError
+from core.errors import PartialWriteError, StoreError
 from core.metrics import Metrics
 from core.ports import Store, StoredRow
 
 log = logging.getLogger(__name__)
 
 _DEADLINE_MS = 5_000
+_FAST_S = 1.0
+_ROWS_MIN, _ROWS_MAX = 25, 1_000
 _RETRY_FIRST_S, _RETRY_LAST_S = 0.05, 5.0
 
 
@@ -21,21 +27,41 @@ class RecordWriter:
     def __init__(self, record: Store, metrics: Metrics) -> None:
         self._record = record
         self._metrics = metrics
+        self._rows_max = _ROWS_MAX
 
     async def write(self, rows: Sequence[StoredRow]) -> None:
-        """Return when the record has the rows, or newer ones."""
-        pause_s = _RETRY_FIRST_S
-        while True:
-            started = time.monotonic()
-            try:
-                await self._record.write(rows, deadline_ms=_DEADLINE_MS)
-            except StoreError as error:
-                self._metrics.store_call(self._record.name, "write", time.monotonic() - started, failed=True)
-                log.warning(
-                    "record write failed, trying again: %s", error, extra={"rows": len(rows), "pause_s": pause_s}
-                )
+        """Return when the record has the rows, or newer ones.
+
+        Raises:
+            RowTooLargeError: It can never have one of them; the worker must end, for the event is already applied.
+        """
+        left, pause_s = list(rows), _RETRY_FIRST_S
+        while left:
+            asked, left = left[: self._rows_max], left[self._rows_max :]
+            failed = await self._try(asked)
+            if failed:
+                left = failed + left
+                if len(failed) < len(asked):
+                    pause_s = _RETRY_FIRST_S
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _RETRY_LAST_S)
             else:
-                self._metrics.store_call(self._record.name, "write", time.monotonic() - started, failed=False)
-                return
+                pause_s = _RETRY_FIRST_S
+
+    async def _try(self, rows: list[StoredRow]) -> list[StoredRow]:
+        """Write rows once; return those that the record did not surely take."""
+        started, failed = time.monotonic(), list[StoredRow]()
+        try:
+            await self._record.write(rows, deadline_ms=_DEADLINE_MS)
+        except StoreError as error:
+            failed = [row for row in rows if row.key in error.failed] if isinstance(error, PartialWriteError) else rows
+            # Of what was asked here: several calls that fail side by side halve it once.
+            self._rows_max = min(self._rows_max, max(len(rows) // 2, _ROWS_MIN))
+            log.warning(
+                "record write failed, trying again: %s", error, extra={"rows": len(failed), "at_once": self._rows_max}
+            )
+        took_s = time.monotonic() - started
+        self._metrics.store_call(self._record.name, "write", took_s, failed=bool(failed))
+        if not failed and len(rows) == self._rows_max and took_s < _FAST_S:
+            self._rows_max = min(self._rows_max * 2, _ROWS_MAX)
+        return failed

@@ -21,6 +21,7 @@ from app.applied_versions import resolve_versions
 from app.clock import SystemClock
 from app.commands import dead_letters, keys, roles, services, tables, topics
 from app.demo import open_demo, require_alive, run_demo, running
+from app.demo_at import run_demo_at
 from app.endpoints import open_endpoints, open_record
 from app.locate import locate_names
 from app.record_check import check_record
@@ -60,13 +61,19 @@ def demo(
     exit_: Annotated[bool, typer.Option("--exit", help="Run once to the end, then stop.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object (with --exit).")] = False,
     picture: Annotated[Path | None, typer.Option(help="Save the last screen as an SVG (with --exit).")] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(help="Start nothing: replay into FRESHET_BROKER, read at this worker; may be repeated."),
+    ] = None,
 ) -> None:
     """Run the whole platform in one worker, replay two days of real events, and check every served value."""
     settings = load_settings()
+    if at and (picture or not exit_):
+        raise ConfigurationError("--at runs once and has no screen: add --exit, and leave --picture out")
     if (json_ or picture) and not exit_:
         raise ConfigurationError("--json and --picture tell the end of a run: add --exit")
     if exit_:
-        report = _run(run_demo(settings, picture=picture))
+        report = _run(run_demo_at(settings, at) if at else run_demo(settings, picture=picture))
         if json_:
             sys.stdout.write(json.dumps(report.as_json()) + "\n")
         else:

@@ -5,6 +5,7 @@ import io
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -15,11 +16,12 @@ from app.kafka.access import KafkaAccess
 from app.settings import Settings
 from app.worker_process import WorkerProcess, start_worker
 from core.errors import ConfigurationError, FreshetError
+from demo.figures import read_worker
 from demo.screen import demo_screen
 from demo.session import Report, Session
 from services.embedded import EmbeddedServices, start_embedded
 
-_REGISTRY = "features:REGISTRY"
+REGISTRY = "features:REGISTRY"
 
 
 @asynccontextmanager
@@ -37,7 +39,7 @@ async def open_demo(
         BrokerError: The embedded services did not start.
     """
     port = _free_port() if any_port else _require_free(settings.web_port)
-    registry = settings.model_copy(update={"registry": _REGISTRY}).load_registry()
+    registry = settings.model_copy(update={"registry": REGISTRY}).load_registry()
     services = await asyncio.to_thread(start_embedded, embedded_topics(registry))
     worker: WorkerProcess | None = None
     try:
@@ -47,7 +49,7 @@ async def open_demo(
             "FRESHET_BROKER": services.broker,
             "FRESHET_REDIS": services.redis_url or "none",
             "FRESHET_RECORD": f"sqlite:///{services.record_path}",
-            "FRESHET_REGISTRY": _REGISTRY,
+            "FRESHET_REGISTRY": REGISTRY,
             "FRESHET_ROLE": "all",
             "FRESHET_APPLY": "true",
             # It asks its own worker without a key, which therefore listens on loopback alone.
@@ -56,7 +58,8 @@ async def open_demo(
         }
         worker = start_worker(environment, web_port=port, log=services.directory / "worker.log")
         await asyncio.to_thread(worker.wait_ready)
-        yield Session(worker.base_url, KafkaAccess((services.broker,)).for_librdkafka()), worker, services
+        kafka = KafkaAccess((services.broker,)).for_librdkafka()
+        yield Session([worker.base_url], kafka, read=partial(read_worker, worker.base_url)), worker, services
     finally:
         if worker is not None:
             worker.stop()

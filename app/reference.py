@@ -6,8 +6,8 @@ from pydantic_core import PydanticUndefined
 
 from app.settings import Settings
 from core.aggregations import AGGREGATIONS, Aggregation
+from core.aggregations.port import NUMBER_BYTES
 from core.expressions import col
-from core.values import ValueType
 
 _HEAD = """# Settings
 
@@ -53,5 +53,5 @@ def _aggregation_row(kind: type[Aggregation]) -> str:
     chosen = "".join(f", {item.name}={getattr(made, item.name)!r}" for item in fields(kind) if item.name != "value")
     meaning = " ".join((kind.__doc__ or "").split("\n\n")[0].split()).replace("``", "`")
     takes = ", ".join(sorted(value_type.value for value_type in kind.accepts))
-    size = made.worst_state_bytes(ValueType.INT)
+    size = made.worst_state_bytes(NUMBER_BYTES)
     return f"| `{kind.__name__}(x{chosen})` | {meaning} | {takes} | {kind.exactness} | {size:,} |\n"

@@ -37,6 +37,11 @@ class Role(StrEnum):
         return self in (Role.ALL, Role.AGGREGATOR)
 
     @property
+    def ingests(self) -> bool:
+        """Whether it takes part in the way of events."""
+        return self.dispatches or self.aggregates
+
+    @property
     def serves(self) -> bool:
         """Whether it answers reads of features."""
         return self in (Role.ALL, Role.SERVING)
@@ -88,6 +93,7 @@ class Settings(BaseSettings):
         SecretStr(""),
         description="Lines that `freshet keys new` prints, separated by spaces; with any, requests need one.",
     )
+    api_key: SecretStr = Field(SecretStr(""), description="Key that `freshet demo --at` shows to workers that ask.")
     web_host: str = Field("127.0.0.1", description="Address to serve at; beyond loopback FRESHET_API_KEYS is needed.")
     empty_lists: bool = Field(
         default=True, description="Whether an empty list is answered as one; false answers null, for Feast's SDK."

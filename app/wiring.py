@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import os
-import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, cast
@@ -30,8 +28,10 @@ from app.kafka.ground import NO_GROUND, Ground, find_ground, require_same_topics
 from app.record_check import check_record
 from app.runtime import keep_runtime
 from app.settings import Settings
+from app.watch import watch_parent, watch_services
+from app.worker_health import WorkerHealth
 from core.check import Problem, check_registry
-from core.errors import BrokerError, ConfigurationError, StoreError
+from core.errors import ConfigurationError
 from core.keys import kafka_partition
 from core.metrics import Metrics
 from core.plans import plan_group
@@ -39,7 +39,6 @@ from core.ports import RowKey, Store
 from core.topics import repartition_topic, row_name
 from core.versions import version
 from core.windows import to_ms
-from services.embedded import EmbeddedServices
 from serving.access import Gate
 from serving.console import Console, console_routes
 from serving.explain import Explainer
@@ -56,11 +55,6 @@ from tables.owned import OwnedTables
 from tables.restore import ChangelogReader
 
 log = logging.getLogger(__name__)
-
-_PROBE = RowKey("#probe", "#probe")
-_PROBE_DEADLINE_MS = 500
-_PARENT_POLL_S = 0.5
-_LAG_POLL_S = 0.2
 
 
 class Platform:
@@ -82,7 +76,6 @@ class Platform:
         self.app.attach_routes = self._attach_routes
         self._attach_agents()
         self._tasks: list[asyncio.Task[None]] = []
-        self._lag: dict[str, int] = {}
         self._exits = ExitStack()
 
     # -- opening and closing
@@ -99,18 +92,19 @@ class Platform:
         may_apply = self.settings.apply if self.settings.apply is not None else self.settings.is_embedded
         self.numbers = await resolve_versions(self.record, self.plans.values(), may_apply=may_apply)
         self.ground: Ground = NO_GROUND
-        if self._ingests:
+        if self.settings.role.ingests:
             self.ground = await find_ground(self.settings, self.access, self.registry, self.record)
         self._build_reading()
         self._build_writing()
         if self.settings.is_embedded:
             place = f"http://{self.settings.web_host}:{self.settings.web_port}"
             self._exits.enter_context(keep_runtime(broker=self.endpoints.bootstrap[0], base_url=place))
-        self._start(self._watch_lag(), what="watch of the lag")
+        self._start(self.health.watch_lag(), what="watch of the lag")
+        stop = self.endpoints.stop
         if self.endpoints.embedded is not None:
-            self._start(self._watch_services(self.endpoints.embedded), what="watch of the embedded services")
+            self._start(watch_services(self.endpoints.embedded, stop=stop), what="watch of the embedded services")
         if self.settings.exit_with_parent:
-            self._start(self._watch_parent(os.getppid()), what="watch of the parent")
+            self._start(watch_parent(stop=stop), what="watch of the parent")
         log.info(
             "platform open",
             extra={
@@ -183,6 +177,14 @@ class Platform:
             announce=self.local.announce,
             metrics=self.metrics,
             clock=self.clock,
+        )
+        self.health = WorkerHealth(
+            self.settings.role,
+            record=self.record,
+            tables=self.tables,
+            debt=self.debt,
+            metrics=self.metrics,
+            consumer=lambda: self._consumer,
         )
         self.aggregator = Aggregator(self.tables, self.publisher, self.metrics, producer=self._producer)
         self.decoders = {
@@ -266,10 +268,11 @@ class Platform:
         """
         await require_same_topics(self.access, self.ground, {tp.topic for tp in assigned})
         await self.tables.take_over(committed, assigned)
-        for tp, offset in committed.items():
-            table = self.tables.get(tp.topic, tp.partition)
-            if table is not None and offset > 0:
-                self.debt.inherit(table, until=version(table.epoch, offset - 1))
+        offsets = {(tp.topic, tp.partition): offset for tp, offset in committed.items()}
+        for table in self.tables:
+            # Without an offset, what was published of a former incarnation of the topic is still there.
+            offset = offsets.get((repartition_topic(table.entity), table.partition), 0)
+            self.debt.inherit(table, until=version(table.epoch, offset) - 1)
 
     def _is_announced(self, key: RowKey) -> bool:
         entity, _, encoded = key.pk.partition("#")
@@ -281,62 +284,12 @@ class Platform:
     # -- health
 
     async def can_read(self) -> bool:
-        """Whether the record answers; the cache may be down."""
-        try:
-            await self.record.read([_PROBE], deadline_ms=_PROBE_DEADLINE_MS)
-        except StoreError:
-            return False
-        return True
+        """Whether the record answers."""
+        return await self.health.can_read()
 
     def ingest(self) -> dict[str, Any]:
-        """Return the figures of ingestion and set their gauges."""
-        consumer = self._consumer if self._ingests else None
-        ready = consumer.ready_partitions if consumer is not None else frozenset()
-        age_s = time.monotonic() - consumer.committed_at if consumer is not None else 0.0
-        rows = sum(len(group) for table in self.tables for group in table.groups)
-        self.metrics.state(
-            commit_age_s=age_s, owed=self.debt.owed, rows=rows, ids=sum(table.ids for table in self.tables)
-        )
-        self.metrics.lag(self._lag)
-        return {
-            "ready": bool(ready) or not self._ingests,
-            "role": self.settings.role.value,
-            "partitions": len(ready),
-            "lag": sum(self._lag.values()),
-            "commit_age_s": round(age_s, 3),
-            "rows": rows,
-            "cache_owed": self.debt.owed,
-        }
-
-    @property
-    def _ingests(self) -> bool:
-        return self.settings.role.dispatches or self.settings.role.aggregates
-
-    async def _watch_lag(self) -> None:
-        while self._ingests:
-            self._lag = self._measure_lag()
-            await asyncio.sleep(_LAG_POLL_S)
-
-    def _measure_lag(self) -> dict[str, int]:
-        lags: dict[str, int] = {}
-        for tp, records in self._consumer.lag().items():
-            lags[tp.topic] = lags.get(tp.topic, 0) + records
-        return lags
-
-    async def _watch_services(self, services: EmbeddedServices) -> None:
-        try:
-            while True:
-                services.require_alive()
-                await asyncio.sleep(_PARENT_POLL_S)
-        except BrokerError as error:
-            self.endpoints.stop()
-            die(str(error))
-
-    async def _watch_parent(self, parent: int) -> None:
-        while os.getppid() == parent:  # noqa: ASYNC110  # nobody tells of a parent's death everywhere
-            await asyncio.sleep(_PARENT_POLL_S)
-        self.endpoints.stop()
-        die("the process that started this worker is gone")
+        """Return the figures of ingestion."""
+        return self.health.ingest()
 
     def _attach_routes(self, web_app: web.Application) -> None:
         if self.settings.keys:

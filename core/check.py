@@ -30,7 +30,9 @@ from core.problems import (
     listed,
     suggestion,
 )
-from core.row_size import worst_row
+from core.row_size import ROW_BYTES_MAX, WorstRow, worst_row
+from core.text_size import undeclared_fields
+from core.values import TEXT_BYTES_MAX
 from core.windows import ALL_TIME, days, hours
 
 __all__ = ["Problem", "check_registry"]
@@ -38,7 +40,6 @@ __all__ = ["Problem", "check_registry"]
 TIERS = ("local", "remote", "direct")
 TTL_MAX = days(3650)
 EVERY_MAX = hours(1)
-ROW_BYTES_MAX = 1 << 20
 _CONTRIBUTORS = 3
 
 T = TypeVar("T")
@@ -143,13 +144,36 @@ def _check_row_size(where: str, group: FeatureGroup) -> Iterator[Problem]:
     sound = [feature for feature in features if isinstance(feature, Aggregate) and _is_sound(feature)]
     ratios = sum(len(served_names(feature)) for feature in features if isinstance(feature, Ratio | Change))
     worst = worst_row(sound, ratios=ratios)
-    if wrong or worst.row_bytes <= group.row_bytes_max:
+    if wrong:
+        return
+    if worst.row_bytes <= group.row_bytes_max:
+        yield from _check_long_texts(where, sound, worst, ratios=ratios)
         return
     largest = ", ".join(f"{name} {size:,}" for name, size in list(worst.parts.items())[:_CONTRIBUTORS])
     reason = f"its worst row has {worst.row_bytes:,} bytes, the limit is {group.row_bytes_max:,}; most are of {largest}"
     smaller = "take fewer windows or smaller states (n, values_max, counters, precision, buckets)"
     remedy = f"{smaller}, divide the group in two, or raise row_bytes_max"
     yield Problem(where, reason, remedy=remedy)
+
+
+def _check_long_texts(where: str, features: Sequence[Aggregate], usual: WorstRow, *, ratios: int) -> Iterator[Problem]:
+    """Warn of a row that no store would take if texts of undeclared length were as long as they may be."""
+    worst = worst_row(features, ratios=ratios, undeclared_bytes=TEXT_BYTES_MAX)
+    if worst.row_bytes <= ROW_BYTES_MAX:
+        return
+    causes = [name for name, size in worst.parts.items() if size > usual.parts[name]][:_CONTRIBUTORS]
+    fields = [
+        f"{feature.source.model.__name__}.{name}"
+        for feature in features
+        if feature.name in causes and feature.aggregation.value is not None
+        for name in undeclared_fields(feature.aggregation.value, feature.source.model)
+    ]
+    reason = (
+        f"its worst row has {worst.row_bytes:,} bytes if each text in {', '.join(causes)} has the {TEXT_BYTES_MAX:,} "
+        f"that it may have; no store takes more than {ROW_BYTES_MAX:,}, and the worker ends"
+    )
+    remedy = f"declare max_length for {', '.join(dict.fromkeys(fields))}, or make it a Literal"
+    yield Problem(where, reason, remedy=remedy, severity="warning")
 
 
 def _check_service(service: FeatureService, groups: Sequence[FeatureGroup]) -> Iterator[Problem]:

@@ -33,6 +33,16 @@ class PartialWriteError(StoreError):
         self.failed = failed
 
 
+class RowTooLargeError(FreshetError):
+    """A row that has outgrown its place: no further attempt can succeed, and what made it cannot be undone."""
+
+    def __init__(self, pk: str, sk: str, *, row_bytes: int, limit: str) -> None:
+        super().__init__(
+            f"the row {sk} of {pk} has {row_bytes} bytes, {limit}: give its group fewer windows or smaller states, and "
+            f"its texts a max_length, then `freshet apply` and start again; see docs/how-to/recover.md"
+        )
+
+
 class BrokerError(FreshetError):
     """The broker refused or lost something; the worker must not go on as if it had not."""
 

@@ -149,12 +149,16 @@ class Column(Expr):
         return columns[self.name]
 
     def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
-        """Read the field; an integer beyond 64 bits and a float that is no number never get past here."""
+        """Read the field; an integer beyond 64 bits and a float that is no number never get past here.
+
+        Nor does an integer that is the default of a float field, which pydantic takes as it is: 1 and 1.0 have other
+        bytes, so a sketch would count them as two values.
+        """
         name = self.name
         if columns[name] is ValueType.INT:
             return lambda fields: bounded(fields[name], name)
         if columns[name] is ValueType.FLOAT:
-            return lambda fields: finite(fields[name])
+            return lambda fields: None if (value := fields[name]) is None else finite(float(value))
         return lambda fields: fields[name]
 
     def columns(self) -> frozenset[str]:
@@ -173,11 +177,11 @@ class Literal(Expr):
         """The constant as Python writes it."""
         return repr(self.value)
 
-    def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:  # the port's signature
+    def type_in(self, columns: Mapping[str, ValueType]) -> ValueType:
         """Return the constant's type."""
         return type_of(self.value)
 
-    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:  # the port's signature
+    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
         """Return the constant."""
         value = self.value
         return lambda _fields: value

@@ -1,14 +1,17 @@
 """What a source's pydantic model means to expressions and keys: its columns and their types."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import AwareDatetime, BaseModel
+from pydantic.fields import FieldInfo
 
 from core.values import ValueType
 
+_CHARACTER_BYTES = 4
 _PLAIN = {bool: ValueType.BOOL, int: ValueType.INT, float: ValueType.FLOAT, str: ValueType.STR}
 
 
@@ -70,6 +73,43 @@ def _choices(annotation: Any) -> tuple[Any, ...] | None:
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return tuple(member.value for member in annotation)
     return None
+
+
+def text_bytes_max(model: type[BaseModel], field: str) -> int | None:
+    """Return how many bytes a text of a field has at the most, or None if the model does not say.
+
+    A ``max_length`` counts characters, of up to four bytes each.
+
+    >>> from pydantic import Field
+    >>> class Click(BaseModel):
+    ...     kind: Literal["a", "été"]
+    ...     page: Annotated[str, Field(max_length=10)] | None = None
+    ...     note: str
+    >>> [text_bytes_max(Click, name) for name in ("kind", "page", "note")]
+    [5, 40, None]
+    """
+    info = model.model_fields[field]
+    return _text_bytes(info.annotation, info.metadata)
+
+
+def _text_bytes(annotation: Any, constraints: Iterable[Any]) -> int | None:
+    bounds: list[int | None] = [_CHARACTER_BYTES * length for item in constraints for length in _lengths(item)]
+    if get_origin(annotation) is Annotated:
+        bounds.append(_text_bytes(get_args(annotation)[0], get_args(annotation)[1:]))
+    elif get_origin(annotation) in (Union, UnionType):
+        parts = [_text_bytes(argument, ()) for argument in get_args(annotation) if argument is not NoneType]
+        known = [part for part in parts if part is not None]
+        bounds.append(max(known) if len(known) == len(parts) else None)
+    elif choices := _choices(annotation):
+        bounds.append(max(len(str(choice).encode()) for choice in choices))
+    return min((bound for bound in bounds if bound is not None), default=None)
+
+
+def _lengths(constraint: Any) -> list[int]:
+    """Return what a constraint says of a text's length: pydantic and annotated-types have several that do."""
+    inner = constraint.metadata if isinstance(constraint, FieldInfo) else [constraint]
+    lengths = [getattr(item, "max_length", None) for item in inner]
+    return [length for length in lengths if isinstance(length, int)]
 
 
 def list_item_type(model: type[BaseModel], field: str) -> ValueType | None:

@@ -53,6 +53,7 @@ class Store(Protocol):
 
         Raises:
             PartialWriteError: A part was surely dealt with; ``failed`` has the keys of all other rows.
+            RowTooLargeError: The store never takes a row of this size; trying again is of no use.
         """
         ...
 

@@ -60,6 +60,13 @@ def check_whole_number(where: str, what: str, number: Any, *, least: int, most: 
     return [Problem(where, f"{what} is {number!r}", remedy=f"give a whole number from {least:,} to {most:,}")]
 
 
+def check_flag(where: str, what: str, flag: Any) -> list[Problem]:
+    """Report what is no bool: a text is true whatever it says, and a number may be calculated with."""
+    if type(flag) is bool:
+        return []
+    return [Problem(where, f"{what} is {flag!r}", remedy="give True or False")]
+
+
 def check_listed(where: str, what: str, value: Any) -> list[Problem]:
     """Report what should be a tuple and is none, or is empty."""
     if not isinstance(value, tuple | list):

@@ -3,10 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from core.aggregations.port import NUMBER_BYTES
 from core.catalogue import value_type
 from core.definitions import Aggregate
 from core.plans import slot_of
+from core.text_size import longest_text
+from core.values import TEXT_BYTES_MAX, ValueType
 from core.windows import Window
+
+ROW_BYTES_MAX = 398 * 1024
+"""What every store takes: an item of DynamoDB has at most 400 KB, the key and the names of attributes included."""
+
+TEXT_BYTES_ASSUMED = 64
+"""What is taken for a long text where the model does not say how long one can be."""
 
 _TILES_SPARE = 3
 """The oldest tile counts whole, one more is kept, and an event may be a little ahead of its record."""
@@ -28,12 +37,13 @@ class WorstRow:
     parts: Mapping[str, int]
 
 
-def worst_row(features: Sequence[Aggregate], *, ratios: int) -> WorstRow:
+def worst_row(features: Sequence[Aggregate], *, ratios: int, undeclared_bytes: int = TEXT_BYTES_ASSUMED) -> WorstRow:
     """Return how large a row can become.
 
     Args:
         features: The group's aggregates.
         ratios: How many ratios and changes are served beside them, one per window.
+        undeclared_bytes: What is taken for a text whose field declares no length.
 
     Raises:
         DefinitionError, ValueError: An expression or a window is wrong.
@@ -42,7 +52,7 @@ def worst_row(features: Sequence[Aggregate], *, ratios: int) -> WorstRow:
     parts: dict[str, int] = {}
     seen: set[tuple[int, str, str, str]] = set()
     for feature in features:
-        state_bytes = feature.aggregation.worst_state_bytes(value_type(feature))
+        state_bytes = feature.aggregation.worst_state_bytes(_value_bytes(feature, undeclared_bytes))
         slot = slot_of(feature)
         for span in feature.over:
             tile_ms = Window.of(span).tile_ms
@@ -55,6 +65,17 @@ def worst_row(features: Sequence[Aggregate], *, ratios: int) -> WorstRow:
     frame = _HEAD_BYTES + ratios * _RATIO_BYTES + sum(_TILE_BYTES * (number + 1) for number in tiles.values())
     largest_first = sorted(parts.items(), key=lambda part: (-part[1], part[0]))
     return WorstRow(frame + sum(parts.values()), dict(largest_first))
+
+
+def _value_bytes(feature: Aggregate, undeclared_bytes: int) -> int:
+    """Return the largest size of a packed value."""
+    own, value = value_type(feature), feature.aggregation.value
+    if own is not ValueType.STR or value is None:
+        return 1 if own is ValueType.BOOL else NUMBER_BYTES
+    longest = longest_text(value, feature.source.model, undeclared_bytes=undeclared_bytes)
+    size = min(longest, TEXT_BYTES_MAX)
+    # A text's length stands before it, in as few bytes as it needs.
+    return size + (1 if size < 1 << 5 else 2 if size < 1 << 8 else 3)
 
 
 def _tiles_by_size(features: Sequence[Aggregate]) -> dict[int, int]:

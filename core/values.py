@@ -12,6 +12,9 @@ from typing import Any, TypeAlias
 from core.errors import DefinitionError, EventError
 from core.keys import INT64_MAX, INT64_MIN
 
+TEXT_BYTES_MAX = 1024
+"""Limit of a text that is aggregated, as of a key: without one a single event could make a row that no topic takes."""
+
 Value: TypeAlias = int | float | str | bool | None
 
 

@@ -19,6 +19,7 @@ KEYS_PER_REQUEST = 100
 CONCURRENCY = 2
 REQUEST_DEADLINE_MS = 10_000
 DESCRIPTIONS_MAX = 20
+NO_HEADERS: Mapping[str, str] = {}
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ async def check_served(
     base_url: str,
     oracle: Oracle,
     *,
+    headers: Mapping[str, str] = NO_HEADERS,
     concurrency: int = CONCURRENCY,
     keys_per_request: int = KEYS_PER_REQUEST,
 ) -> CheckResult:
@@ -66,6 +68,7 @@ async def check_served(
     Args:
         base_url: Of the feature server, as ``http://127.0.0.1:6566``.
         oracle: Knows the same events that the platform has seen.
+        headers: Sent with each request, such as an API key.
         concurrency: How many requests are under way at once.
         keys_per_request: How many keys of one entity a request asks for.
 
@@ -90,7 +93,7 @@ async def check_served(
             result.read_ms.append((time.perf_counter() - started) * 1000)
 
     deadline = aiohttp.ClientTimeout(total=REQUEST_DEADLINE_MS / 1000)
-    async with aiohttp.ClientSession(timeout=deadline) as session:
+    async with aiohttp.ClientSession(timeout=deadline, headers=headers) as session:
         await asyncio.gather(*(read_next(session) for _ in range(concurrency)))
     for read in reads:
         _compare(read, oracle, result)

@@ -22,6 +22,7 @@ class Figures:
         applied: Updates applied, per (source, entity).
         duplicates: Updates that repeat an event of another offset, per (source, entity).
         rows_flushed: Rows written so far.
+        committed: Events dispatched for good, if that is all that is known; None if a worker told the rest.
     """
 
     dispatched: int = 0
@@ -30,6 +31,7 @@ class Figures:
     applied: dict[tuple[str, str], int] = field(default_factory=dict)
     duplicates: dict[tuple[str, str], int] = field(default_factory=dict)
     rows_flushed: int = 0
+    committed: int | None = None
 
     @property
     def events_applied(self) -> int:
@@ -44,9 +46,18 @@ class Figures:
     @property
     def accounted(self) -> int:
         """Events that the platform is done with, whatever became of them."""
+        if self.committed is not None:
+            return self.committed
         places = set(self.applied) | set(self.duplicates)
         done = {place: self.applied.get(place, 0) + self.duplicates.get(place, 0) for place in places}
         return _furthest_behind(done) + self.late + self.dead_letters
+
+    @property
+    def in_one_set(self) -> int:
+        """Events that are in exactly one set: applied, duplicate, late or buried."""
+        if self.committed is not None:
+            return self.committed
+        return self.events_applied + self.events_duplicate + self.late + self.dead_letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,15 @@ def read_ingest(base_url: str) -> Ingest:
     except HTTPError as error:
         facts = json.load(error)
     return Ingest(facts["ready"], facts["lag"], facts["rows"])
+
+
+def read_worker(base_url: str) -> tuple[Figures, Ingest]:
+    """Return how a platform stands that is one worker.
+
+    Raises:
+        OSError: It does not answer.
+    """
+    return read_figures(base_url), read_ingest(base_url)
 
 
 def _furthest_behind(counts: dict[tuple[str, str], int]) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 
 import aiohttp
 
@@ -20,8 +21,9 @@ class FreshnessProbe:
     number of the user's different impressions sent so far.
     """
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, headers: Mapping[str, str]) -> None:
         self._base_url = base_url
+        self._headers = headers
         self._ids: dict[str, set[str]] = defaultdict(set)
         self._waiting: asyncio.Queue[tuple[str, int, float]] = asyncio.Queue(maxsize=10_000)
         self._sampled = 0
@@ -45,7 +47,7 @@ class FreshnessProbe:
 
     async def run(self) -> None:
         """Watch until cancelled, a few events at once."""
-        async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
+        async with aiohttp.ClientSession(headers=self._headers) as session, asyncio.TaskGroup() as tasks:
             for _ in range(4):
                 tasks.create_task(self._watch(session))
 

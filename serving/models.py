@@ -150,7 +150,9 @@ class Part(Answer):
     name: str
     state: Any = Field(description="The state as it is kept; bytes of a sketch are told by their number.")
     result: Any = Field(description="What the state alone would be served as.")
-    items: int | None = Field(description="How many entries a list or table has; at most 50 of them are shown.")
+    items: int | None = Field(
+        description="How many values the state lists or counts one by one, null if none; at most 50 are shown."
+    )
 
 
 class TileShown(Answer):

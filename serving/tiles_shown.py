@@ -99,9 +99,9 @@ def _show_tile(window: Window, tile: Tile, columns: list[_Column], *, in_window:
 def _show_part(column: _Column, state: Any) -> Part:
     return Part(
         name=column.name,
-        state=_plain(state),
+        state=_plain(column.aggregation.pack(state)),
         result=_plain(column.aggregation.result(state)),
-        items=len(state) if isinstance(state, list | dict) else None,
+        items=column.aggregation.items(state),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from core.errors import StoreError
+from core.errors import PartialWriteError, RowTooLargeError, StoreError
 from core.ports import Clock, RowKey, Store, StoredRow
 from stores.dynamodb_calls import DynamoCalls, TryAgainError, together
 from stores.dynamodb_statements import CONDITION_FAILED, EXISTS, Kind, Statement, Texts, following
@@ -79,6 +79,7 @@ class DynamoStore(Store):
             self._refuse_large(row)
         now_ms = self._clock.now_ms()
         taken = 0
+        waiting = {id(row): row.key for row in rows}
 
         async def attempt(batch: Sequence[Statement]) -> tuple[Sequence[Statement], str]:
             nonlocal taken
@@ -91,13 +92,22 @@ class DynamoStore(Store):
                     left.append(then)
                 else:
                     taken += not error
+                    del waiting[id(statement.row)]
                     self._learn(statement, taken=not error)
             return left, reason
 
-        async with self.calls.spending(f"write of {len(rows)} rows", deadline_ms=deadline_ms) as spending:
-            for wave in _waves(rows):
-                statements = [self._likeliest(row) for row in wave]
-                await together(spending.exhaust(batch, attempt) for batch in _batches(statements))
+        try:
+            async with self.calls.spending(f"write of {len(rows)} rows", deadline_ms=deadline_ms) as spending:
+                for wave in _waves(rows):
+                    statements = [self._likeliest(row) for row in wave]
+                    await together(spending.exhaust(batch, attempt) for batch in _batches(statements))
+        except StoreError as error:
+            if len(waiting) == len(rows):
+                raise
+            # A table that is too slow for all of them would be for all of them again, and never get further.
+            raise PartialWriteError(
+                f"{error} ({len(waiting)} of {len(rows)} rows)", frozenset(waiting.values())
+            ) from error
         return taken
 
     @override
@@ -152,10 +162,7 @@ class DynamoStore(Store):
     def _refuse_large(self, row: StoredRow) -> None:
         size = sum(len(part.encode()) for part in row.key) + len(row.value) + _FRAME_BYTES
         if size > ITEM_BYTES_MAX:
-            raise StoreError(
-                f"{self.calls.place}: a row of {row.key.sk} has {size} bytes, the limit is {ITEM_BYTES_MAX}: fewer or "
-                f"larger tiles, or shorter lists, make it smaller; `freshet check` tells each group's worst row"
-            )
+            raise RowTooLargeError(*row.key, row_bytes=size, limit=f"an item of DynamoDB at most {ITEM_BYTES_MAX}")
 
 
 def _waves(rows: Sequence[StoredRow]) -> Iterator[list[StoredRow]]:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, SSLError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ReadTimeoutError, SSLError
 from botocore.exceptions import ConnectionError as NoConnectionError
 from botocore.parsers import ResponseParserError
 
@@ -189,6 +189,8 @@ class DynamoCalls:
                 f"{self.place}: the server's certificate is not trusted; check the endpoint, or AWS_CA_BUNDLE: "
                 f"{_short(error)}", "SSLError"
             ) from error  # fmt: skip
+        except ReadTimeoutError as error:
+            raise TryAgainError(f"ReadTimeoutError: silent for {self._config.read_timeout:g} s, it is slow") from error
         except (HTTPClientError, NoConnectionError, ResponseParserError, JSONDecodeError) as error:
             raise TryAgainError(
                 f"{type(error).__name__}: it cannot be reached or gives no proper answer; check that region and "

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 
-from core.errors import BrokerError, FormatError
+from core.errors import BrokerError, FormatError, RowTooLargeError
 from core.keys import partition_key
 from core.ports import RowKey
 from core.versions import version_bytes, version_of
@@ -92,6 +92,7 @@ class ChangelogWriter:
 
         Raises:
             BrokerError: A batch was refused for good; nothing of it counts as written.
+            RowTooLargeError: A row fits no batch.
         """
         self._in_flight += 1
         self._quiet.clear()
@@ -157,8 +158,9 @@ class ChangelogWriter:
             if batches[-1].append(**record) is None:
                 batches.append(producer.create_batch())
                 if batches[-1].append(**record) is None:
-                    size = len(record["value"] or b"")
-                    raise BrokerError(f"row {record['key'].decode()} of {size} bytes is larger than a producer batch")
+                    # A tombstone always fits.
+                    key, size = (row.key, 0) if isinstance(row, Tombstone) else (row.stored.key, len(row.change))
+                    raise RowTooLargeError(*key, row_bytes=size, limit="more than a batch of the changelog's producer")
         return batches
 
     async def _send(self, tp: TopicPartition, batch: Any) -> tuple[TopicPartition, int, Any]:

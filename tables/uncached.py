@@ -1,6 +1,7 @@
 """The rows of a restored table that its former owner may still have owed to the cache. Pure."""
 
 from collections.abc import Collection, Iterator
+from itertools import islice
 
 from core.keys import partition_key
 from core.ports import RowKey, StoredRow
@@ -9,9 +10,15 @@ from core.versions import version_of
 from core.windows import NEVER_MS
 from tables.table import TablePartition
 
+_PAGE = 500
 
-def rows_between(table: TablePartition, *, after: int, until: int, groups: Collection[str]) -> Iterator[StoredRow]:
+
+def pages_between(
+    table: TablePartition, *, after: int, until: int, groups: Collection[str]
+) -> Iterator[list[StoredRow]]:
     """Yield rows as stores take them, while the table may go on changing.
+
+    A page holds those of 500 rows that are in question, which may be none: whoever asks can let others work between.
 
     Args:
         table: A table that was restored from its changelog.
@@ -22,14 +29,15 @@ def rows_between(table: TablePartition, *, after: int, until: int, groups: Colle
     for group in table.groups:
         if group.sk not in groups:
             continue
-        for key, change in group.packed():
-            value, _ = unpack_change(change)
-            ver = version_of(value)
-            if after < ver <= until:
-                expires_at_ms = unpack_row(value).expires_at_ms
-                yield StoredRow(
-                    RowKey(partition_key(table.entity, key), group.sk),
-                    ver,
-                    value,
-                    None if expires_at_ms == NEVER_MS else expires_at_ms,
-                )
+        rows = group.packed()
+        while looked := list(islice(rows, _PAGE)):
+            yield [
+                _stored(RowKey(partition_key(table.entity, key), group.sk), value)
+                for key, value in ((key, unpack_change(change)[0]) for key, change in looked)
+                if after < version_of(value) <= until
+            ]
+
+
+def _stored(place: RowKey, value: bytes) -> StoredRow:
+    expires_at_ms = unpack_row(value).expires_at_ms
+    return StoredRow(place, version_of(value), value, None if expires_at_ms == NEVER_MS else expires_at_ms)

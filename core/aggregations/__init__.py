@@ -1,8 +1,8 @@
 """Aggregations: how many values become one feature.
 
 States, not results, are kept in tiles, because states merge and results do not: the mean of two means is wrong.
-Every state is made of what msgpack can carry. Nulls are skipped, except by ``Latest``, for which null is a state too.
-Adding in any order gives one state; ``ApproxTopK`` alone needs few enough values for that.
+Every state, once packed, is made of what msgpack can carry. Nulls are skipped, except by ``Latest``, for which null is
+a state too. Adding in any order gives one state; ``ApproxTopK`` alone needs few enough values for that.
 
 To add one, write the class in the module that it belongs to and append it to ``AGGREGATIONS``; law, codec and oracle
 tests find it there.

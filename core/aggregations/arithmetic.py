@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from core.aggregations.port import NUMBERS, ORDERED, Aggregation, State
+from core.aggregations.port import NUMBER_BYTES, NUMBERS, ORDERED, Aggregation, State
 from core.values import ValueType
 
 _TWO_64, _TWO_63 = 1 << 64, 1 << 63
@@ -20,11 +20,11 @@ class Count(Aggregation):
         """Return 0."""
         return 0
 
-    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:  # the port's signature
+    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:
         """Count one."""
         return state + 1
 
-    def add_code(self, state: str, value: str, add: str) -> str:  # the port's signature
+    def add_code(self, state: str, value: str, add: str) -> str:
         """Count one."""
         return f"{state} += 1"
 
@@ -32,13 +32,17 @@ class Count(Aggregation):
         """Add up."""
         return left + right
 
-    def merge_code(self, left: str, right: str, merge: str) -> str:  # the port's signature
+    def merge_code(self, left: str, right: str, merge: str) -> str:
         """Add up."""
         return f"{left} += {right}"
 
-    def result_type(self, value_type: ValueType) -> ValueType:  # the port's signature
+    def result_type(self, value_type: ValueType) -> ValueType:
         """Return int."""
         return ValueType.INT
+
+    def worst_state_bytes(self, value_bytes: int) -> int:
+        """Return the size of a number, whatever is counted."""
+        return NUMBER_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class Sum(Aggregation):
         """Return 0."""
         return 0
 
-    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:  # the port's signature
+    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:
         """Add one value."""
         return self.merge(state, value)
 
@@ -67,7 +71,7 @@ class Sum(Aggregation):
             return total
         return (total + _TWO_63) % _TWO_64 - _TWO_63
 
-    def add_code(self, state: str, value: str, add: str) -> str:  # the port's signature
+    def add_code(self, state: str, value: str, add: str) -> str:
         """Add up; what leaves 64 bits is left to ``add``."""
         total = f"total = {state} + {value}"
         return f"{total}\n{state} = total if {-_TWO_63} <= total < {_TWO_63} else {add}({state}, {value}, 0, '')"
@@ -89,11 +93,11 @@ class Mean(Aggregation):
         """Return the sum and the number of nothing."""
         return (0.0, 0)
 
-    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:  # the port's signature
+    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:
         """Add one value."""
         return (state[0] + value, state[1] + 1)
 
-    def add_code(self, state: str, value: str, add: str) -> str:  # the port's signature
+    def add_code(self, state: str, value: str, add: str) -> str:
         """Add one value."""
         return f"total, number = {state}\n{state} = (total + {value}, number + 1)"
 
@@ -105,11 +109,11 @@ class Mean(Aggregation):
         """Divide."""
         return state[0] / state[1] if state[1] else None
 
-    def result_type(self, value_type: ValueType) -> ValueType:  # the port's signature
+    def result_type(self, value_type: ValueType) -> ValueType:
         """Return float."""
         return ValueType.FLOAT
 
-    def worst_state_bytes(self, value_type: ValueType) -> int:  # the port's signature
+    def worst_state_bytes(self, value_bytes: int) -> int:
         """Return the size of a pair."""
         return 19
 
@@ -137,7 +141,7 @@ class Variance(Aggregation):
         """Return number, mean and squared distances of nothing."""
         return (0, 0.0, 0.0)
 
-    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:  # the port's signature
+    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:
         """Add one value."""
         number, mean, squares = state
         number += 1
@@ -145,7 +149,7 @@ class Variance(Aggregation):
         mean += distance / number
         return (number, mean, squares + distance * (value - mean))
 
-    def add_code(self, state: str, value: str, add: str) -> str:  # the port's signature
+    def add_code(self, state: str, value: str, add: str) -> str:
         """Add one value."""
         return (
             f"number, mean, squares = {state}\nnumber += 1\ndistance = {value} - mean\nmean += distance / number\n"
@@ -166,11 +170,11 @@ class Variance(Aggregation):
         divisor = state[0] - self.sample
         return state[2] / divisor if divisor > 0 else None
 
-    def result_type(self, value_type: ValueType) -> ValueType:  # the port's signature
+    def result_type(self, value_type: ValueType) -> ValueType:
         """Return float."""
         return ValueType.FLOAT
 
-    def worst_state_bytes(self, value_type: ValueType) -> int:  # the port's signature
+    def worst_state_bytes(self, value_bytes: int) -> int:
         """Return the size of a number and two floats."""
         return 28
 
@@ -195,11 +199,11 @@ class Min(Aggregation):
         """Return null."""
         return None
 
-    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:  # the port's signature
+    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:
         """Keep the smaller."""
         return value if state is None or value < state else state
 
-    def add_code(self, state: str, value: str, add: str) -> str:  # the port's signature
+    def add_code(self, state: str, value: str, add: str) -> str:
         """Keep the smaller."""
         return f"known = {state}\nif known is None or {value} < known:\n    {state} = {value}"
 
@@ -220,11 +224,11 @@ class Max(Aggregation):
         """Return null."""
         return None
 
-    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:  # the port's signature
+    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:
         """Keep the larger."""
         return value if state is None or value > state else state
 
-    def add_code(self, state: str, value: str, add: str) -> str:  # the port's signature
+    def add_code(self, state: str, value: str, add: str) -> str:
         """Keep the larger."""
         return f"known = {state}\nif known is None or {value} > known:\n    {state} = {value}"
 

@@ -34,7 +34,7 @@ class ApproxDistinct(Aggregation):
         """Return no bytes."""
         return b""
 
-    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:  # the port's signature
+    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:
         """Add one value."""
         sketch = self._sketch(state)
         # The library takes an empty text for no value at all.
@@ -62,11 +62,11 @@ class ApproxDistinct(Aggregation):
             return state
         return b"" if state.is_empty() else self._plain(state).serialize()
 
-    def result_type(self, value_type: ValueType) -> ValueType:  # the port's signature
+    def result_type(self, value_type: ValueType) -> ValueType:
         """Return int."""
         return ValueType.INT
 
-    def worst_state_bytes(self, value_type: ValueType) -> int:  # the port's signature
+    def worst_state_bytes(self, value_bytes: int) -> int:
         """Return a little more than the largest size that the library documents for each precision."""
         return 3 + 64 + 5 * (1 << self.precision) // 8
 

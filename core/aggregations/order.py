@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from core.aggregations.port import SCALAR_BYTES, Aggregation, State
+from core.aggregations.port import Aggregation, State
 from core.values import ValueType
 
 _ENTRY_BYTES = 1 + 9 + 2 + 36
@@ -44,9 +44,9 @@ class First(Aggregation):
         """Return the value alone."""
         return None if state is None else state[2]
 
-    def worst_state_bytes(self, value_type: ValueType) -> int:
+    def worst_state_bytes(self, value_bytes: int) -> int:
         """Return the size of time, id and value."""
-        return _ENTRY_BYTES + SCALAR_BYTES[value_type]
+        return _ENTRY_BYTES + value_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,9 @@ class Last(Aggregation):
         """Return the value alone."""
         return None if state is None else state[2]
 
-    def worst_state_bytes(self, value_type: ValueType) -> int:
+    def worst_state_bytes(self, value_bytes: int) -> int:
         """Return the size of time, id and value."""
-        return _ENTRY_BYTES + SCALAR_BYTES[value_type]
+        return _ENTRY_BYTES + value_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +152,17 @@ class LastN(Aggregation):
         """Return the values alone."""
         return [entry[2] for entry in state]
 
-    def result_type(self, value_type: ValueType) -> ValueType:  # the port's signature
+    def items(self, state: State) -> int | None:
+        """Return the length of the list."""
+        return len(state)
+
+    def result_type(self, value_type: ValueType) -> ValueType:
         """Return list."""
         return ValueType.LIST
 
-    def worst_state_bytes(self, value_type: ValueType) -> int:
+    def worst_state_bytes(self, value_bytes: int) -> int:
         """Return the size of a full list."""
-        return 3 + self.n * (_ENTRY_BYTES + SCALAR_BYTES[value_type])
+        return 3 + self.n * (_ENTRY_BYTES + value_bytes)
 
 
 def _youth(entry: Sequence[Any]) -> tuple[int, str, bool, Any]:

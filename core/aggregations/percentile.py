@@ -48,7 +48,7 @@ class ApproxPercentile(Aggregation):
         """Return the number of zeros, the largest bucket that counts as 0 or null, and no buckets."""
         return [0, None, {}]
 
-    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:  # the port's signature
+    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:
         """Count one value in its bucket."""
         if not value:
             state[0] += 1
@@ -96,11 +96,11 @@ class ApproxPercentile(Aggregation):
             found.append(0.0 if bucket is None else self._middle(bucket))
         return found if isinstance(self.percents, tuple) else found[0]
 
-    def result_type(self, value_type: ValueType) -> ValueType:  # the port's signature
+    def result_type(self, value_type: ValueType) -> ValueType:
         """Return float, or list for a tuple of percents."""
         return ValueType.LIST if isinstance(self.percents, tuple) else ValueType.FLOAT
 
-    def worst_state_bytes(self, value_type: ValueType) -> int:  # the port's signature
+    def worst_state_bytes(self, value_bytes: int) -> int:
         """Return the size of as many buckets as there may be, or of the result if that is larger."""
         kept = 4 + COUNT_BYTES + _BUCKET_BYTES + self.buckets * (_BUCKET_BYTES + COUNT_BYTES)
         return max(kept, 3 + 9 * len(list(self._percents)))

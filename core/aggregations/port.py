@@ -6,7 +6,7 @@ from functools import reduce
 from typing import Any, ClassVar, TypeAlias
 
 from core.expressions import Expr
-from core.problems import Problem, check_whole_number
+from core.problems import Problem, check_flag, check_whole_number
 from core.values import ValueType
 
 State: TypeAlias = Any
@@ -14,15 +14,18 @@ SCALARS = frozenset((ValueType.INT, ValueType.FLOAT, ValueType.STR, ValueType.BO
 NUMBERS = frozenset((ValueType.INT, ValueType.FLOAT))
 ORDERED = frozenset((ValueType.INT, ValueType.FLOAT, ValueType.STR))
 
-SCALAR_BYTES = {ValueType.INT: 9, ValueType.FLOAT: 9, ValueType.BOOL: 1, ValueType.STR: 66}
-"""A packed value at its largest; a text of 64 characters is taken for a long one."""
+NUMBER_BYTES = 9
+"""A packed number at its largest."""
 
 COUNT_BYTES = 5
 """A packed number of events in a tile, up to four thousand million."""
 
 
-_BESIDE = {"add": ("add_code",), "merge": ("merge_code", "merge_all"), "result": ("never_null",)}
-"""What is only true of a class's own method, and not of one that a subclass has in its place."""
+_BESIDE = {"add": ("add_code",), "merge": ("merge_code", "merge_all", "add_code"), "result": ("never_null",)}
+"""What is only true of a class's own method, and not of one that a subclass has in its place.
+
+An ``add`` may be made of ``merge``, so what is written for it goes with either.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +82,21 @@ class Aggregation:
         """
         return state
 
+    def items(self, state: State) -> int | None:
+        """Return how many values a state lists or counts one by one, for people, or None if it does not."""
+        return None
+
     def result_type(self, value_type: ValueType) -> ValueType:
         """Return the type of the result for values of a type."""
         return value_type
 
-    def worst_state_bytes(self, value_type: ValueType) -> int:
-        """Return an upper estimate of a packed state's size, for the check of the worst row."""
-        return SCALAR_BYTES[value_type]
+    def worst_state_bytes(self, value_bytes: int) -> int:
+        """Return an upper estimate of a packed state's size, for the check of the worst row.
+
+        Args:
+            value_bytes: Largest size of a packed value.
+        """
+        return value_bytes
 
     def add_code(self, state: str, value: str, add: str) -> str:
         """Return the statements that add a value, for a function that is written for a group.
@@ -110,11 +121,13 @@ class Aggregation:
             where: Place of the feature.
         """
         kind = type(self).__name__
+        # A module that postpones its annotations has their texts.
+        flags = [item.name for item in fields(self) if item.type in (bool, "bool")]
         return [
             problem
             for name, (least, most) in self.bounds.items()
             for problem in check_whole_number(where, f"{name} of {kind}", getattr(self, name), least=least, most=most)
-        ]
+        ] + [problem for name in flags for problem in check_flag(where, f"{name} of {kind}", getattr(self, name))]
 
     @property
     def text(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from core.aggregations.port import COUNT_BYTES, SCALAR_BYTES, Aggregation, State
+from core.aggregations.port import COUNT_BYTES, Aggregation, State
 from core.values import ValueType
 
 COUNTED = frozenset((ValueType.INT, ValueType.STR, ValueType.BOOL))
@@ -39,7 +39,7 @@ class TopK(Aggregation):
         """Return no counts; null will stand for too many."""
         return {}
 
-    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:  # the port's signature
+    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:
         """Count one."""
         if state is None:
             return None
@@ -61,13 +61,17 @@ class TopK(Aggregation):
         """Return the values alone."""
         return None if state is None else _most_frequent(state, self.n)
 
-    def result_type(self, value_type: ValueType) -> ValueType:  # the port's signature
+    def items(self, state: State) -> int | None:
+        """Return how many values are counted."""
+        return None if state is None else len(state)
+
+    def result_type(self, value_type: ValueType) -> ValueType:
         """Return list."""
         return ValueType.LIST
 
-    def worst_state_bytes(self, value_type: ValueType) -> int:
+    def worst_state_bytes(self, value_bytes: int) -> int:
         """Return the size of a full table."""
-        return 3 + self.values_max * (SCALAR_BYTES[value_type] + COUNT_BYTES)
+        return 3 + self.values_max * (value_bytes + COUNT_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class ApproxTopK(Aggregation):
         """Return what was taken from all counts so far, and no counts."""
         return [0, {}]
 
-    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:  # the port's signature
+    def add(self, state: State, value: Any, time_ms: int, event_id: str) -> State:
         """Count one; if there are too many, make room for as many again as are kept."""
         counts = state[1]
         counts[value] = counts.get(value, 0) + 1
@@ -112,13 +116,17 @@ class ApproxTopK(Aggregation):
         """Return the values alone."""
         return _most_frequent(state[1], self.n)
 
-    def result_type(self, value_type: ValueType) -> ValueType:  # the port's signature
+    def items(self, state: State) -> int | None:
+        """Return how many values are counted."""
+        return len(state[1])
+
+    def result_type(self, value_type: ValueType) -> ValueType:
         """Return list."""
         return ValueType.LIST
 
-    def worst_state_bytes(self, value_type: ValueType) -> int:
+    def worst_state_bytes(self, value_bytes: int) -> int:
         """Return the size of a full table."""
-        return 4 + COUNT_BYTES + self.counters * (SCALAR_BYTES[value_type] + COUNT_BYTES)
+        return 4 + COUNT_BYTES + self.counters * (value_bytes + COUNT_BYTES)
 
     @staticmethod
     def _cut(taken: int, counts: dict[Any, int], *, keep: int) -> State:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from app.record_check import check_record
-from core.errors import ConfigurationError, StoreError, StoreTimeoutError
+from core.errors import ConfigurationError, PartialWriteError, RowTooLargeError, StoreError, StoreTimeoutError
 from core.ports import RowKey, StoredRow
 from stores.dynamodb import ITEM_BYTES_MAX, DynamoStore
 from stores.dynamodb_calls import ATTEMPTS_MAX
 from stores.dynamodb_place import TablePlace
 from stores.dynamodb_table import create_table, inspect_table
 from tests.clock import ManualClock
-from tests.dynamodb_proxy import fail_statements, hang, leave_keys, lose_the_answer, open_proxy, refuse
+from tests.dynamodb_proxy import Proxy, fail_statements, hang, leave_keys, lose_the_answer, open_proxy, refuse
 
 ENOUGH_MS = 60_000
 GUIDE = Path(__file__).parents[2] / "docs/how-to/aws.md"
@@ -148,13 +148,28 @@ async def test_a_server_that_keeps_hanging_is_a_timeout(store, proxy):
         await store.read(keys(1), deadline_ms=300)
 
 
+async def test_a_write_that_is_done_in_part_tells_what_is_left(store, proxy):
+    """
+    A table that is too slow for all rows of a write was asked for all of them again, and again: the backlog of a fast
+    load never got shorter.
+    """
+    proxy.faults += [Proxy.forward, hang]
+
+    with pytest.raises(PartialWriteError, match=r"no answer within 2000 ms \(25 of 50 rows\)") as raised:
+        await store.write(rows(50), deadline_ms=2_000)
+    done = await store.read(keys(50), deadline_ms=ENOUGH_MS)
+
+    assert len(done) == 25
+    assert raised.value.failed == set(keys(50)) - set(done)
+
+
 async def test_rows_and_keys_over_the_limits_are_refused_before_the_call(store, proxy):
     """
     DynamoDB's own refusal names neither the group nor the remedy.
     """
     large = StoredRow(RowKey("user#i1", "big@v1"), 1, bytes(ITEM_BYTES_MAX))
 
-    with pytest.raises(StoreError, match=r"a row of big@v1 has \d+ bytes, the limit is 409600: fewer or"):
+    with pytest.raises(RowTooLargeError, match=r"the row big@v1 of user#i1 has \d+ bytes, .*at most 409600: .*smaller"):
         await store.write([large], deadline_ms=ENOUGH_MS)
     with pytest.raises(StoreError, match="a pk of 2049 bytes, the limit is 2048"):
         await store.read([RowKey("é" * 1024 + "x", "g@v1")], deadline_ms=ENOUGH_MS)

@@ -396,7 +396,7 @@ def test_the_worst_state_is_not_underestimated(aggregation):
 
         size = len(stored(aggregation, fold(aggregation, events)))
 
-        assert size <= aggregation.worst_state_bytes(own)
+        assert size <= aggregation.worst_state_bytes(max(len(msgspec.msgpack.encode(event.value)) for event in events))
 
 
 def test_no_two_aggregations_have_one_text():

@@ -3,13 +3,13 @@ import asyncio
 from agents.cache_debt import OWED_ROWS_MAX, CacheDebt
 from agents.progress import ProgressPublisher, Step
 from agents.record_writer import RecordWriter
-from core.errors import StoreError
+from core.errors import PartialWriteError, StoreError
 from core.metrics import Metrics
 from core.ports import RowKey, StoredRow
 from core.progress import cached_key, progress_key
 from core.versions import version, version_bytes, version_of
 from tables.table import GroupTable, TablePartition
-from tables.uncached import rows_between
+from tables.uncached import pages_between
 from tests.aggregating import AROUND, FAST, HELD_MS, LIFETIME_MS, NOW_MS, SLOW, TOPIC, bench, clicks, taps
 from tests.clock import ManualClock
 from tests.fakes import ToldStore, idle, until
@@ -226,7 +226,7 @@ async def test_the_cache_forgets_a_row_that_is_too_old_to_be_served():
     assert cache.told[-1] == ("cache", (late._replace(expires_at_ms=NOW_MS + LIFETIME_MS),))
 
 
-async def test_rows_between_are_those_that_nobody_else_will_write():
+async def test_what_is_inherited_are_the_rows_that_nobody_else_will_write():
     """
     Below the mark the cache has them; above what is committed their events are applied again, record first.
     """
@@ -236,12 +236,92 @@ async def test_rows_between_are_those_that_nobody_else_will_write():
         await made.publisher.settle()
         table = restored(made.tables.get(TOPIC, 0))
 
-        found = list(rows_between(table, after=version(0, 0), until=version(0, 2), groups={FAST}))
+        pages = pages_between(table, after=version(0, 0), until=version(0, 2), groups={FAST})
+        found = [row for page in pages for row in page]
 
         assert sorted(row.ver for row in found) == [version(0, 1), version(0, 2)]
         assert {row.key.sk for row in found} == {FAST}
         values = await made.record.read([row.key for row in found], deadline_ms=HELD_MS)
         assert {row.key: row.value for row in found} == values
+
+
+async def test_a_node_that_is_away_does_not_hold_up_the_rows_of_the_others():
+    """
+    A cluster goes on without one of its nodes; what the others hold must not grow old for as long as that takes.
+    """
+    cache = PartlyAway("cache")
+    debt = new_debt(cache)
+    cache.refuses = lambda row: int(row.key.pk.removeprefix("user#i")) < 2_500
+    await debt.write([stored(user, 1) for user in range(3_000)])
+    settling = asyncio.create_task(debt.settle())
+
+    await until(lambda: debt.owed == 2_500)
+    await debt.write([stored(2_999, 2), StoredRow(progress_key("user", 0), 2, version_bytes(2))])
+    await until(lambda: debt.owed == 2_501)
+
+    assert await version_in(cache, 2_999) == 2
+    assert progress_key("user", 0) not in await cache.read([progress_key("user", 0)], deadline_ms=HELD_MS)
+    cache.refuses = lambda row: False
+    await until(lambda: debt.is_clear)
+    settling.cancel()
+    assert await version_in(cache, 0) == 1
+    assert progress_key("user", 0) in await cache.read([progress_key("user", 0)], deadline_ms=HELD_MS)
+
+
+async def test_a_row_that_is_refused_for_ever_is_owed_alone():
+    """
+    Somebody else's list under the name of one of our rows: Redis refuses the script, and with it its neighbours.
+    """
+    cache = PartlyAway("cache", together=True)
+    debt = new_debt(cache)
+    cache.refuses = lambda row: row.key.pk == "user#i7"
+    await debt.write([stored(user, 1) for user in range(50)])
+    settling = asyncio.create_task(debt.settle())
+
+    await until(lambda: debt.owed == 1)
+
+    settling.cancel()
+    assert [await version_in(cache, user) for user in (6, 7, 8)] == [1, None, 1]
+
+
+async def test_a_partitions_progress_is_inherited_too():
+    """
+    The partition may be quiet from now on: readers would see a lag that is none until its next event.
+    """
+    async with bench() as made:
+        await made.take(taps(3))
+        await made.publisher.settle()
+        cache = ToldStore("cache")
+        heir = new_debt(cache, made.record)
+        heir.inherit(restored(made.tables.get(TOPIC, 0)), until=version(0, 3))
+
+        await settled(heir)
+
+        key = progress_key("user", 0)
+        assert await cache.read([key], deadline_ms=HELD_MS) == await made.record.read([key], deadline_ms=HELD_MS)
+
+
+class PartlyAway(ToldStore):
+    """Takes some rows alone; told to, it takes none of those that come together with one that it refuses."""
+
+    def __init__(self, name, *, together=False) -> None:
+        super().__init__(name)
+        self.refuses = lambda _row: False
+        self._together = together
+
+    async def write(self, rows, *, deadline_ms):
+        refused = [row for row in rows if self.refuses(row)]
+        taken = [row for row in rows if row not in refused] if not (refused and self._together) else []
+        number = await super().write(taken, deadline_ms=deadline_ms)
+        if refused:
+            raise PartialWriteError("told to fail in part", frozenset(row.key for row in rows if row not in taken))
+        return number
+
+
+async def version_in(store, user) -> int | None:
+    key = RowKey(f"user#i{user}", FAST)
+    found = await store.read([key], deadline_ms=HELD_MS)
+    return version_of(found[key]) if key in found else None
 
 
 class UnreadableStore(ToldStore):

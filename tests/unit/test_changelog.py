@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from aiokafka import TopicPartition
 
-from core.errors import BrokerError
+from core.errors import BrokerError, RowTooLargeError
 from core.packs import unpack
 from core.ports import RowKey, StoredRow
 from core.rows import pack_change, unpack_change
@@ -81,11 +81,11 @@ async def test_a_refused_batch_is_told_with_its_place():
 
 async def test_a_row_that_fits_no_batch_is_told():
     """
-    It could never be written; the group's row limit is there to prevent it.
+    It could never be written; the group's row limit is there to prevent it, and whoever raised it reads whose row it is.
     """
     _, writer = opened(batch_records_max=0)
 
-    with pytest.raises(BrokerError, match="of 17 bytes is larger than a producer batch"):
+    with pytest.raises(RowTooLargeError, match=r"the row \S+@v1 of user#i1 has 17 bytes, more than a batch"):
         await writer.write({TP: [row(size=9)]})
 
 

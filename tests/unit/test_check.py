@@ -2,10 +2,10 @@ import enum
 import math
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
 
 from core.check import Problem, check_registry
 from core.definitions import (
@@ -28,8 +28,10 @@ from core.definitions import (
     Registry,
     ServingPolicy,
     Source,
+    StdDev,
     Sum,
     TopK,
+    Variance,
     WritePolicy,
     aggregate,
     col,
@@ -38,8 +40,9 @@ from core.definitions import (
     when,
 )
 from core.plans import plan_group
-from core.row_size import worst_row
+from core.row_size import ROW_BYTES_MAX, worst_row
 from core.windows import days, hours, milliseconds, minutes, seconds
+from stores.dynamodb import ITEM_BYTES_MAX
 
 
 class Tab(enum.StrEnum):
@@ -69,10 +72,24 @@ class PlayOfText(Play):
     user_id: str
 
 
+class Hit(BaseModel):
+    event_id: str = Field(max_length=36)
+    time_ms: int
+    user_id: int
+    undeclared: str
+    short: str = Field(max_length=5)
+    long: Annotated[str, StringConstraints(max_length=300)]
+    inner: Annotated[str, Field(max_length=10)] | None = None
+    maybe: str | None = Field(default=None, max_length=10)
+    choice: Literal["home", "feed"]
+    tab: Tab
+
+
 DAY = (days(1),)
 USER = Entity("user", keys=("user_id",))
 VIDEO = Entity("video", keys=("video_id",))
 PLAYS = Source("plays", Play, event_time="time_ms", event_id="event_id")
+HITS = Source("hits", Hit, event_time="time_ms", event_id="event_id")
 SHOWN = Source("shown", Play, event_time="at", event_id=None, keys={"video_id": explode(col("video_ids"))})
 
 PLAYED = aggregate("plays", PLAYS, Count(), over=(hours(1), days(1)))
@@ -142,6 +159,9 @@ PROBLEMS = [
     (one(Sum(when(col("act") == "lkie").then(1))), IT, "Play.act is never 'lkie'", "like"),
     (one(LastN(col("video_id"), n=0)), IT, "n of LastN is 0", "1 to 1,000"),
     (one(LastN(col("liked"), n=1001), over=(ALL_TIME,)), IT, "n of LastN is 1001", "1 to 1,000"),
+    (one(LastN(col("video_id"), distinct="no")), IT, "distinct of LastN is 'no'", "True or False"),
+    (one(Variance(col("watch_ms"), sample=5)), IT, "sample of Variance is 5", "True or False"),
+    (one(StdDev(col("watch_ms"), sample=1)), IT, "sample of StdDev is 1", "True or False"),
     (one(TopK(col("video_id"), n=0)), IT, "n of TopK is 0", "1 to 100"),
     (one(TopK(col("video_id"), values_max=1001)), IT, "values_max of TopK is 1001", "1 to 1,000"),
     (one(TopK(col("watch_ms") / 1000)), IT, "TopK cannot take float", "bool, int, str"),
@@ -383,7 +403,7 @@ def test_a_row_that_is_too_large_is_told_with_its_size_and_its_cause():
     """
     The record store refuses it some day, and the partition stands still behind it.
     """
-    last = aggregate("last_kinds", PLAYS, LastN(col("kind"), n=200), over=(hours(1), days(1)))
+    last = aggregate("last_videos", PLAYS, LastN(col("video_id"), n=200), over=(hours(1), days(1)))
     group = replace(GROUP, features=(last, PLAYED))
     worst = worst_row((last, PLAYED), ratios=0)
 
@@ -391,8 +411,50 @@ def test_a_row_that_is_too_large_is_told_with_its_size_and_its_cause():
 
     assert worst.row_bytes > group.row_bytes_max
     assert f"{worst.row_bytes:,} bytes, the limit is 65,536" in problem.reason
-    assert "of last_kinds" in problem.reason
+    assert "of last_videos" in problem.reason
     assert check_registry(Registry((replace(group, row_bytes_max=worst.row_bytes),))) == []
+
+
+def test_a_row_is_as_large_as_the_texts_that_a_model_lets_in():
+    """
+    Top lists of pages passed the check with 66 bytes a page; an event may bring 1,024, and their rows ended the worker.
+    """
+    pages = [(name, aggregate("pages", HITS, TopK(col(name)), over=(days(7),))) for name in Hit.model_fields]
+    texts = {"undeclared": 66, "short": 21, "long": 1027, "inner": 42, "choice": 5, "tab": 5, "maybe": 42}
+
+    row_bytes = {name: worst_row((pages,), ratios=0).row_bytes for name, pages in pages if name in texts}
+
+    # Fifty texts with their counts, in fifteen tiles and in the values that are served.
+    frame = row_bytes["undeclared"] - 16 * 50 * (66 + 5)
+    assert row_bytes == {name: frame + 16 * 50 * (size + 5) for name, size in texts.items()}
+
+
+def test_texts_of_undeclared_length_that_could_make_a_row_too_large_are_a_warning():
+    """
+    Most texts are short, so the definition may be good; but a single producer of long ones ends the worker for ever.
+    """
+    pages = aggregate("pages", HITS, TopK(when(col("tab") == "home").then(col("undeclared"))), over=(days(7),))
+    kinds = aggregate("kinds", HITS, Count(col("choice")), over=(days(7),))
+    group = replace(GROUP, features=(pages, kinds), row_bytes_max=100_000)
+    declared = replace(pages, aggregation=TopK(col("short")))
+
+    (problem,) = check_registry(Registry((group,)))
+
+    assert problem.severity == "warning"
+    assert "if each text in pages has the 1,024" in problem.reason
+    assert problem.remedy == "declare max_length for Hit.undeclared, or make it a Literal"
+    assert worst_row((pages, kinds), ratios=0, undeclared_bytes=1024).row_bytes > 730_058
+    assert check_registry(Registry((replace(group, features=(declared, kinds)),))) == []
+
+
+def test_no_limit_can_be_set_that_a_store_would_refuse():
+    """
+    A limit of a megabyte was accepted; the record takes 400 KB, and the changelog hardly more.
+    """
+    (problem,) = check_registry(registry(row_bytes_max=ROW_BYTES_MAX + 1))
+
+    assert ROW_BYTES_MAX < ITEM_BYTES_MAX
+    assert "407,552" in problem.remedy
 
 
 def test_a_state_that_features_share_counts_once():

@@ -7,9 +7,23 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from agents.decode import EVENT_ID_BYTES_MAX, RECORD_BYTES_MAX, TEXT_BYTES_MAX, Decoded, SourceDecoder
-from core.definitions import Count, Entity, FeatureGroup, Last, Max, Source, Sum, aggregate, col, explode, latest
+from agents.decode import EVENT_ID_BYTES_MAX, RECORD_BYTES_MAX, Decoded, SourceDecoder
+from core.definitions import (
+    ApproxDistinct,
+    Count,
+    Entity,
+    FeatureGroup,
+    Last,
+    Max,
+    Source,
+    Sum,
+    aggregate,
+    col,
+    explode,
+    latest,
+)
 from core.errors import EventError
+from core.values import TEXT_BYTES_MAX
 from core.windows import FUTURE_MS, days, hours, minutes
 from features import REGISTRY
 from features.videos import IMPRESSIONS
@@ -34,6 +48,7 @@ class Play(BaseModel):
     videos: list[int] | None = None
     watch_ms: int | None = None
     share: float | None = None
+    weight: float = 1
     title: str | None = None
     kind: Kind = Kind.LIKE
 
@@ -54,6 +69,7 @@ GROUPS = (
             aggregate("watch_ms", PLAYS, Sum(col("watch_ms") * 1000), over=HOUR),
             aggregate("share", PLAYS, Max(col("share")), over=HOUR),
             aggregate("likes", PLAYS, Count(), where=col("kind") == "like", over=HOUR),
+            aggregate("weights", PLAYS, ApproxDistinct(col("weight")), over=HOUR),
             latest("title", PLAYS, col("title")),
         ),
     ),
@@ -176,6 +192,16 @@ def test_the_largest_integers_are_good(user):
     A limit that is off by one loses somebody's user.
     """
     assert keys(DECODER.decode(raw(user=user), NOW_MS), USER) == [f"i{user}"]
+
+
+@pytest.mark.parametrize("event", [raw(), raw(weight=1), raw(weight=1.0)], ids=["default", "int", "float"])
+def test_a_value_of_a_float_field_is_a_float(event):
+    """
+    A default may be an int, and 1 and 1.0 were two different values to a count of different ones.
+    """
+    value = value_of(DECODER.decode(event, NOW_MS), "weight")
+
+    assert (value, type(value)) == (1.0, float)
 
 
 def test_a_strict_model_takes_no_number_in_quotes():

@@ -1,6 +1,7 @@
 """Explain: what is told of a served number is true of that number, tile by tile."""
 
 import asyncio
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -9,7 +10,24 @@ from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.aggregations import (
+    AGGREGATIONS,
+    Aggregation,
+    ApproxDistinct,
+    ApproxPercentile,
+    ApproxTopK,
+    Last,
+    LastN,
+    Latest,
+    Mean,
+    TopK,
+)
+from core.definitions import ALL_TIME, FeatureGroup, Registry, aggregate, col
 from core.errors import StoreError
+from core.plans import plan_group
+from core.row_size import ROW_BYTES_MAX
+from core.windows import days
+from features.videos import IMPRESSIONS, USER
 from serving.explain import parse_explain
 from serving.models import Explanation
 from tests.clock import ManualClock
@@ -177,6 +195,57 @@ async def test_states_that_are_no_numbers_are_shown_in_plain_json(kit, client):
     assert explanation.value == [1, 0]
     (tile,) = explanation.tiles
     assert (tile.parts[0].state, tile.parts[0].result, tile.parts[0].items) == ({"1": 2, "0": 1}, [1, 0], 2)
+
+
+_EACH = [*(kind(col("tab")) for kind in AGGREGATIONS), ApproxPercentile(col("tab"), percents=(50, 90))]
+
+
+async def test_a_number_of_every_aggregation_can_be_explained():
+    """
+    A sketch is no JSON: counts of different values were served, and nobody could ask why.
+    """
+    features = [
+        aggregate(f"it_{number}", IMPRESSIONS, each, over=(days(1), ALL_TIME)) for number, each in enumerate(_EACH)
+    ]
+    features = [replace(one, over=(ALL_TIME,)) if isinstance(one.aggregation, Latest) else one for one in features]
+    group = FeatureGroup("every", entity=USER, owner="tests", features=tuple(features), row_bytes_max=ROW_BYTES_MAX)
+    kit = ServingKit(ManualClock(NOW_MS), registry=Registry((group,)))
+    for number in range(3):
+        await kit.take("impressions", impression(NOW_MS - number * HOUR_MS, tab=number % 2))
+
+    async with TestClient(TestServer(kit.web_app())) as client:
+        for name in (feature.name for feature in plan_group(group).features):
+            explanation = await explain(client, f"every:{name}", user_id=1)
+
+            assert explanation.value == (await served(client, f"every:{name}", user_id=1))[0]
+            assert explanation.merged[0].result == explanation.value
+            assert any(tile.in_window for tile in explanation.tiles)
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "items"),
+    [
+        (LastN(col("tab")), 3), (TopK(col("tab"), n=1), 3), (ApproxTopK(col("tab"), n=1), 3), (Mean(col("tab")), None),
+        (ApproxPercentile(col("tab")), None), (Last(col("tab")), None), (ApproxDistinct(col("tab")), None),
+    ],
+    ids=lambda case: case.text if isinstance(case, Aggregation) else None,
+)  # fmt: skip
+async def test_the_values_of_a_state_are_counted_not_its_parts(aggregation, items):
+    """
+    The page draws bars of them: each tile of a top list was as high as the others, for its state has two parts.
+    """
+    group = FeatureGroup(
+        "it", entity=USER, owner="tests", features=(aggregate("it", IMPRESSIONS, aggregation, over=(days(1),)),)
+    )
+    kit = ServingKit(ManualClock(NOW_MS), registry=Registry((group,)))
+    for number in range(3):
+        await kit.take("impressions", impression(NOW_MS - number, tab=number))
+
+    async with TestClient(TestServer(kit.web_app())) as client:
+        explanation = await explain(client, "it:it_1d", user_id=1)
+
+    assert [part.items for part in explanation.merged] == [items]
+    assert [tile.parts[0].items for tile in explanation.tiles] == [items]
 
 
 async def test_an_explanation_names_definition_version_row_and_age(kit, client):

@@ -1,10 +1,20 @@
 import asyncio
 
+import pytest
+
 from agents.publish import UPDATES_WAITING_MAX
+from agents.record_writer import RecordWriter
+from core.errors import PartialWriteError, RowTooLargeError, StoreTimeoutError
+from core.metrics import Metrics
+from core.ports import RowKey, StoredRow
 from core.progress import progress_as_of_ms, progress_key
-from core.versions import version, version_of
+from core.versions import version, version_bytes, version_of
+from stores.dynamodb import ITEM_BYTES_MAX, DynamoStore
+from stores.dynamodb_calls import DynamoCalls
+from stores.dynamodb_place import TablePlace
 from tests.aggregating import AROUND, CHANGELOG, FAST, HELD_MS, NOW_MS, SLOW, TOPIC, bench, clicks, taps
-from tests.fakes import Run, idle, until
+from tests.clock import ManualClock
+from tests.fakes import Run, ToldStore, idle, until
 
 
 async def test_a_row_goes_to_changelog_record_and_cache_before_its_run_is_finished():
@@ -137,6 +147,64 @@ async def test_a_record_that_fails_is_tried_again_and_nothing_is_finished_before
         assert whats.index("finished") > whats.index("record") > 2
         assert whats.count("record failed") == 2
         assert await made.stored() == version(0, 0)
+
+
+async def test_a_row_that_dynamodb_can_never_take_is_not_tried_again():
+    """
+    It refuses items over 400 KB; the write was tried again for ever, and the partition stood still in silence.
+    """
+    store = DynamoStore(DynamoCalls(TablePlace("rows", "eu-central-1")), ManualClock(NOW_MS))
+    record = RecordWriter(store, Metrics())
+    large = StoredRow(RowKey("user#i1", FAST), 1, bytes(ITEM_BYTES_MAX))
+
+    with pytest.raises(RowTooLargeError, match=rf"the row {FAST} of user#i1 has \d+ bytes, .* smaller states"):
+        await asyncio.wait_for(record.write([large]), timeout=30)
+
+
+async def test_a_record_that_is_slow_gets_less_at_a_time():
+    """
+    DynamoDB that takes 100 rows within a deadline never took 1,000, however often they were tried again.
+    """
+    store = SlowStore("record", at_once=100)
+    record = RecordWriter(store, Metrics())
+    rows = [StoredRow(RowKey(f"user#i{user}", FAST), 1, version_bytes(1)) for user in range(2_000)]
+
+    await asyncio.wait_for(record.write(rows), timeout=30)
+    store.at_once = 1_000
+    store.told.clear()
+    await record.write([row._replace(ver=2, value=version_bytes(2)) for row in rows])
+
+    assert len(await store.read([row.key for row in rows], deadline_ms=HELD_MS)) == 2_000
+    assert max(len(rows) for _, rows in store.told) > 900
+
+
+async def test_what_a_record_took_of_a_write_is_not_written_again():
+    """
+    Asked for all of it again, a slow record never gets further.
+    """
+    store = SlowStore("record", at_once=100, partly=True)
+    rows = [StoredRow(RowKey(f"user#i{user}", FAST), 1, version_bytes(1)) for user in range(500)]
+
+    await asyncio.wait_for(RecordWriter(store, Metrics()).write(rows), timeout=30)
+
+    assert sum(len(rows) for _, rows in store.told) == 500
+
+
+class SlowStore(ToldStore):
+    """Takes so many rows at once; of more it takes none in time, or the first of them."""
+
+    def __init__(self, name, *, at_once, partly=False) -> None:
+        super().__init__(name)
+        self.at_once = at_once
+        self._partly = partly
+
+    async def write(self, rows, *, deadline_ms):
+        if len(rows) <= self.at_once:
+            return await super().write(rows, deadline_ms=deadline_ms)
+        if not self._partly:
+            raise StoreTimeoutError("too slow")
+        await super().write(rows[: self.at_once], deadline_ms=deadline_ms)
+        raise PartialWriteError("too slow", frozenset(row.key for row in rows[self.at_once :]))
 
 
 async def test_a_replay_is_published_again():

@@ -30,6 +30,7 @@ GIVEN = {
     "redis_ca": ("/etc/ca.pem", Path("/etc/ca.pem")),
     "record": ("dynamodb://freshet?region=eu-central-1", "dynamodb://freshet?region=eu-central-1"),
     "api_keys": (KEYS, SecretStr(KEYS)),
+    "api_key": ("freshet_hunter2", SecretStr("freshet_hunter2")),
     "web_host": ("::1", "::1"),
     "empty_lists": ("false", False),
     "web_port": ("7000", 7000),

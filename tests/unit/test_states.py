@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from core.aggregations import Aggregation, ApproxDistinct, ApproxPercentile, ApproxTopK, Count, Last, TopK
+from core.aggregations import Aggregation, ApproxDistinct, ApproxPercentile, ApproxTopK, Count, Last, Sum, TopK
 from core.definitions import Entity, FeatureGroup, Source, aggregate, col
 from core.plans import GroupPlan, plan_group
 from core.rows import unpack_change, unpack_row, unpack_tail
@@ -211,6 +211,12 @@ class Busiest(Count):
 
 
 @dataclass(frozen=True, slots=True)
+class Largest(Sum):
+    def merge(self, left: Any, right: Any) -> Any:
+        return max(left, right)
+
+
+@dataclass(frozen=True, slots=True)
 class Fewest(TopK):
     def merge(self, left: Any, right: Any) -> Any:
         return min(left, right, key=len)
@@ -219,12 +225,12 @@ class Fewest(TopK):
 def test_a_method_that_is_replaced_is_the_one_that_is_used():
     """
     A subclass changed how values are added, and was served what its parent computes: the code that the parent writes
-    knew nothing of it.
+    knew nothing of it. So did one that changed how they are merged, where adding is merging.
     """
     video = col("video_id")
-    table, group = table_of(Twice(), OrNull(), Loudest(video), Busiest(), Fewest(video))
+    table, group = table_of(Twice(), OrNull(), Loudest(video), Busiest(), Fewest(video), Largest(video))
     play(table, 0, (1, 7, 0), (1, 3, 0), (1, 8, TILE_MS), (2, 5, 0))
 
     made = {key: values_of(group.plan, change) for key, change in packed_rows(group).items()}
 
-    assert made == {"i1": [6, 3, 8, 2, [8]], "i2": [2, -1, 5, 1, [5]]}
+    assert made == {"i1": [6, 3, 8, 2, [8], 8], "i2": [2, -1, 5, 1, [5], 5]}
