@@ -2,14 +2,27 @@
 
 import pytest
 
-from tests.real import open_dynamodb, open_kafka, open_redis, open_redis_cluster
+from tests.real import RealKafka, has_docker, open_dynamodb, open_kafka, open_redis, open_redis_cluster
+from tests.secured_kafka import start_secured_kafka
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory):
+def secured_kafka(tmp_path_factory):
+    """A Kafka broker that asks for certificates and passwords, and for nothing at ``.cluster.bootstrap``."""
+    started = start_secured_kafka(tmp_path_factory.mktemp("secured-kafka"))
+    yield started
+    started.cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka(request):
     """A Kafka broker, at ``.bootstrap``; tests share it, so each has topics and groups of its own."""
-    with open_kafka(tmp_path_factory.mktemp("kafka")) as opened:
-        yield opened
+    if has_docker():
+        with open_kafka() as opened:
+            yield opened
+        return
+    # A broker takes seconds to start and half a gigabyte, and that one lets in everybody too.
+    yield RealKafka(request.getfixturevalue("secured_kafka").cluster.bootstrap)
 
 
 @pytest.fixture(scope="session")

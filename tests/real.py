@@ -17,7 +17,6 @@ from confluent_kafka.admin import AdminClient
 from testcontainers.core.container import DockerContainer
 
 from services.dynamodb_local import lists_tables, start_dynamodb_local
-from services.kafka import start_kafka
 from services.redis_cluster import start_cluster
 from services.redis_server import start_redis
 from services.server_process import HOST, free_ports
@@ -69,14 +68,7 @@ def connects(path) -> bool:
 
 
 @contextmanager
-def open_kafka(directory):
-    if not has_docker():
-        cluster = start_kafka(directory)
-        try:
-            yield RealKafka(cluster.bootstrap)
-        finally:
-            cluster.stop()
-        return
+def open_kafka():
     # Clients are told where the broker is by the broker, so the port outside must be known before it starts.
     (port,) = free_ports(1)
     settings = {

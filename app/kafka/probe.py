@@ -22,13 +22,17 @@ _LISTEN_S = 6.0
 _PAUSE_S = 0.2
 
 
-def require_kafka(access: KafkaAccess) -> None:
+def require_kafka(access: KafkaAccess, *, listen_s: float = _LISTEN_S) -> None:
     """Return once a broker has let us in; blocks for at most 25 s.
+
+    Args:
+        access: Brokers, and how to be let in.
+        listen_s: How long to wait for one that takes connections.
 
     Raises:
         ConfigurationError: None does; the message says which broker, why, and what to do.
     """
-    _require_listener(access)
+    _require_listener(access, listen_s)
     told: list[KafkaError] = []
     settings: dict[str, Any] = {**access.for_librdkafka(), "log_level": 0, "error_cb": told.append}
     client = AdminClient(settings)
@@ -66,9 +70,9 @@ def explain(access: KafkaAccess, told: list[KafkaError]) -> str:
     return ""
 
 
-def _require_listener(access: KafkaAccess) -> None:
+def _require_listener(access: KafkaAccess, listen_s: float) -> None:
     """Connect to any of the first brokers, with TLS if that is spoken."""
-    deadline = time.monotonic() + _LISTEN_S
+    deadline = time.monotonic() + listen_s
     while True:
         reasons = [_connect(place, access.tls) for place in access.bootstrap]
         reason = next((reason for reason in reasons if reason), "")

@@ -23,7 +23,6 @@ from features import REGISTRY
 from tests.acceptance.conftest import http, read_values, until
 from tests.acceptance.kafka import (
     BUSY_S,
-    PASSWORD,
     access_of,
     clear_topics,
     freshet,
@@ -31,16 +30,16 @@ from tests.acceptance.kafka import (
     make_topics,
     now_ms,
     start_on,
-    start_secured_kafka,
 )
+from tests.secured_kafka import PASSWORD
 
 
 @pytest.fixture(scope="module")
-def secured(tmp_path_factory):
-    """A broker of its own that asks for certificates and passwords, with Freshet's topics."""
-    started = start_secured_kafka(tmp_path_factory.mktemp("secured"))
-    yield started
-    started.cluster.stop()
+def secured(secured_kafka):
+    """A broker that asks for certificates and passwords, with Freshet's topics, which are new."""
+    clear_topics(secured_kafka.cluster.bootstrap)
+    make_topics(secured_kafka.cluster.bootstrap)
+    return secured_kafka
 
 
 @dataclass(frozen=True)
@@ -83,82 +82,6 @@ async def record(tmp_path, topics):
 
 def _settings(topics, directory, role=Role.ALL) -> Settings:
     return Settings(broker=topics.bootstrap, redis="none", record=f"sqlite:///{directory / 'record.sqlite'}", role=role)
-
-
-# -- to be let in
-
-
-@pytest.mark.parametrize("way", ["certificates", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
-def test_commands_are_let_in_with_certificates_and_passwords(secured, way):
-    """
-    A cluster that asks for more than an address is the rule; every client must know how to answer.
-    """
-    settings = secured.certificates if way == "certificates" else secured.passwords(way)
-    event = json.dumps({"event_id": way, "user_id": 1, "video_id": 1, "tab": 0})
-
-    checked = freshet(settings, "topics", "check")
-    sent = freshet(settings, "send", "clicks", event)
-    letters = freshet(settings, "dead-letters", "list", "--reason", "none such")
-
-    assert (checked, sent, letters) == (
-        (0, "10 topics: no problems\n"), (0, "1 sent to clicks\n"), (0, "no dead letters\n"),
-    )  # fmt: skip
-
-
-def test_a_worker_that_logs_in_takes_events_by_every_way(secured, tmp_path):
-    """
-    Consumer, producer, changelog, pushed events, dead letters and their replay are clients of their own: one that was
-    forgotten would be the one that nobody can use.
-    """
-    settings = {**secured.passwords(), "FRESHET_RECORD": f"sqlite:///{tmp_path / 'record.sqlite'}"}
-    worker = start_on(settings, tmp_path)
-    late = {"event_id": "late", "user_id": 2, "video_id": 1, "tab": 0, "time_ms": now_ms() - 2 * 3_600_000}
-    mended = tmp_path / "mended.json"
-    mended.write_text(json.dumps({**late, "time_ms": now_ms()}))
-    pushed = {"event_id": ["pushed"], "user_id": [2], "video_id": [1], "tab": [0], "time_ms": [now_ms()]}
-    try:
-        worker.wait_ready(deadline_s=BUSY_S)
-        before = read_figures(worker.base_url).accounted
-        assert http(f"{worker.base_url}/push", {"push_source_name": "clicks", "df": pushed})[0] == 200
-        assert freshet(settings, "send", "--anyway", "clicks", json.dumps(late))[0] == 0
-        until(lambda: read_figures(worker.base_url).accounted >= before + 2, "both are accounted for")
-        letter = json.loads(freshet(settings, "dead-letters", "list", "--reason", "late", "--json")[1])
-        place = f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
-        replayed = freshet(settings, "dead-letters", "replay", place, "--payload", str(mended))
-
-        assert replayed == (0, "1 replayed, 0 kept\n")
-        until(
-            lambda: read_values(worker.base_url, {"user_id": [2]}, "user_engagement:clicks_1h") == [[2]],
-            "the pushed and the mended event are counted",
-        )
-    finally:
-        worker.stop()
-
-
-@pytest.mark.parametrize(("change", "words"), [
-    ({"FRESHET_BROKER": "127.0.0.1:1"}, ["127.0.0.1:1 does not answer", "Connection refused", "FRESHET_BROKER"]),
-    ({"FRESHET_BROKER_PASSWORD": "wrong-one"}, ["does not let in the user 'freshet'", "FRESHET_BROKER_USER"]),
-    ({"FRESHET_BROKER": "localhost"}, ["shows the certificate of another host", "not valid for 'localhost'"]),
-    ({"FRESHET_BROKER_CA": "server.crt"}, ["certificate that is not trusted", "FRESHET_BROKER_CA"]),
-])  # fmt: skip
-def test_who_is_not_let_in_is_told_why_in_one_line(secured, change, words):
-    """
-    Clients try for ever without a word; whoever starts a worker at night needs the reason and the setting.
-    """
-    settings = {**secured.passwords(), **change}
-    if settings["FRESHET_BROKER"] == "localhost":
-        settings["FRESHET_BROKER"] = secured.cluster.bootstrap_for("SASL_SSL").replace("127.0.0.1", "localhost")
-    if "FRESHET_BROKER_CA" in change:
-        settings["FRESHET_BROKER_CA"] = str(secured.directory / "server.crt")
-
-    with pytest.raises(ConfigurationError) as refused:
-        require_kafka(access_of(settings))
-
-    told = str(refused.value)
-    assert [word for word in words if word not in told] == []
-    assert len(told.splitlines()) == 1
-    assert PASSWORD not in told
-    assert "wrong-one" not in told
 
 
 # -- topics and groups
@@ -261,3 +184,79 @@ async def test_a_topic_made_anew_stops_the_start_until_it_is_accepted(topics, re
         assert f"and was {before.topic_ids[topic]}" in str(refused.value)
     assert accepted[0] == 0
     assert (before.epochs["user"], after.epochs["user"], after.epochs["video"]) == (0, 1, 0)
+
+
+# -- to be let in
+
+
+@pytest.mark.parametrize("way", ["certificates", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_commands_are_let_in_with_certificates_and_passwords(secured, way):
+    """
+    A cluster that asks for more than an address is the rule; every client must know how to answer.
+    """
+    settings = secured.certificates if way == "certificates" else secured.passwords(way)
+    event = json.dumps({"event_id": way, "user_id": 1, "video_id": 1, "tab": 0})
+
+    checked = freshet(settings, "topics", "check")
+    sent = freshet(settings, "send", "clicks", event)
+    letters = freshet(settings, "dead-letters", "list", "--reason", "none such")
+
+    assert (checked, sent, letters) == (
+        (0, "10 topics: no problems\n"), (0, "1 sent to clicks\n"), (0, "no dead letters\n"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"FRESHET_BROKER": "127.0.0.1:1"}, ["127.0.0.1:1 does not answer", "Connection refused", "FRESHET_BROKER"]),
+    ({"FRESHET_BROKER_PASSWORD": "wrong-one"}, ["does not let in the user 'freshet'", "FRESHET_BROKER_USER"]),
+    ({"FRESHET_BROKER": "localhost"}, ["shows the certificate of another host", "not valid for 'localhost'"]),
+    ({"FRESHET_BROKER_CA": "server.crt"}, ["certificate that is not trusted", "FRESHET_BROKER_CA"]),
+])  # fmt: skip
+def test_who_is_not_let_in_is_told_why_in_one_line(secured, change, words):
+    """
+    Clients try for ever without a word; whoever starts a worker at night needs the reason and the setting.
+    """
+    settings = {**secured.passwords(), **change}
+    if settings["FRESHET_BROKER"] == "localhost":
+        settings["FRESHET_BROKER"] = secured.cluster.bootstrap_for("SASL_SSL").replace("127.0.0.1", "localhost")
+    if "FRESHET_BROKER_CA" in change:
+        settings["FRESHET_BROKER_CA"] = str(secured.directory / "server.crt")
+
+    with pytest.raises(ConfigurationError) as refused:
+        require_kafka(access_of(settings), listen_s=0)
+
+    told = str(refused.value)
+    assert [word for word in words if word not in told] == []
+    assert len(told.splitlines()) == 1
+    assert PASSWORD not in told
+    assert "wrong-one" not in told
+
+
+def test_a_worker_that_logs_in_takes_events_by_every_way(secured, tmp_path):
+    """
+    Consumer, producer, changelog, pushed events, dead letters and their replay are clients of their own: one that was
+    forgotten would be the one that nobody can use.
+    """
+    settings = {**secured.passwords(), "FRESHET_RECORD": f"sqlite:///{tmp_path / 'record.sqlite'}"}
+    worker = start_on(settings, tmp_path)
+    late = {"event_id": "late", "user_id": 2, "video_id": 1, "tab": 0, "time_ms": now_ms() - 2 * 3_600_000}
+    mended = tmp_path / "mended.json"
+    mended.write_text(json.dumps({**late, "time_ms": now_ms()}))
+    pushed = {"event_id": ["pushed"], "user_id": [2], "video_id": [1], "tab": [0], "time_ms": [now_ms()]}
+    try:
+        worker.wait_ready(deadline_s=BUSY_S)
+        before = read_figures(worker.base_url).accounted
+        assert http(f"{worker.base_url}/push", {"push_source_name": "clicks", "df": pushed})[0] == 200
+        assert freshet(settings, "send", "--anyway", "clicks", json.dumps(late))[0] == 0
+        until(lambda: read_figures(worker.base_url).accounted >= before + 2, "both are accounted for")
+        letter = json.loads(freshet(settings, "dead-letters", "list", "--reason", "late", "--json")[1])
+        place = f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
+        replayed = freshet(settings, "dead-letters", "replay", place, "--payload", str(mended))
+
+        assert replayed == (0, "1 replayed, 0 kept\n")
+        until(
+            lambda: read_values(worker.base_url, {"user_id": [2]}, "user_engagement:clicks_1h") == [[2]],
+            "the pushed and the mended event are counted",
+        )
+    finally:
+        worker.stop()

@@ -12,7 +12,7 @@ from tests.acceptance.kafka import clear_topics, make_topics, now_ms
 from tests.acceptance.two_workers import Found, Shared, share_the_load
 from tests.dynamodb_kit import open_tables
 
-SHORT_EVENTS, SHORT_EVENTS_PER_S = 4_000, 400.0
+SHORT_EVENTS, SHORT_EVENTS_PER_S = 2_000, 400.0
 LONG_EVENTS_PER_S = {"sqlite": 1_500.0, "dynamodb": 300.0}
 """What two cores sustain with everything on them: DynamoDB Local takes more of them than the rest."""
 

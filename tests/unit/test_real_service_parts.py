@@ -85,6 +85,14 @@ def test_compose_publishes_on_loopback_alone():
     assert all(ports.startswith('"127.0.0.1:') for ports in published)
 
 
+def test_compose_stops_and_lists_without_any_variable():
+    """
+    Whoever runs `docker compose down` in another shell than the one of `up` would be refused; workers without keys
+    refuse by themselves.
+    """
+    assert ":?" not in (ROOT / "docker-compose.yml").read_text()
+
+
 def test_the_image_holds_what_the_locked_tests_ran_with():
     """
     A container with another version of a library than the tests had is a container that nobody tested.
