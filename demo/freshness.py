@@ -4,13 +4,14 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from http import HTTPStatus
 
 import aiohttp
 
 from demo.log import IMPRESSIONS, DemoEvent
 
 _POLL_S = 0.002
-_GIVE_UP_S = 10.0
+_GIVE_UP_S = 60.0
 _EVERY = 4
 
 
@@ -67,8 +68,14 @@ class FreshnessProbe:
             self._waiting.task_done()
 
     async def _served(self, session: aiohttp.ClientSession, user: str) -> int:
+        """Return the count that is served, or -1 where a read failed: it tells nothing, and the next one may not."""
         request = {"entities": {"user_id": [int(user)]}, "features": ["user_taste:impressions_all"]}
-        async with session.post(f"{self._base_url}/get-online-features", json=request) as answer:
-            content = await answer.json()
+        try:
+            async with session.post(f"{self._base_url}/get-online-features", json=request) as answer:
+                if answer.status != HTTPStatus.OK:
+                    return -1
+                content = await answer.json()
+        except aiohttp.ClientError:
+            return -1
         count: int = content["results"][1]["values"][0]
         return count
