@@ -83,7 +83,8 @@ def new_app(settings: Settings, access: KafkaAccess, *, ownership: Ownership) ->
     """Return a Faust app for a role; every role has its own consumer group."""
     app = App(
         f"freshet-{settings.role}",
-        broker="kafka://127.0.0.1:1",
+        # Where the embedded broker will listen nobody knows yet; Faust wants a place for its banner.
+        broker=[f"kafka://{place}" for place in (["embedded"] if settings.is_embedded else settings.broker.split(","))],
         broker_credentials=access.for_faust(),
         store="memory://",
         topic_allow_declare=False,

@@ -56,8 +56,9 @@ def apply_pack(table: TablePartition, pack: Pack, offset: int) -> Applied:
         counts = program(table.groups, pack, columns, verdicts, version(table.epoch, offset))
     except KeyError as error:
         raise FormatError(
-            f"a packed record of source {pack.source!r} lacks the column {error.args[0]!r}: it was dispatched with "
-            f"older definitions; start the dispatchers with the new ones first"
+            f"a packed record of source {pack.source!r} lacks the column {error.args[0]!r}: it was dispatched "
+            f"with older definitions; let workers with those bring the lag to 0, then start dispatchers with the new "
+            f"ones, then this one"
         ) from error
     return Applied(*counts)
 
