@@ -31,7 +31,7 @@ ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # Definitions of one's own are mounted here: modules in the working directory are found.
 WORKDIR /srv/definitions
 USER freshet
-EXPOSE 6566
+EXPOSE 6566 8566
 # /health answers without a key; the worker's own port is asked, from inside.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=6 \
   CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('FRESHET_WEB_PORT', '6566') + '/health', timeout=2)"]

@@ -120,6 +120,8 @@ class CacheDebt:
             return
         left = wanted if not self.is_clear else await self._try(wanted)
         if left:
+            if self.is_clear:
+                log.warning("cache owed", extra={"rows": len(left)})
             await self._room.wait()
             self._owe(left)
 
@@ -218,8 +220,6 @@ class CacheDebt:
         return pages_between(inherited.table, after=mark, until=inherited.until, groups=self._lifetimes)
 
     def _owe(self, rows: Sequence[StoredRow]) -> None:
-        if rows and not self._owed:
-            log.warning("cache owed", extra={"rows": len(rows)})
         for row in rows:
             owed = self._steps_owed if row.key.sk.startswith("#") else self._owed
             known = owed.get(row.key)

@@ -1,10 +1,13 @@
 """Versions of definitions: which number a group's meaning has (SEMANTICS: Definitions and their versions).
 
-The record holds, per group, the fingerprints that were applied, in order; the number is the place in that list. A
-worker that meets an unknown fingerprint does not start, unless it may apply definitions itself.
+The record holds, per group, the fingerprints that were applied, in order; the number is the last place in that list. A
+worker that meets an unknown fingerprint does not start, unless it may apply definitions itself. A meaning that comes
+back after another one gets a new number: the rows of its old one lack what happened in between.
 """
 
+import logging
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,29 +16,65 @@ from core.plans import GroupPlan
 from core.ports import RowKey, Store, StoredRow
 from core.versions import version_bytes
 
+log = logging.getLogger(__name__)
+
 _DEADLINE_MS = 5_000
 
 
-async def resolve_versions(record: Store, plans: Iterable[GroupPlan], *, may_apply: bool) -> dict[str, int]:
-    """Return the number of each group's version, unknown ones applied if that is allowed.
+class Applied(NamedTuple):
+    """The versions of a set of definitions.
+
+    Attributes:
+        numbers: By name of the group.
+        new: Names of the groups whose number is new: their rows begin empty.
+    """
+
+    numbers: dict[str, int]
+    new: list[str]
+
+
+async def resolve_versions(
+    record: Store, plans: Iterable[GroupPlan], *, may_apply: bool, writes: bool = True
+) -> Applied:
+    """Return the number of each group's version, those that are not the newest applied if that is allowed.
+
+    Args:
+        record: Where they are kept.
+        plans: The groups.
+        may_apply: Whether a version may be added.
+        writes: Whether rows will be written with them; who only reads may go on with what there is.
 
     Raises:
-        ConfigurationError: A fingerprint is unknown and may not be applied here.
+        ConfigurationError: A fingerprint is unknown, or another one is newer, and may not be applied here.
         StoreError: The record failed.
     """
-    numbers = {}
+    applied = Applied({}, [])
     for plan in plans:
         known = await _fingerprints(record, plan.name)
-        if plan.fingerprint not in known:
-            if not may_apply:
-                raise ConfigurationError(
-                    f"group {plan.name!r} has a meaning that was never applied (fingerprint {plan.fingerprint.hex()}): "
-                    f"run `freshet apply`, or set FRESHET_APPLY=true where workers may do it themselves"
-                )
+        is_newest = known[-1:] == [plan.fingerprint]
+        if not is_newest and may_apply:
             known.append(plan.fingerprint)
             await _write(record, plan.name, known)
-        numbers[plan.name] = known.index(plan.fingerprint) + 1
-    return numbers
+            applied.new.append(plan.name)
+        elif not is_newest:
+            _go_on(plan, known, writes=writes)
+        applied.numbers[plan.name] = len(known) - known[::-1].index(plan.fingerprint)
+    return applied
+
+
+def _go_on(plan: GroupPlan, known: list[bytes], *, writes: bool) -> None:
+    """Refuse a fingerprint that is not the newest, or warn of it."""
+    if plan.fingerprint not in known:
+        raise ConfigurationError(
+            f"group {plan.name!r} has a meaning that was never applied (fingerprint {plan.fingerprint.hex()}): "
+            f"run `freshet apply`, or set FRESHET_APPLY=true where workers may do it themselves"
+        )
+    told = f"group {plan.name!r} went on as version {len(known)}, so the rows of this meaning lack what came since"
+    if writes:
+        raise ConfigurationError(
+            f"{told}: start with the newer definitions, or run `freshet apply` with these, which begins them anew"
+        )
+    log.warning("%s", told)
 
 
 async def _fingerprints(record: Store, group: str) -> list[bytes]:

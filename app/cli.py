@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from app.applied_versions import resolve_versions
+from app.applied_versions import Applied, resolve_versions
 from app.clock import SystemClock
 from app.commands import dead_letters, keys, roles, services, tables, topics
 from app.demo import open_demo, require_alive, run_demo, running
@@ -143,8 +143,14 @@ def apply() -> None:
     settings = load_settings()
     registry = settings.load_registry()
     plans = [plan_group(group) for group in registry.groups]
-    for group, number in _run(_apply(settings, plans)).items():
-        out.print(f"{group}@v{number}")
+    applied = _run(_apply(settings, plans))
+    for group, number in applied.numbers.items():
+        out.print(f"{group}@v{number}" + (": new, its rows begin empty" if group in applied.new else ""))
+    if any(applied.numbers[group] > 1 for group in applied.new):
+        out.print(
+            "a group of a new meaning serves nothing of before: its windows fill from now on; to add a feature without "
+            "that, give it a group of its own", soft_wrap=True,
+        )  # fmt: skip
 
 
 @cli.command()
@@ -193,7 +199,7 @@ def _file_of(package: str, problem: Problem) -> str:
     return locate_names(package, [part.rpartition(" ")[2] for part in problem.where.split(", ")])
 
 
-async def _apply(settings: Settings, plans: list[Any]) -> dict[str, int]:
+async def _apply(settings: Settings, plans: list[Any]) -> Applied:
     if settings.is_embedded:
         raise ConfigurationError(
             "the embedded record keeps nothing and applies by itself; set FRESHET_BROKER, _REDIS and _RECORD"

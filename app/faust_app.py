@@ -1,10 +1,11 @@
 """The Faust application: Faust's agents, groups, web server and command line, with Freshet's transport."""
 
+import logging
 import os
 import re
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import faust
 from aiohttp import web
@@ -17,10 +18,14 @@ from agents.transport import Ownership, Transport
 from app.kafka.access import KafkaAccess
 from app.logs import logging_config
 from app.settings import Role, Settings
-from core.errors import FreshetError
+from core.errors import ConfigurationError, FreshetError
 from serving.requests import BODY_BYTES_MAX
 
+log = logging.getLogger(__name__)
+
 REBALANCE_TIMEOUT_S = 30.0
+REFUSED_BY_BROWSERS = frozenset((6566, 6665, 6666, 6667, 6668, 6669, 6697, 10080))
+"""Those of the ports that the Fetch standard calls bad which a worker might be given; Feast's own is one of them."""
 _REQUEST_TIMEOUT_S = 20.0
 _COMMIT_INTERVAL_S = 1.0
 # A name may have 249 characters, an IPv6 address has up to 45 of them.
@@ -40,6 +45,25 @@ class _Web(driver.Web):
 
     production_blueprints = ()
 
+    async def start_server(self) -> None:
+        """Listen, and where browsers refuse the port, at one for them too."""
+        conf = self.app.conf
+        try:
+            await super().start_server()
+        except OSError as error:
+            _refuse(
+                ConfigurationError(
+                    f"no worker can listen at {conf.web_bind}:{conf.web_port} ({error.strerror}); if another one does, "
+                    f"perhaps of `make run`, stop it, or set FRESHET_WEB_PORT"
+                )
+            )
+        page_port = cast("App", self.app).page_port if conf.web_port in REFUSED_BY_BROWSERS else 0
+        if page_port:
+            try:
+                await web.TCPSite(self._runner, conf.web_bind, page_port).start()
+            except OSError as error:
+                log.warning("the page is not at port %d: %s", page_port, error.strerror)
+
 
 class App(faust.App):
     """A Faust app that opens its platform before its services start and closes it after they stop."""
@@ -48,6 +72,7 @@ class App(faust.App):
     close_platform: Callable[[], Awaitable[None]]
     attach_routes: Callable[[web.Application], None]
     instance = ""
+    page_port = 0
     _routes_attached = False
 
     async def on_first_start(self) -> None:
@@ -113,7 +138,7 @@ def new_app(settings: Settings, access: KafkaAccess, *, ownership: Ownership) ->
         web_application_options={"client_max_size": BODY_BYTES_MAX},
         logging_config=logging_config(settings.log_level),
     )
-    app.instance = settings.instance
+    app.instance, app.page_port = settings.instance, settings.page_port
     fence = Fence(session_timeout_ms=settings.session_timeout_ms, die=die)
     app.transport = Transport(app.conf.broker_consumer, app, fence=fence, ownership=ownership, die=die)
     app.producer_transport = app.transport

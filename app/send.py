@@ -34,7 +34,8 @@ def send_events(access: KafkaAccess, topic: str, events: Sequence[bytes]) -> int
     except KafkaException as error:
         raise BrokerError(f"{access}: {error}") from error
     if failures or left:
-        raise BrokerError(f"{access} took {len(events) - len(failures) - left} of {len(events)} events: {failures[:1]}")
+        why = failures[0] if failures else f"no answer within {_TIMEOUT_S:.0f} s; is there a topic {topic}?"
+        raise BrokerError(f"{access} took {len(events) - len(failures) - left} of {len(events)} events: {why}")
     return len(events)
 
 

@@ -99,6 +99,9 @@ class Settings(BaseSettings):
         default=True, description="Whether an empty list is answered as one; false answers null, for Feast's SDK."
     )
     web_port: int = Field(6566, ge=1, le=65535, description="Port to serve at.")
+    page_port: int = Field(
+        8566, ge=0, le=65535, description="Port for browsers where they refuse the other, as 6566; 0 for none."
+    )
     apply: bool | None = Field(
         None, description="Whether to apply unknown definitions at start; by default with the embedded record only."
     )

@@ -90,7 +90,10 @@ class Platform:
         self.cache: Store | None = open_cache(self.endpoints, ca=self.settings.redis_ca)
         await check_cache(self.cache, writes=self.settings.role.aggregates)
         may_apply = self.settings.apply if self.settings.apply is not None else self.settings.is_embedded
-        self.numbers = await resolve_versions(self.record, self.plans.values(), may_apply=may_apply)
+        applied = await resolve_versions(
+            self.record, self.plans.values(), may_apply=may_apply, writes=self.settings.role.ingests
+        )
+        self.numbers = applied.numbers
         self.ground: Ground = NO_GROUND
         if self.settings.role.ingests:
             self.ground = await find_ground(self.settings, self.access, self.registry, self.record)

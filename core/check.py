@@ -157,8 +157,8 @@ def _check_row_size(where: str, group: FeatureGroup) -> Iterator[Problem]:
 
 
 def _check_long_texts(where: str, features: Sequence[Aggregate], usual: WorstRow, *, ratios: int) -> Iterator[Problem]:
-    """Warn of a row that no store would take if texts of undeclared length were as long as they may be."""
-    worst = worst_row(features, ratios=ratios, undeclared_bytes=TEXT_BYTES_MAX)
+    """Warn of a row that no store would take if texts were as long as they may be."""
+    worst = worst_row(features, ratios=ratios, text_bytes_max=TEXT_BYTES_MAX)
     if worst.row_bytes <= ROW_BYTES_MAX:
         return
     causes = [name for name, size in worst.parts.items() if size > usual.parts[name]][:_CONTRIBUTORS]
@@ -169,10 +169,11 @@ def _check_long_texts(where: str, features: Sequence[Aggregate], usual: WorstRow
         for name in undeclared_fields(feature.aggregation.value, feature.source.model)
     ]
     reason = (
-        f"its worst row has {worst.row_bytes:,} bytes if each text in {', '.join(causes)} has the {TEXT_BYTES_MAX:,} "
-        f"that it may have; above {ROW_BYTES_MAX:,} DynamoDB refuses it, and the worker ends"
+        f"its worst row has {worst.row_bytes:,} bytes if each text in {', '.join(causes)} is as long as "
+        f"it may be; above {ROW_BYTES_MAX:,} DynamoDB refuses it, and the worker ends"
     )
-    remedy = f"declare max_length for {', '.join(dict.fromkeys(fields))}, or make it a Literal"
+    told = ", ".join(dict.fromkeys(fields))
+    remedy = f"declare max_length for {told}, or make it a Literal" if told else "give their fields a lower max_length"
     yield Problem(where, reason, remedy=remedy, severity="warning")
 
 

@@ -8,14 +8,14 @@ from core.catalogue import value_type
 from core.definitions import Aggregate
 from core.plans import slot_of
 from core.text_size import longest_text
-from core.values import TEXT_BYTES_MAX, ValueType
+from core.values import ValueType
 from core.windows import Window
 
 ROW_BYTES_MAX = 398 * 1024
 """What every store takes: an item of DynamoDB has at most 400 KB, the key and the names of attributes included."""
 
 TEXT_BYTES_ASSUMED = 64
-"""What is taken for a long text where the model does not say how long one can be."""
+"""What is taken for a long text against a group's own limit: a model may allow far more than ever comes."""
 
 _TILES_SPARE = 3
 """The oldest tile counts whole, one more is kept, and an event may be a little ahead of its record."""
@@ -37,13 +37,13 @@ class WorstRow:
     parts: Mapping[str, int]
 
 
-def worst_row(features: Sequence[Aggregate], *, ratios: int, undeclared_bytes: int = TEXT_BYTES_ASSUMED) -> WorstRow:
+def worst_row(features: Sequence[Aggregate], *, ratios: int, text_bytes_max: int = TEXT_BYTES_ASSUMED) -> WorstRow:
     """Return how large a row can become.
 
     Args:
         features: The group's aggregates.
         ratios: How many ratios and changes are served beside them, one per window.
-        undeclared_bytes: What is taken for a text whose field declares no length.
+        text_bytes_max: What is taken for a longer text, and for one whose field declares no length.
 
     Raises:
         DefinitionError, ValueError: An expression or a window is wrong.
@@ -52,7 +52,7 @@ def worst_row(features: Sequence[Aggregate], *, ratios: int, undeclared_bytes: i
     parts: dict[str, int] = {}
     seen: set[tuple[int, str, str, str]] = set()
     for feature in features:
-        state_bytes = feature.aggregation.worst_state_bytes(_value_bytes(feature, undeclared_bytes))
+        state_bytes = feature.aggregation.worst_state_bytes(_value_bytes(feature, text_bytes_max))
         slot = slot_of(feature)
         for span in feature.over:
             tile_ms = Window.of(span).tile_ms
@@ -67,13 +67,12 @@ def worst_row(features: Sequence[Aggregate], *, ratios: int, undeclared_bytes: i
     return WorstRow(frame + sum(parts.values()), dict(largest_first))
 
 
-def _value_bytes(feature: Aggregate, undeclared_bytes: int) -> int:
+def _value_bytes(feature: Aggregate, text_bytes_max: int) -> int:
     """Return the largest size of a packed value."""
     own, value = value_type(feature), feature.aggregation.value
     if own is not ValueType.STR or value is None:
         return 1 if own is ValueType.BOOL else NUMBER_BYTES
-    longest = longest_text(value, feature.source.model, undeclared_bytes=undeclared_bytes)
-    size = min(longest, TEXT_BYTES_MAX)
+    size = min(longest_text(value, feature.source.model, undeclared_bytes=text_bytes_max), text_bytes_max)
     # A text's length stands before it, in as few bytes as it needs.
     return size + (1 if size < 1 << 5 else 2 if size < 1 << 8 else 3)
 

@@ -22,6 +22,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 DEFAULT_DIRECTORY = Path(".freshet") / "services"
 TABLE = "freshet"
+NAMES = (
+    "FRESHET_BROKER", "FRESHET_REDIS", "FRESHET_RECORD", "FRESHET_REPLICATION", "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+)  # fmt: skip
 REGION = "us-east-1"
 
 
@@ -70,6 +74,8 @@ def down(*, directory: Directory = DEFAULT_DIRECTORY) -> None:
     """Stop the services and remove everything they kept; nothing happens where there are none."""
     stopped = stop_background(directory)
     err.print(f"{stopped} processes stopped, nothing is left in {directory}")
+    if stopped:
+        err.print(f"a shell with their environment: unset {' '.join(NAMES)}", soft_wrap=True)
 
 
 def environment_of(services: BackgroundServices) -> dict[str, str]:
@@ -78,6 +84,7 @@ def environment_of(services: BackgroundServices) -> dict[str, str]:
     return {
         "FRESHET_BROKER": services.bootstrap,
         "FRESHET_REDIS": services.redis_url,
+        "FRESHET_REPLICATION": str(min(len(services.bootstrap.split(",")), 3)),
         "FRESHET_RECORD": f"dynamodb://{TABLE}?{record}",
         # DynamoDB Local takes any; they keep a client from looking for real ones, and from using them by mistake.
         "AWS_ACCESS_KEY_ID": "local",

@@ -118,7 +118,7 @@ function drawLetters({ sources }) {
   rows.sort((one, other) => other.number - one.number);
   return table("Dead letters", ["Source", "Reason", "Events", "What to do"], rows.map(({ source, reason, number }) => [
     h("th", { scope: "row", class: "code" }, source), h("td", {}, reason), h("td", { class: "right" }, count(number)),
-    h("td", {}, REASONS[reason] ?? "see what was kept of it", "; ", h("code", {}, `freshet dead-letters --reason ${reason}`))]), 2);
+    h("td", {}, REASONS[reason] ?? "see what was kept of it", "; ", h("code", {}, `freshet dead-letters list --reason ${reason}`))]), 2);
 }
 
 function drawSources({ sources, lag }) {

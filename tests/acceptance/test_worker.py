@@ -15,10 +15,11 @@ import pytest
 from app.dead_letters import list_dead_letters
 from app.endpoints import embedded_topics
 from app.kafka.access import KafkaAccess
+from app.worker_process import start_worker
 from demo.figures import read_figures
 from features import REGISTRY
 from services.embedded import start_embedded
-from tests.acceptance.conftest import http, new_sender, read_values, start, until
+from tests.acceptance.conftest import environment_of, free_port, http, new_sender, read_values, start, until
 
 FRESHET = Path(sys.executable).with_name("freshet")
 _ids = count(1)
@@ -294,6 +295,42 @@ def test_split_roles_serve_what_one_worker_would():
 def _peers(pid: int) -> set[int]:
     """Return the ports that a process is connected to."""
     return {peer.raddr.port for peer in psutil.Process(pid).net_connections(kind="inet") if peer.raddr}
+
+
+def test_where_browsers_refuse_the_port_the_page_is_at_another(services):
+    """
+    Feast's port is one of those that no browser opens: the page that the README names could not be looked at.
+    """
+    page_port = free_port()
+    started = start_worker(
+        {**environment_of(services, "serving"), "FRESHET_PAGE_PORT": str(page_port)},
+        web_port=6697,
+        log=services.directory / "refused.log",
+    )
+    try:
+        started.wait_ready()
+        status, page = http(f"http://127.0.0.1:{page_port}/")
+        assert (status, page) == http(f"{started.base_url}/")
+        assert (status, "<title>Freshet" in page) == (200, True)
+    finally:
+        started.stop()
+
+
+def test_a_port_that_is_taken_is_told_in_one_sentence(services, worker):
+    """
+    Beside a demo that still runs the tutorial's worker ended in forty lines, and the demo answered in its place.
+    """
+    second = start_worker(
+        environment_of(services, "serving"),
+        web_port=int(worker.base_url.rpartition(":")[2]),
+        log=services.directory / "taken.log",
+    )
+    second.wait_end(deadline_s=30)
+
+    said = second.log.read_text()
+    assert second.process.returncode == 1
+    assert "no worker can listen at 127.0.0.1:" in said
+    assert "Traceback" not in said
 
 
 BROKEN = """

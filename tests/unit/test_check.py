@@ -41,6 +41,7 @@ from core.definitions import (
 )
 from core.plans import plan_group
 from core.row_size import ROW_BYTES_MAX, worst_row
+from core.values import TEXT_BYTES_MAX
 from core.windows import days, hours, milliseconds, minutes, seconds
 from stores.dynamodb import ITEM_BYTES_MAX
 
@@ -420,13 +421,29 @@ def test_a_row_is_as_large_as_the_texts_that_a_model_lets_in():
     Top lists of pages passed the check with 66 bytes a page; an event may bring 1,024, and their rows ended the worker.
     """
     pages = [(name, aggregate("pages", HITS, TopK(col(name)), over=(days(7),))) for name in Hit.model_fields]
-    texts = {"undeclared": 66, "short": 21, "long": 1027, "inner": 42, "choice": 5, "tab": 5, "maybe": 42}
+    texts = {"undeclared": 1027, "short": 21, "long": 1027, "inner": 42, "choice": 5, "tab": 5, "maybe": 42}
 
-    row_bytes = {name: worst_row((pages,), ratios=0).row_bytes for name, pages in pages if name in texts}
+    row_bytes = {
+        name: worst_row((pages,), ratios=0, text_bytes_max=TEXT_BYTES_MAX).row_bytes
+        for name, pages in pages
+        if name in texts
+    }
 
     # Fifty texts with their counts, in fifteen tiles and in the values that are served.
-    frame = row_bytes["undeclared"] - 16 * 50 * (66 + 5)
+    frame = row_bytes["undeclared"] - 16 * 50 * (1027 + 5)
     assert row_bytes == {name: frame + 16 * 50 * (size + 5) for name, size in texts.items()}
+
+
+def test_a_declared_length_never_makes_a_row_larger_than_none():
+    """
+    The check asked for max_length, and with it refused a group that it had let pass without.
+    """
+    sizes = {
+        name: worst_row((aggregate("pages", HITS, TopK(col(name)), over=(days(7),)),), ratios=0).row_bytes
+        for name in ("undeclared", "long", "short")
+    }
+
+    assert sizes["short"] < sizes["long"] == sizes["undeclared"]
 
 
 def test_texts_of_undeclared_length_that_could_make_a_row_too_large_are_a_warning():
@@ -441,9 +458,9 @@ def test_texts_of_undeclared_length_that_could_make_a_row_too_large_are_a_warnin
     (problem,) = check_registry(Registry((group,)))
 
     assert problem.severity == "warning"
-    assert "if each text in pages has the 1,024" in problem.reason
+    assert "if each text in pages is as long as it may be" in problem.reason
     assert problem.remedy == "declare max_length for Hit.undeclared, or make it a Literal"
-    assert worst_row((pages, kinds), ratios=0, undeclared_bytes=1024).row_bytes > 730_058
+    assert worst_row((pages, kinds), ratios=0, text_bytes_max=1024).row_bytes > 730_058
     assert check_registry(Registry((replace(group, features=(declared, kinds)),))) == []
 
 
