@@ -28,7 +28,7 @@ from app.record_check import check_record
 from app.reference import aggregations_markdown, settings_markdown
 from app.runtime import keep_runtime, running_access
 from app.send import read_events, send_events
-from app.settings import Settings, load_settings
+from app.settings import REFUSED_BY_BROWSERS, Settings, load_settings
 from core.catalogue import CatalogueEntry, catalogue
 from core.check import Problem, check_registry
 from core.errors import ConfigurationError, FreshetError
@@ -217,6 +217,9 @@ async def _watch_demo(settings: Settings) -> None:
     async with open_demo(settings, any_port=False) as (session, worker, services):
         with keep_runtime(broker=services.broker, base_url=worker.base_url):
             out.print(Text.assemble("Serving at ", (worker.base_url, "bold"), f", log in {worker.log}"))
+            page_port = settings.page_port if settings.web_port in REFUSED_BY_BROWSERS else settings.web_port
+            if page_port:
+                out.print(Text.assemble("Look at ", (f"http://{settings.web_host}:{page_port}/", "bold")))
             if services.redis_url is None:
                 out.print("There is no redis-server here: reads go to the record (SQLite).", style="yellow")
             out.print(Text(curl_line(worker.base_url), style="cyan"), soft_wrap=True)

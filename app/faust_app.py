@@ -17,15 +17,13 @@ from agents.guard import die
 from agents.transport import Ownership, Transport
 from app.kafka.access import KafkaAccess
 from app.logs import logging_config
-from app.settings import Role, Settings
+from app.settings import REFUSED_BY_BROWSERS, Role, Settings
 from core.errors import ConfigurationError, FreshetError
 from serving.requests import BODY_BYTES_MAX
 
 log = logging.getLogger(__name__)
 
 REBALANCE_TIMEOUT_S = 30.0
-REFUSED_BY_BROWSERS = frozenset((6566, 6665, 6666, 6667, 6668, 6669, 6697, 10080))
-"""Those of the ports that the Fetch standard calls bad which a worker might be given; Feast's own is one of them."""
 _REQUEST_TIMEOUT_S = 20.0
 _COMMIT_INTERVAL_S = 1.0
 # A name may have 249 characters, an IPv6 address has up to 45 of them.

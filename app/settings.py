@@ -18,6 +18,10 @@ from stores.dynamodb_place import SCHEME, TablePlace
 EMBEDDED = "embedded"
 
 
+REFUSED_BY_BROWSERS = frozenset((6566, 6665, 6666, 6667, 6668, 6669, 6697, 10080))
+"""Those of the ports that the Fetch standard calls bad which a worker might be given; Feast's own is one of them."""
+
+
 class Role(StrEnum):
     """What a worker does."""
 
