@@ -17,7 +17,7 @@ from agents.guard import die
 from agents.transport import Ownership, Transport
 from app.kafka.access import KafkaAccess
 from app.logs import logging_config
-from app.settings import REFUSED_BY_BROWSERS, Role, Settings
+from app.settings import REFUSED_BY_BROWSERS, Role, Settings, refuse_open
 from core.errors import ConfigurationError, FreshetError
 from serving.requests import BODY_BYTES_MAX
 
@@ -45,9 +45,13 @@ class _Web(driver.Web):
 
     async def start_server(self) -> None:
         """Listen, and where browsers refuse the port, at one for them too."""
-        conf = self.app.conf
+        conf, app = self.app.conf, cast("App", self.app)
         try:
+            # Settings have asked this too, but options of ``faust worker`` have the last word.
+            refuse_open(conf.web_bind, has_keys=app.has_keys)
             await super().start_server()
+        except ValueError as error:
+            _refuse(ConfigurationError(f"--web-bind {conf.web_bind}: {error}"))
         except OSError as error:
             _refuse(
                 ConfigurationError(
@@ -55,7 +59,7 @@ class _Web(driver.Web):
                     f"perhaps of `make run`, stop it, or set FRESHET_WEB_PORT"
                 )
             )
-        page_port = cast("App", self.app).page_port if conf.web_port in REFUSED_BY_BROWSERS else 0
+        page_port = app.page_port if conf.web_port in REFUSED_BY_BROWSERS else 0
         if page_port:
             try:
                 await web.TCPSite(self._runner, conf.web_bind, page_port).start()
@@ -71,6 +75,7 @@ class App(faust.App):
     attach_routes: Callable[[web.Application], None]
     instance = ""
     page_port = 0
+    has_keys = False
     _routes_attached = False
 
     async def on_first_start(self) -> None:
@@ -136,7 +141,7 @@ def new_app(settings: Settings, access: KafkaAccess, *, ownership: Ownership) ->
         web_application_options={"client_max_size": BODY_BYTES_MAX},
         logging_config=logging_config(settings.log_level),
     )
-    app.instance, app.page_port = settings.instance, settings.page_port
+    app.instance, app.page_port, app.has_keys = settings.instance, settings.page_port, bool(settings.keys)
     fence = Fence(session_timeout_ms=settings.session_timeout_ms, die=die)
     app.transport = Transport(app.conf.broker_consumer, app, fence=fence, ownership=ownership, die=die)
     app.producer_transport = app.transport

@@ -22,6 +22,18 @@ REFUSED_BY_BROWSERS = frozenset((6566, 6665, 6666, 6667, 6668, 6669, 6697, 10080
 """Those of the ports that the Fetch standard calls bad which a worker might be given; Feast's own is one of them."""
 
 
+def refuse_open(host: str, *, has_keys: bool) -> None:
+    """Refuse an address that others can reach where nobody is asked for a key.
+
+    Raises:
+        ValueError: It is one, or no address at all.
+    """
+    if host != "localhost" and not ipaddress.ip_address(host).is_loopback and not has_keys:
+        raise ValueError(
+            "nothing listens beyond loopback without keys: set FRESHET_API_KEYS (`freshet keys new`), or 127.0.0.1"
+        )
+
+
 class Role(StrEnum):
     """What a worker does."""
 
@@ -129,13 +141,10 @@ class Settings(BaseSettings):
     @field_validator("web_host")
     @classmethod
     def _keys_beyond_loopback(cls, host: str, given: ValidationInfo) -> str:
-        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
-            return host
         # Keys that cannot be are a problem of their own, told beside this one.
-        if "api_keys" in given.data and not given.data["api_keys"].get_secret_value().strip():
-            raise ValueError(
-                "nothing listens beyond loopback without keys: set FRESHET_API_KEYS (`freshet keys new`), or 127.0.0.1"
-            )
+        refuse_open(
+            host, has_keys="api_keys" not in given.data or bool(given.data["api_keys"].get_secret_value().strip())
+        )
         return host
 
     @field_validator("record")

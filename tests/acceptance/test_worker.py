@@ -333,6 +333,24 @@ def test_a_port_that_is_taken_is_told_in_one_sentence(services, worker):
     assert "Traceback" not in said
 
 
+def test_no_option_opens_a_worker_without_keys(tmp_path):
+    """
+    Settings refuse it; an option of Faust's own command went past them, and everything was open to everybody.
+    """
+    ran = subprocess.run(
+        [sys.executable, "-m", "faust", "-A", "app.worker", "worker", "--web-bind", "0.0.0.0"],
+        cwd=tmp_path,
+        env={**os.environ, "FRESHET_WEB_PORT": str(free_port())},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ran.returncode == 1
+    assert "nothing listens beyond loopback without keys" in ran.stderr
+
+
 BROKEN = """
 from core.definitions import Count, FeatureGroup, Registry, aggregate, col
 from core.windows import minutes
