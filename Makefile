@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+BESIDE := .venv/acceptance.log
 
 .PHONY: help setup run test acceptance check lock clean
 
@@ -21,8 +22,12 @@ $(READY): requirements.lock pyproject.toml
 run: $(READY) ## Run the whole platform in one worker and replay real events; Ctrl-C stops everything
 	@$(BIN)/freshet demo || [ $$? -eq 130 ]
 
-test: $(READY) ## Run all tests
-	$(BIN)/python -m pytest
+test: $(READY) ## Run all tests, those with whole workers beside the others
+	@$(BIN)/python -m pytest tests/acceptance >$(BESIDE) 2>&1 & beside=$$!; \
+	trap 'kill $$beside' INT TERM; \
+	$(BIN)/python -m pytest --ignore=tests/acceptance; others=$$?; \
+	wait $$beside; acceptance=$$?; cat $(BESIDE); \
+	exit $$((others | acceptance))
 
 acceptance: $(READY) ## Share the whole demo log between two workers on real services, on each record; some minutes
 	$(BIN)/python -m pytest -m long tests/acceptance
