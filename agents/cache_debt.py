@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from core.errors import PartialWriteError, StoreError
 from core.metrics import Metrics
@@ -40,13 +40,11 @@ class _Inherited:
     Attributes:
         until: Rows above this version are published again anyway.
         pages: The rows above the mark, once the mark is read.
-        batch: Those of them that the cache is being given.
     """
 
     table: TablePartition
     until: int
     pages: Iterator[list[StoredRow]] | None = None
-    batch: list[StoredRow] = field(default_factory=list)
 
 
 class CacheDebt:
@@ -90,8 +88,7 @@ class CacheDebt:
     @property
     def owed(self) -> int:
         """How many rows the cache has not taken yet; a partition that is not looked through counts for one."""
-        inherited = sum(max(len(one.batch), 1) for one in self._inherited.values())
-        return len(self._owed) + len(self._steps_owed) + inherited
+        return len(self._owed) + len(self._steps_owed) + len(self._inherited)
 
     @property
     def is_clear(self) -> bool:
@@ -126,10 +123,13 @@ class CacheDebt:
             self._owe(left)
 
     async def settle(self) -> None:
-        """Pay what is owed as soon as the cache takes it, for ever; what was inherited first, it is older."""
+        """Pay what is owed as soon as the cache takes it, for ever; what was inherited first, it is older.
+
+        The half of the room is for what comes in: beyond it, nothing more is looked for.
+        """
         while True:
             await self._indebted.wait()
-            if self._inherited:
+            if self._inherited and len(self._owed) < OWED_ROWS_MAX // 2:
                 paid = await self._pay_inherited()
             elif self._owed:
                 paid = await self._pay()
@@ -180,24 +180,20 @@ class CacheDebt:
         try:
             if inherited.pages is None:
                 inherited.pages = await self._above_mark(inherited)
-            inherited.batch = inherited.batch or next(inherited.pages)
+            page = next(inherited.pages)
         except StoreError as error:
             log.warning("cached mark of %s[%d] cannot be read, trying again: %s", *place, error)
             return False
         except StopIteration:
             return await self._inherit_step(place, inherited)
-        if not inherited.batch:
-            # A page without a row that is owed; others want to work too.
+        if not page:
+            # Without a row that is owed; others want to work too.
             await asyncio.sleep(0)
             return True
-        left = await self._try(inherited.batch)
-        if len(self._owed) + len(left) > OWED_ROWS_MAX // 2:
-            # The rest of the room is for what comes in; this batch waits, it is in the table anyway.
-            return False
+        left = await self._try(page)
         if self._inherited.get(place) is inherited:
             self._owe(left)
-        self._announce(inherited.batch)
-        inherited.batch = []
+        self._announce(page)
         return not left
 
     async def _inherit_step(self, place: tuple[str, int], inherited: _Inherited) -> bool:

@@ -284,6 +284,24 @@ async def test_a_row_that_is_refused_for_ever_is_owed_alone():
     assert [await version_in(cache, user) for user in (6, 7, 8)] == [1, None, 1]
 
 
+async def test_what_was_inherited_does_not_hold_up_a_large_debt(monkeypatch):
+    """
+    With the room half full nothing inherited was taken as paid, and nothing else was tried before it, for ever.
+    """
+    monkeypatch.setattr("agents.cache_debt.OWED_ROWS_MAX", 10)
+    async with bench() as made:
+        await made.take(taps(0))
+        await made.publisher.settle()
+        cache = ToldStore("cache")
+        heir = new_debt(cache)
+        heir.inherit(restored(made.tables.get(TOPIC, 0)), until=version(0, 0))
+        await heir.write([stored(user, 5) for user in range(2, 9)])
+
+        await settled(heir)
+
+        assert [await version_in(cache, user) for user in (1, 8)] == [version(0, 0), 5]
+
+
 async def test_a_partitions_progress_is_inherited_too():
     """
     The partition may be quiet from now on: readers would see a lag that is none until its next event.
