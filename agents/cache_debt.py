@@ -10,10 +10,10 @@ takes a partition over owes the rows above that mark, whoever had them to write 
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from agents.store_write import try_write
 from core.errors import PartialWriteError, StoreError
 from core.metrics import Metrics
 from core.ports import Clock, RowKey, Store, StoredRow
@@ -231,20 +231,14 @@ class CacheDebt:
         """Write rows to the cache; return those that it did not surely take."""
         if self._cache is None or not rows:
             return ()
-        started, left = time.monotonic(), rows
-        self._is_away = False
-        try:
-            await self._cache.write(self._bounded(rows), deadline_ms=_DEADLINE_MS)
-        except PartialWriteError as error:
-            log.warning("cache write failed in part: %s", error)
-            left = [row for row in rows if row.key in error.failed]
-        except StoreError as error:
+        bounded = self._bounded(rows)
+        left, error, _ = await try_write(self._cache, bounded, deadline_ms=_DEADLINE_MS, metrics=self._metrics)
+        self._is_away = error is not None and not isinstance(error, PartialWriteError)
+        if error is not None:
             log.warning("cache write failed: %s", error)
-            self._is_away = True
-        else:
-            left = ()
-        self._metrics.store_call(self._cache.name, "write", time.monotonic() - started, failed=bool(left))
-        return left
+        refused = {row.key for row in left}
+        # As they were owed: how long the cache may keep them begins with the attempt that succeeds.
+        return [row for row in rows if row.key in refused]
 
     def _bounded(self, rows: Sequence[StoredRow]) -> list[StoredRow]:
         """Return rows that the cache forgets when they mean nothing, or when they are too old to be served."""

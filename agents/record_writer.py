@@ -6,10 +6,9 @@ is in the way of the next attempt. So the rows of a call are halved at each fail
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 
-from core.errors import PartialWriteError, StoreError
+from agents.store_write import try_write
 from core.metrics import Metrics
 from core.ports import Store, StoredRow
 
@@ -50,18 +49,13 @@ class RecordWriter:
 
     async def _try(self, rows: list[StoredRow]) -> list[StoredRow]:
         """Write rows once; return those that the record did not surely take."""
-        started, failed = time.monotonic(), list[StoredRow]()
-        try:
-            await self._record.write(rows, deadline_ms=_DEADLINE_MS)
-        except StoreError as error:
-            failed = [row for row in rows if row.key in error.failed] if isinstance(error, PartialWriteError) else rows
+        left, error, took_s = await try_write(self._record, rows, deadline_ms=_DEADLINE_MS, metrics=self._metrics)
+        if error is not None:
             # Of what was asked here: several calls that fail side by side halve it once.
             self._rows_max = min(self._rows_max, max(len(rows) // 2, _ROWS_MIN))
             log.warning(
-                "record write failed, trying again: %s", error, extra={"rows": len(failed), "at_once": self._rows_max}
+                "record write failed, trying again: %s", error, extra={"rows": len(left), "at_once": self._rows_max}
             )
-        took_s = time.monotonic() - started
-        self._metrics.store_call(self._record.name, "write", took_s, failed=bool(failed))
-        if not failed and len(rows) == self._rows_max and took_s < _FAST_S:
+        elif len(rows) == self._rows_max and took_s < _FAST_S:
             self._rows_max = min(self._rows_max * 2, _ROWS_MAX)
-        return failed
+        return left
