@@ -20,6 +20,7 @@ from demo.figures import read_worker
 from demo.screen import demo_screen
 from demo.session import Report, Session
 from services.embedded import EmbeddedServices, start_embedded
+from services.server_process import free_ports
 
 REGISTRY = "features:REGISTRY"
 
@@ -38,7 +39,7 @@ async def open_demo(
         ConfigurationError: The port is taken, or the worker did not start.
         BrokerError: The embedded services did not start.
     """
-    port = _free_port() if any_port else _require_free(settings.web_port)
+    port = free_ports(1)[0] if any_port else _require_free(settings.web_port)
     registry = settings.model_copy(update={"registry": REGISTRY}).load_registry()
     services = await asyncio.to_thread(start_embedded, embedded_topics(registry))
     worker: WorkerProcess | None = None
@@ -128,10 +129,3 @@ def _require_free(port: int) -> int:
                 f"port {port} is taken ({error.strerror}): set FRESHET_WEB_PORT to another"
             ) from error
     return port
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

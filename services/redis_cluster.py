@@ -14,7 +14,8 @@ from typing import Any
 from redis import Redis
 
 from core.errors import StoreError
-from services.redis_server import RedisProcess, free_port, start_redis
+from services.redis_server import RedisProcess, start_redis
+from services.server_process import free_ports
 
 READY_DEADLINE_MS = 30_000
 
@@ -101,7 +102,7 @@ def _ask(client: "Redis", *command: Any) -> Any:
 def _free_pair() -> int:
     """Return a port that is free and of which the port of the nodes' bus, 10,000 above it, is free too."""
     for _ in range(_PORT_TRIES):
-        port = free_port()
+        port = free_ports(1)[0]
         if port + _BUS_OFFSET > 65_535:
             continue
         try:

