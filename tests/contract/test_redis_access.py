@@ -14,7 +14,8 @@ from app.cache_check import check_cache
 from core.errors import ConfigurationError, StoreError
 from core.ports import RowKey, StoredRow
 from services.redis_cluster import start_cluster
-from services.redis_server import free_port, start_redis
+from services.redis_server import start_redis
+from services.server_process import free_ports
 from stores.redis import RedisStore
 from stores.redis_cluster import RedisClusterStore
 from stores.redis_node import RedisLimits
@@ -153,7 +154,7 @@ async def test_a_cluster_is_reached_through_tls_too(tmp_path):
     """
     The nodes that the cluster tells of would be spoken to in the clear, password included.
     """
-    ports = [free_port() for _ in range(3)]
+    ports = free_ports(3)
     cluster = start_cluster(tmp_path, announced=ports)
     try:
         async with AsyncExitStack() as stack:
