@@ -4,7 +4,13 @@ BIN := .venv/bin
 READY := .venv/.ready
 BESIDE := .venv/acceptance.log
 
-.PHONY: help setup run test acceptance check lock clean
+# What `make torture` must have done before it ends.
+KILLS ?= 200
+FAULTS ?= 100
+MINUTES ?= 60
+SEED ?=
+
+.PHONY: help setup run test acceptance torture check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,14 +29,17 @@ run: $(READY) ## Run the whole platform in one worker and replay real events; Ct
 	@$(BIN)/freshet demo || [ $$? -eq 130 ]
 
 test: $(READY) ## Run all tests, those with whole workers beside the others
-	@$(BIN)/python -m pytest tests/acceptance >$(BESIDE) 2>&1 & beside=$$!; \
+	@$(BIN)/python -m pytest tests/acceptance tests/chaos >$(BESIDE) 2>&1 & beside=$$!; \
 	trap 'kill $$beside' INT TERM; \
-	$(BIN)/python -m pytest --ignore=tests/acceptance; others=$$?; \
+	$(BIN)/python -m pytest --ignore=tests/acceptance --ignore=tests/chaos; others=$$?; \
 	wait $$beside; acceptance=$$?; cat $(BESIDE); \
 	exit $$((others | acceptance))
 
 acceptance: $(READY) ## Share the whole demo log between two workers on real services, on each record; some minutes
 	$(BIN)/python -m pytest -m long tests/acceptance
+
+torture: $(READY) ## Kill workers and break services under load for an hour, then compare everything: KILLS= FAULTS= MINUTES= SEED=
+	@$(BIN)/python -m tests.chaos.torture --kills $(KILLS) --faults $(FAULTS) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 check: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

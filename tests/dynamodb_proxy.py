@@ -36,15 +36,19 @@ class Proxy:
         self._signed = request.headers["Authorization"]
         operation = request.headers["X-Amz-Target"].rpartition(".")[2]
         body = await request.json()
-        self.calls.append((operation, body))
-        fault = self.faults.pop(0) if self.faults else Proxy.forward
+        fault = self.choose(operation, body)
         status, answer = await fault(self, operation, body)
         return web.Response(status=status, text=json.dumps(answer), content_type=TYPE)
 
+    def choose(self, operation, body):
+        """Return the fault that a call is given to, or ``forward``."""
+        self.calls.append((operation, body))
+        return self.faults.pop(0) if self.faults else Proxy.forward
+
 
 @asynccontextmanager
-async def open_proxy(upstream):
-    proxy = Proxy(upstream)
+async def open_proxy(upstream, kind=Proxy):
+    proxy = kind(upstream)
     app = web.Application(client_max_size=1 << 24)
     app.router.add_post("/", proxy._handle)
     runner = web.AppRunner(app, shutdown_timeout=0)
