@@ -235,7 +235,7 @@ def test_room_is_made_only_of_ids_whose_horizon_is_over():
     An id that is thrown out early to make room lets its repetition in.
     """
     size = 20_000
-    names, offsets, zeros = list(range(size)), list(range(size)), [0] * size
+    names, offsets, zeros = [number << 8 for number in range(size)], list(range(size)), [0] * size
     seen = SeenIds(horizon_ms=HORIZON_MS, ids_max=size)
     seen.judge(names, offsets, zeros, zeros, partition=0)
 
