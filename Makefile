@@ -4,13 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 BESIDE := .venv/acceptance.log
 
-# What `make torture` must have done before it ends.
-KILLS ?= 200
-FAULTS ?= 100
-MINUTES ?= 60
-SEED ?=
-
-.PHONY: help setup run test acceptance torture check lock clean
+.PHONY: help setup run test acceptance fuzz torture check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,8 +32,11 @@ test: $(READY) ## Run all tests, those with whole workers beside the others
 acceptance: $(READY) ## Share the whole demo log between two workers on real services, on each record; some minutes
 	$(BIN)/python -m pytest -m long tests/acceptance
 
-torture: $(READY) ## Kill workers and break services under load for an hour, then compare everything: KILLS= FAULTS= MINUTES= SEED=
-	@$(BIN)/python -m tests.chaos.torture --kills $(KILLS) --faults $(FAULTS) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+fuzz: $(READY) ## Give the pipeline malformed events: PAYLOADS=1000000 SEED=17, or BATCH=4 of a seed alone
+	@$(BIN)/python -m tests.fuzz --payloads $(or $(PAYLOADS),1000000) --seed $(or $(SEED),0) --batch $(or $(BATCH),-1)
+
+torture: $(READY) ## Kill workers and break services under load, then compare everything: KILLS=200 FAULTS=100 MINUTES=60 SEED=17
+	@$(BIN)/python -m tests.chaos.torture --kills $(or $(KILLS),200) --faults $(or $(FAULTS),100) --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
 
 check: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

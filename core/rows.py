@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from core.errors import FormatError
+from core.unreadable import UNREADABLE
 from core.versions import version_bytes, version_of
 
 ROW_FORMAT = 1
@@ -117,7 +118,7 @@ def unpack_row(value: bytes) -> Row:
     """
     try:
         packed = _decode_row(memoryview(value)[8:])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise FormatError(f"not a packed row ({len(value)} bytes): {error}") from error
     if packed.format != ROW_FORMAT:
         raise FormatError(f"row format {packed.format} is unknown, this is format {ROW_FORMAT}")
@@ -142,7 +143,7 @@ def fingerprint_of(value: bytes) -> bytes:
     """
     try:
         begin = _decode_begin(memoryview(value)[8:])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise FormatError(f"not a packed row ({len(value)} bytes): {error}") from error
     if begin.format != ROW_FORMAT:
         raise FormatError(f"row format {begin.format} is unknown, this is format {ROW_FORMAT}")
@@ -157,7 +158,7 @@ def unpack_tail(row: Row) -> Tail:
     """
     try:
         return _decode_tail(row.tail)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise FormatError(f"the tail of a row of version {row.ver} cannot be read: {error}") from error
 
 
@@ -174,5 +175,5 @@ def unpack_change(value: bytes) -> tuple[bytes, Stamps]:
     """
     try:
         return _decode_change(value)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise FormatError(f"not a changelog value ({len(value)} bytes): {error}") from error

@@ -16,7 +16,9 @@ from core.errors import FormatError, StoreError
 from core.metrics import Metrics
 from core.ports import Clock, RowKey, Store
 from core.rows import Row, unpack_row
+from core.versions import version_of
 from core.windows import to_ms
+from serving.floor import VersionFloor
 from serving.local import LocalCopies
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class TieredReader:
         self._record = record
         self._clock = clock
         self._metrics = metrics
+        self._floor = VersionFloor()
 
     async def read(self, wanted: Sequence[Wanted], *, origins: dict[RowKey, Origin] | None = None) -> dict[RowKey, Row]:
         """Return the rows that exist; a missing key is absent.
@@ -127,7 +130,8 @@ class TieredReader:
             return {}
         found: dict[RowKey, Row] = {}
         for want in asked:
-            if want.key in values:
+            # A write to the cache may still be owed; who was served the newer row must not see time go back.
+            if want.key in values and version_of(values[want.key]) >= self._floor.of(want.key):
                 try:
                     found[want.key] = self._decode(want, values[want.key])
                 except FormatError as error:
@@ -153,6 +157,7 @@ class TieredReader:
                 f"the row {want.key.sk} was computed with definition {row.fingerprint.hex()}, served is "
                 f"{want.fingerprint.hex()}: two meanings have one number; see docs/how-to/recover.md"
             )
+        self._floor.put(want.key, max(row.ver, self._floor.of(want.key)))
         if self._local is not None and want.policy.tier != "direct":
             self._local.put(want.key, row, size=len(value), read_at_ms=self._clock.now_ms())
         return row

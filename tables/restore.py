@@ -6,7 +6,7 @@ the highest version per key, not the last record: bytes of a dead owner may arri
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -30,8 +30,15 @@ _STOP_S = 1.0
 class ChangelogReader:
     """Reads changelogs and the recent past of repartition topics, outside of any consumer group."""
 
-    def __init__(self, kafka: Mapping[str, Any]) -> None:
+    def __init__(self, kafka: Mapping[str, Any], *, new_consumer: Callable[..., Any] = AIOKafkaConsumer) -> None:
+        """Read nothing yet.
+
+        Args:
+            kafka: How the broker is reached.
+            new_consumer: Makes aiokafka's consumer, or what plays it.
+        """
         self._kafka = dict(kafka)
+        self._new_consumer = new_consumer
 
     async def restore(self, tables: Sequence[TablePartition]) -> dict[TopicPartition, int]:
         """Fill tables from their changelogs.
@@ -87,7 +94,7 @@ class ChangelogReader:
     async def _reader(
         self, tps: Iterable[TopicPartition]
     ) -> AsyncIterator[tuple[AIOKafkaConsumer, dict[TopicPartition, int]]]:
-        consumer = AIOKafkaConsumer(**self._kafka, group_id=None, enable_auto_commit=False, fetch_max_wait_ms=100)
+        consumer = self._new_consumer(**self._kafka, group_id=None, enable_auto_commit=False, fetch_max_wait_ms=100)
         try:
             await consumer.start()
             consumer.assign(list(tps))

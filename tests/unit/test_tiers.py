@@ -99,6 +99,25 @@ async def write(ver: int, *stores: MemoryStore, key: RowKey = USER) -> None:
         await store.write([stored(ver, key)], deadline_ms=100)
 
 
+async def test_who_was_served_a_row_is_served_no_older_one(reader, cache, record, clock):
+    """
+    Redis was slow for a moment, so the record answered; then Redis answered, whose newest rows were still owed, and
+    within one process a count of 347 became 237.
+    """
+    await write(237, cache)
+    await write(347, record)
+    cache.before_answer = fail
+    assert await values(reader, OTHER, USER) == [None, 347]
+    cache.before_answer = lambda: None
+    clock.advance(SOFT_TTL_MS + 1)
+
+    assert await values(reader, USER) == [347]
+
+
+def fail() -> None:
+    raise StoreTimeoutError("cache: no answer within 150 ms")
+
+
 async def test_each_tier_is_asked_once_for_what_is_still_missing(reader, cache, record, metrics):
     """
     A feed of a thousand videos costs one call of each tier, not a thousand.
