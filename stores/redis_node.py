@@ -107,7 +107,7 @@ class RedisNode:
                 # Idle, and yet there is something to read: the server has closed it.
                 await connection.disconnect(nowait=True)
             await connection.connect()  # type: ignore[no-untyped-call]
-            await connection.send_packed_command(commands)
+            await _send(connection, commands)
             replies = [await _read_reply(connection) for _ in commands]
         except BaseException:
             # Replies may still be on their way, and the next caller must not take them for its own.
@@ -139,6 +139,14 @@ async def within(deadline_ms: int, *, where: str, what: str) -> AsyncIterator[No
         raise StoreTimeoutError(f"{where}: {what}: no answer within {deadline_ms} ms: {error}") from error
     except (RedisError, OSError) as error:
         raise StoreError(f"{where}: {what}: {error}") from error
+
+
+async def _send(connection: AbstractConnection, commands: list[bytes]) -> None:
+    try:
+        await connection.send_packed_command(commands)
+    except RuntimeError as error:
+        # What uvloop says of a connection that the other side has reset; asyncio's own loop raises an OSError.
+        raise ConnectionResetError(str(error)) from error
 
 
 async def _read_reply(connection: AbstractConnection) -> Any:
