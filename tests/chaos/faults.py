@@ -29,6 +29,7 @@ _SKEW_MS = 300_000
 _SHORT_S, _LONG_S = (3.0, 8.0), (SESSION_S + 2, SESSION_S + 6)
 _STOP_S = 45.0
 _WHOLE_S = 60.0
+_TOLD_S = 1.0
 _POLL_S = 0.1
 
 
@@ -89,6 +90,8 @@ class Faults:
         if worker.is_alive:
             # What it should settle cannot be settled while others are down; a supervisor loses patience too.
             self.fleet.exits["killed after SIGTERM"] += 1
+            self.fleet.kill(slot, signal.SIGUSR1)
+            await asyncio.sleep(_TOLD_S)
             worker.process.kill()
 
     async def sigstop(self) -> None:

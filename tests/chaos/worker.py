@@ -4,7 +4,10 @@ It is the worker that users run. The adapters that ``app.wiring`` names are take
 otherwise do what those do, and the clock by one that can be set wrong.
 """
 
+import asyncio
 import os
+import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,6 +93,13 @@ def open_cache(*args: Any, **kwargs: Any) -> Store | None:
     return store
 
 
+def _tell_tasks(*_: Any) -> None:
+    """Say what every task waits for: the rig asks a worker that does not end."""
+    for task in asyncio.all_tasks(asyncio.get_event_loop_policy().get_event_loop()):
+        task.print_stack(file=sys.__stderr__)
+
+
+signal.signal(signal.SIGUSR1, _tell_tasks)
 wiring.Publisher = Publisher
 wiring.ChangelogWriter = ChangelogWriter
 wiring.ChangelogReader = ChangelogReader
