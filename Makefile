@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 BESIDE := .venv/acceptance.log
 
-.PHONY: help setup run test acceptance fuzz check lock clean
+.PHONY: help setup run test acceptance fuzz mutants check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ acceptance: $(READY) ## Share the whole demo log between two workers on real ser
 
 fuzz: $(READY) ## Give the pipeline malformed events: PAYLOADS=1000000 SEED=17, or BATCH=4 of a seed alone
 	@$(BIN)/python -m tests.fuzz --payloads $(or $(PAYLOADS),1000000) --seed $(or $(SEED),0) --batch $(or $(BATCH),-1)
+
+mutants: $(READY) ## Break one rule of the pipeline at a time; the tests must notice each. ONLY=fence for some
+	@$(BIN)/python -m tests.mutants --only "$(ONLY)"
 
 check: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
