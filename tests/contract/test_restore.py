@@ -12,9 +12,10 @@ from core.versions import version
 from services.broker import EmbeddedBroker
 from tables.apply import apply_pack
 from tables.changelog import ChangelogWriter, Tombstone, change_key
+from tables.owned import OwnedTables
 from tables.restore import ChangelogReader
 from tables.table import GroupTable, TablePartition, freeze
-from tests.aggregating import CHANGELOG, CLICKS, FAST, REGISTRY, TOPIC, clicks, new_table
+from tests.aggregating import CHANGELOG, CLICKS, FAST, PLANS, REGISTRY, TOPIC, clicks, new_table
 from tests.fakes import Run
 
 TP = TopicPartition(CHANGELOG, 0)
@@ -99,6 +100,22 @@ async def test_ids_before_the_committed_offset_are_known_again(logs):
 
     await logs.reader.warm_ids({table: 4})
     assert table.ids == 3
+
+
+async def test_a_take_over_brings_rows_and_ids(logs):
+    """
+    Without its ids the next owner counts what the producer sends again; without its rows it begins from nothing.
+    """
+    await logs.add(CHANGELOG, change_of(clicks(0), new_table()), key=KEY)
+    for offset in range(3):
+        await logs.add(TOPIC, clicks(offset).value[0].value)
+    numbers = dict.fromkeys(PLANS, 1)
+    tables = OwnedTables(REGISTRY, PLANS, numbers, reader=logs.reader, changelog=logs.writer)
+
+    await tables.take_over({TopicPartition(TOPIC, 0): 2}, {TopicPartition(TOPIC, 0)})
+
+    table = tables.get(TOPIC, 0)
+    assert (table.group(FAST).version("i1"), table.ids) == (version(0, 0), 2)
 
 
 async def test_a_row_of_another_definition_ends_the_take_over(logs):

@@ -142,7 +142,7 @@ def _other_fields(chance: Random, fields: Fields) -> Fields:
         if what < 0.1:
             del fields[name]
             fields[b"more"] = b"1"
-        elif what < 0.2:
+        elif what < 0.2 and name:
             # Not equal as bytes, and one name in JSON: a field that is said twice.
             fields[b"\\u%04x" % name[0] + name[1:]] = _odd(chance)
         elif what < 0.25:

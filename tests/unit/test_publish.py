@@ -33,26 +33,26 @@ async def test_a_row_goes_to_changelog_record_and_cache_before_its_run_is_finish
         assert made.finished == [run]
 
 
-async def test_nothing_passes_a_step_that_has_not_answered():
+@pytest.mark.parametrize(
+    ("step", "told"), [("changelog", [CHANGELOG]), ("record", [CHANGELOG]), ("cache", [CHANGELOG, "record"])]
+)
+async def test_nothing_passes_a_step_that_has_not_answered(step, told):
     """
-    The order of writes says little; the order of answers is what a crash cuts.
+    The order of writes says little; the order of answers is what a crash cuts. One step is held at a time: with all of
+    them held, a step that was not waited for at all went unnoticed. Found by a mutant.
     """
-    async with bench(held=True) as made:
-        made.record.open.clear()
-        made.cache.open.clear()
+    async with bench(held=step == "changelog") as made:
+        store = {"record": made.record, "cache": made.cache}.get(step)
+        if store is not None:
+            store.open.clear()
         await made.take(taps(7))
         await until(lambda: made.producer.sent)
         await idle()
-        assert [what for what, _ in made.told] == [CHANGELOG]
+        assert [what for what, _ in made.told] == told
 
+        if store is not None:
+            store.open.set()
         made.acknowledge()
-        await idle()
-        assert [what for what, _ in made.told] == [CHANGELOG]
-        made.record.open.set()
-        await until(lambda: made.rows("record"))
-        await idle()
-        assert not made.finished
-        made.cache.open.set()
         await until(lambda: made.finished)
 
 

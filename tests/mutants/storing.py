@@ -1,0 +1,89 @@
+"""Bugs in the stores."""
+
+from tests.mutants.mutant import Mutant
+
+_STORES = "tests/contract/test_stores.py::"
+_DYNAMODB = "tests/contract/test_dynamodb.py::"
+
+STORING = (
+    Mutant(
+        "SQLite takes whatever comes last",
+        rule="P4",
+        file="stores/sqlite.py",
+        old='" WHERE excluded.ver > ver OR expires_at_ms <= ?"',
+        new='" WHERE excluded.ver <> ver OR expires_at_ms <= ?"',
+        caught_by=(_STORES + "test_concurrent_writers_leave_the_highest_version[sqlite]",),
+    ),
+    Mutant(
+        "Redis takes whatever comes last",
+        rule="P4",
+        file="stores/redis_commands.py",
+        old="newer = high > held_high or (high == held_high and low > held_low)",
+        new="newer = true",
+        caught_by=(_STORES + "test_concurrent_writers_leave_the_highest_version[redis]",),
+    ),
+    Mutant(
+        "Redis compares half of a version",
+        rule="P4",
+        file="stores/redis_commands.py",
+        old="newer = high > held_high or (high == held_high and low > held_low)",
+        new="newer = low > held_low",
+        caught_by=(_STORES + "test_versions_are_compared_as_unsigned_64_bit_numbers",),
+    ),
+    Mutant(
+        "DynamoDB takes whatever comes last",
+        rule="P4",
+        file="stores/dynamodb_statements.py",
+        old="(ver<? OR expires_at_ms<=?)",
+        new="(ver<>? OR expires_at_ms<=?)",
+        caught_by=(_STORES + "test_concurrent_writers_leave_the_highest_version[dynamodb]",),
+    ),
+    Mutant(
+        "a statement of a batch that DynamoDB could not do counts as done",
+        rule="P6",
+        file="stores/dynamodb.py",
+        old="reason = self.calls.passing(error)\n                    left.append(statement)",
+        new="del waiting[id(statement.row)]",
+        caught_by=(
+            _DYNAMODB + "test_failures_that_pass_are_tried_again",
+            _DYNAMODB + "test_a_refused_statement_of_a_batch_is_an_error",
+        ),
+    ),
+    Mutant(
+        "a row that DynamoDB wrote in part is taken for written",
+        rule="P6",
+        file="stores/dynamodb.py",
+        old="""raise PartialWriteError(
+                f"{error} ({len(waiting)} of {len(rows)} rows)", frozenset(waiting.values())
+            ) from error""",
+        new="return taken",
+        caught_by=(_DYNAMODB + "test_a_write_that_is_done_in_part_tells_what_is_left",),
+    ),
+    Mutant(
+        "keys that DynamoDB left unprocessed are taken for missing",
+        rule="2",
+        file="stores/dynamodb.py",
+        old="[_key(item) for item in unprocessed]",
+        new="[_key(item) for item in unprocessed][:0]",
+        caught_by=(
+            _DYNAMODB + "test_keys_left_unprocessed_are_asked_for_again",
+            _DYNAMODB + "test_keys_that_stay_unprocessed_are_an_error",
+        ),
+    ),
+    Mutant(
+        "DynamoDB may answer from a replica that is behind",
+        rule="2",
+        file="stores/dynamodb.py",
+        old='"ConsistentRead": True',
+        new='"ConsistentRead": False',
+        caught_by=(_DYNAMODB + "test_every_read_is_consistent",),
+    ),
+    Mutant(
+        "a row is read after it has expired",
+        rule="Keys",
+        file="stores/sqlite.py",
+        old='" WHERE expires_at_ms IS NULL OR expires_at_ms > ?"',
+        new='" WHERE expires_at_ms IS NULL OR ? > 0"',
+        caught_by=(_STORES + "test_a_row_past_its_expiry_is_not_returned[sqlite]",),
+    ),
+)
