@@ -27,10 +27,17 @@ _REFUSALS = {22: "IllegalGeneration", 25: "UnknownMemberId", _FENCED: "FencedIns
 class Fence:
     """Knows when the coordinator last answered, and lets produce requests pass or wait."""
 
-    def __init__(self, *, session_timeout_ms: int, die: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        *,
+        session_timeout_ms: int,
+        die: Callable[[str], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._fresh_s = session_timeout_ms / 1000 * _FRESH_SHARE
         self._die = die
-        self._answered_at = time.monotonic()
+        self._monotonic = monotonic
+        self._answered_at = self._monotonic()
         self._owns = False
         self._era = 0
 
@@ -38,12 +45,12 @@ class Fence:
         """Note whether any partition is owned; the fence is not in force while nothing is."""
         self._owns = anything
         self._era += 1
-        self._answered_at = time.monotonic()
+        self._answered_at = self._monotonic()
 
     @property
     def is_open(self) -> bool:
         """Whether a produce request may be written now."""
-        return not self._owns or time.monotonic() - self._answered_at <= self._fresh_s
+        return not self._owns or self._monotonic() - self._answered_at <= self._fresh_s
 
     async def wait_open(self) -> None:
         """Wait until a produce request may be written; either the coordinator answers again or the process ends."""
@@ -88,4 +95,4 @@ class Fence:
 
     def _heard(self, error: type[Exception]) -> None:
         if error in (kafka_errors.NoError, kafka_errors.RebalanceInProgressError):
-            self._answered_at = time.monotonic()
+            self._answered_at = self._monotonic()

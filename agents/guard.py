@@ -8,8 +8,8 @@ here is unknown, and the only safe answer is to end the process: nothing is ackn
 import logging
 import os
 import sys
-from collections.abc import Awaitable
-from typing import NoReturn, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, TypeVar
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +29,19 @@ def die(reason: str) -> NoReturn:
     os._exit(EXIT_STATUS)
 
 
-async def guarded(work: Awaitable[T], *, what: str) -> T:
+async def guarded(work: Awaitable[T], *, what: str, end: Callable[[str], Any] = die) -> T | None:
     """Await something that must not fail; an unknown error ends the process.
 
     Cancellation passes: it is how a worker stops and how partitions are given away.
+
+    Args:
+        work: What is awaited.
+        what: Its name in the last words.
+        end: Ends the process; it returns in tests alone, and then nothing is returned.
     """
     try:
         return await work
     except Exception as error:  # the one place, for the reason above
         log.critical("unknown error in %s", what, exc_info=error)
-        die(f"{what}: {type(error).__name__}: {error}")
+        end(f"{what}: {type(error).__name__}: {error}")
+        return None

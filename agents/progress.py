@@ -4,7 +4,6 @@ Neither is ever ahead of the rows that it speaks of, and neither is written with
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -59,7 +58,7 @@ class ProgressPublisher:
 
     async def publish(self, steps: Mapping[TablePartition, Step]) -> None:
         """Publish steps, or hold them back for a moment where the last one is not long ago."""
-        now, steps = time.monotonic(), self._held_back | dict(steps)
+        now, steps = asyncio.get_running_loop().time(), self._held_back | dict(steps)
         due = {
             table: step for table, step in steps.items() if now - self._published_at.get(table, 0) >= _PROGRESS_EVERY_S
         }

@@ -8,7 +8,6 @@ is finished (its offsets may be committed) when every group that it changed was 
 import asyncio
 import contextlib
 import logging
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -93,7 +92,7 @@ class Publisher:
     def applied(self, table: TablePartition, message: Any, *, updates: int) -> None:
         """Note a run that was applied to a table."""
         self._sequence += 1
-        self._applied_at = time.monotonic()
+        self._applied_at = asyncio.get_running_loop().time()
         dirty = {group.sk for group in table.groups if group.dirty}
         self._waiting.append(_Waiting(self._sequence, message, table, updates, table.as_of_ms, dirty))
         self._updates += updates
@@ -140,7 +139,7 @@ class Publisher:
         """Return how long until the first dirty group is due."""
         if self._settling or not self._room.is_set():
             return 0
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         dirty = {group.sk: group for table in self._tables for group in table.groups if group.dirty}
         delay_s = min((self._due(group, now) - now for group in dirty.values()), default=0)
         quiet_in_s = self._applied_at + _QUIET_S - now
@@ -159,7 +158,7 @@ class Publisher:
         self._wake.clear()
 
     async def _flush(self) -> None:
-        started, era = time.monotonic(), self._era
+        started, era = asyncio.get_running_loop().time(), self._era
         sequence, groups = self._sequence, self._take_due(started)
         rows = await self._write_groups(groups, era)
         if era != self._era:
@@ -167,7 +166,7 @@ class Publisher:
             self._wake.set()
             return
         if rows:
-            self._took_s = time.monotonic() - started
+            self._took_s = asyncio.get_running_loop().time() - started
             self._metrics.flushed(rows, self._took_s)
             self._begun.update((group.sk, started) for _, group, _ in groups)
         for _, group, _ in groups:

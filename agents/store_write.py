@@ -1,6 +1,6 @@
 """One attempt to write rows to a store, timed and counted: what the record and the cache are each asked."""
 
-import time
+import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ class Attempt(NamedTuple):
 
 async def try_write(store: Store, rows: Sequence[StoredRow], *, deadline_ms: int, metrics: Metrics) -> Attempt:
     """Write rows once; a failure is told in the answer, whoever asks has a use for what was taken all the same."""
-    started = time.monotonic()
+    started = asyncio.get_running_loop().time()
     left: list[StoredRow] = []
     failed: StoreError | None = None
     try:
@@ -34,6 +34,6 @@ async def try_write(store: Store, rows: Sequence[StoredRow], *, deadline_ms: int
         left, failed = [row for row in rows if row.key in error.failed], error
     except StoreError as error:
         left, failed = list(rows), error
-    took_s = time.monotonic() - started
+    took_s = asyncio.get_running_loop().time() - started
     metrics.store_call(store.name, "write", took_s, failed=failed is not None)
     return Attempt(left, failed, took_s)

@@ -18,11 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from app.applied_versions import Applied, resolve_versions
-from app.clock import SystemClock
 from app.commands import dead_letters, keys, roles, services, tables, topics
 from app.demo import open_demo, require_alive, run_demo, running
 from app.demo_at import run_demo_at
-from app.endpoints import open_endpoints, open_record
+from app.endpoints import kept_record
 from app.locate import locate_names
 from app.record_check import check_record
 from app.reference import aggregations_markdown, settings_markdown
@@ -200,16 +199,9 @@ def _file_of(package: str, problem: Problem) -> str:
 
 
 async def _apply(settings: Settings, plans: list[Any]) -> Applied:
-    if settings.is_embedded:
-        raise ConfigurationError(
-            "the embedded record keeps nothing and applies by itself; set FRESHET_BROKER, _REDIS and _RECORD"
-        )
-    record = open_record(open_endpoints(settings, settings.load_registry()), SystemClock())
-    try:
+    async with kept_record(settings) as record:
         await check_record(record)
         return await resolve_versions(record, plans, may_apply=True)
-    finally:
-        await record.close()
 
 
 async def _watch_demo(settings: Settings) -> None:

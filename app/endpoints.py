@@ -1,9 +1,12 @@
 """Endpoints: where broker, cache and record are, the embedded ones started first."""
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.clock import SystemClock
 from app.settings import EMBEDDED, Role, Settings
 from core.definitions import Registry
 from core.errors import ConfigurationError
@@ -97,6 +100,24 @@ def open_record(endpoints: Endpoints, clock: Clock) -> Store:
     if endpoints.record_table is not None:
         return DynamoStore(DynamoCalls(endpoints.record_table), clock)
     return SqliteStore(endpoints.record_path, clock) if endpoints.record_path is not None else MemoryStore(clock)
+
+
+@asynccontextmanager
+async def kept_record(settings: Settings) -> AsyncIterator[Store]:
+    """Open the record that settings name, for a command that reads or writes it, and close it afterwards.
+
+    Raises:
+        ConfigurationError: The record is an embedded one, which no command can reach.
+    """
+    if settings.is_embedded:
+        raise ConfigurationError(
+            "the embedded record keeps nothing and applies by itself; set FRESHET_BROKER, _REDIS and _RECORD"
+        )
+    record = open_record(open_endpoints(settings, settings.load_registry()), SystemClock())
+    try:
+        yield record
+    finally:
+        await record.close()
 
 
 def open_cache(endpoints: Endpoints, *, ca: Path | None) -> Store | None:

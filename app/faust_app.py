@@ -14,7 +14,8 @@ from faust.web.drivers import aiohttp as driver
 
 from agents.fence import Fence
 from agents.guard import die
-from agents.transport import Ownership, Transport
+from agents.owned_partitions import Ownership
+from agents.transport import Transport
 from app.kafka.access import KafkaAccess
 from app.logs import logging_config
 from app.settings import REFUSED_BY_BROWSERS, Role, Settings, refuse_open

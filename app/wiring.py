@@ -16,6 +16,7 @@ from agents.decode import SourceDecoder
 from agents.dispatch import Dispatcher
 from agents.guard import die, guarded
 from agents.intake import Intake
+from agents.pipeline import Pipeline
 from agents.publish import Publisher
 from agents.transport import Consumer, RunMessage, RunSchema
 from app.applied_versions import resolve_versions
@@ -37,7 +38,6 @@ from core.metrics import Metrics
 from core.plans import plan_group
 from core.ports import RowKey, Store
 from core.topics import repartition_topic, row_name
-from core.versions import version
 from core.windows import to_ms
 from serving.access import Gate
 from serving.console import Console, console_routes
@@ -202,6 +202,14 @@ class Platform:
             metrics=self.metrics,
             topic_ids=self.ground.topic_ids,
         )
+        self.pipeline = Pipeline(
+            dispatcher=self.dispatcher if self.settings.role.dispatches else None,
+            aggregator=self.aggregator if self.settings.role.aggregates else None,
+            tables=self.tables,
+            publisher=self.publisher,
+            debt=self.debt,
+            generation=lambda: self.app.consumer_generation_id,
+        )
         if self.settings.role.dispatches:
             self._start(self.dispatcher.acknowledge(), what="acknowledgement of sends")
         if self.settings.role.aggregates:
@@ -226,17 +234,11 @@ class Platform:
 
     async def _dispatch(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            if self._is_current(event.message):
-                await guarded(self.dispatcher.take(event.message), what="dispatch")
+            await self.pipeline.dispatch(event.message)
 
     async def _aggregate(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            if self._is_current(event.message):
-                await guarded(self.aggregator.take(event.message), what="aggregate")
-
-    def _is_current(self, message: RunMessage) -> bool:
-        """Whether a run was read in the present generation; one from before would be out of order by now."""
-        return bool(message.generation_id == self.app.consumer_generation_id)
+            await self.pipeline.aggregate(event.message)
 
     def _producer(self) -> Any:
         # Faust's own aiokafka producer, idempotent and fenced: its public sends cost four times as much.
@@ -253,30 +255,17 @@ class Platform:
 
     async def settle(self) -> None:
         """Make everything that was taken durable."""
-        if self.settings.role.dispatches:
-            await self.dispatcher.settle()
-        if self.settings.role.aggregates:
-            await self.aggregator.settle()
+        await self.pipeline.settle()
 
     def given_away(self) -> None:
         """Drop state and copies: nothing is owned."""
-        self.tables.drop()
-        self.publisher.given_away()
-        self.debt.given_away()
+        self.pipeline.given_away()
         self.local.clear()
 
     async def take_over(self, committed: Mapping[Any, int], assigned: set[Any]) -> None:
-        """Restore the tables of assigned partitions, unless a topic was made anew meanwhile.
-
-        The cache is owed what their former owner may have owed it.
-        """
+        """Restore the tables of assigned partitions, unless a topic was made anew meanwhile."""
         await require_same_topics(self.access, self.ground, {tp.topic for tp in assigned})
-        await self.tables.take_over(committed, assigned)
-        offsets = {(tp.topic, tp.partition): offset for tp, offset in committed.items()}
-        for table in self.tables:
-            # Without an offset, what was published of a former incarnation of the topic is still there.
-            offset = offsets.get((repartition_topic(table.entity), table.partition), 0)
-            self.debt.inherit(table, until=version(table.epoch, offset) - 1)
+        await self.pipeline.take_over(committed, assigned)
 
     def _is_announced(self, key: RowKey) -> bool:
         entity, _, encoded = key.pk.partition("#")

@@ -110,7 +110,7 @@ class SeenIds:
                 are replays.
         """
         sealed = self._find_sealed(hashes)
-        room, now, verdicts = self._ids_max - len(self), self._clocks.get(partition, -1), []
+        room, now, verdicts = self._ids_max - len(self), self._clocks.setdefault(partition, -1), []
         young, slice_ends_ms = self._young, (now + 1) * self._slice_ms
         for number, (name, position, check, time_ms) in enumerate(zip(hashes, positions, checks, times, strict=True)):
             if time_ms >= slice_ends_ms:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from core.errors import FormatError, NewerFormatError
+from core.unreadable import UNREADABLE
 
 PACK_FORMAT = 1
 PACK_UPDATES_MAX = 500
@@ -75,7 +76,7 @@ def unpack(value: bytes | None) -> Pack:
         raise FormatError("not a packed record, but a tombstone")
     try:
         pack = _decode(value)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         _refuse_newer(value)
         raise FormatError(f"not a packed record ({len(value)} bytes): {error}") from error
     if pack.format != PACK_FORMAT:
@@ -97,7 +98,7 @@ def unpack(value: bytes | None) -> Pack:
 def _refuse_newer(value: bytes) -> None:
     try:
         begin = _decode_begin(value)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return
     if begin.format > PACK_FORMAT:
         raise NewerFormatError(

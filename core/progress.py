@@ -11,6 +11,7 @@ import msgspec
 from core.errors import FormatError
 from core.keys import partition_key
 from core.ports import RowKey, StoredRow
+from core.unreadable import UNREADABLE
 from core.versions import version_bytes
 
 PROGRESS_SK = "#progress"
@@ -47,7 +48,7 @@ def progress_as_of_ms(value: bytes) -> int:
     """
     try:
         return msgspec.msgpack.decode(memoryview(value)[8:], type=int)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise FormatError(f"not a progress row: {error}") from error
 
 

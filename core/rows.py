@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from core.errors import FormatError
+from core.unreadable import UNREADABLE
 from core.versions import VERSION_BYTES, version_bytes, version_of
 
 ROW_FORMAT = 1
@@ -120,7 +121,7 @@ def unpack_row(value: bytes) -> Row:
     """
     try:
         packed = _decode_row(memoryview(value)[8:])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise FormatError(f"not a packed row ({len(value)} bytes): {error}") from error
     if packed.format != ROW_FORMAT:
         raise FormatError(f"row format {packed.format} is unknown, this is format {ROW_FORMAT}")
@@ -145,7 +146,7 @@ def fingerprint_of(value: bytes) -> bytes:
     """
     try:
         begin = _decode_begin(memoryview(value)[8:])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise FormatError(f"not a packed row ({len(value)} bytes): {error}") from error
     if begin.format != ROW_FORMAT:
         raise FormatError(f"row format {begin.format} is unknown, this is format {ROW_FORMAT}")
@@ -160,7 +161,7 @@ def unpack_tail(row: Row) -> Tail:
     """
     try:
         return _decode_tail(row.tail)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise FormatError(f"the tail of a row of version {row.ver} cannot be read: {error}") from error
 
 
@@ -177,7 +178,7 @@ def unpack_change(value: bytes) -> tuple[bytes, Stamps]:
     """
     try:
         return _decode_change(value)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise FormatError(f"not a changelog value ({len(value)} bytes): {error}") from error
 
 
@@ -193,7 +194,8 @@ def inspect_change(value: bytes) -> tuple[int, bytes]:
 
 def begin_of_row(fingerprint: bytes) -> bytes:
     """Return what follows the version in every row of a definition."""
-    return _encoder.encode(_Begin(ROW_FORMAT, fingerprint)).replace(b"\x92", b"\x99", 1)
+    head_bytes = 4
+    return _encoder.encode((ROW_FORMAT, fingerprint, *[0] * 7))[: head_bytes + FINGERPRINT_BYTES]
 
 
 def row_begins_at(change: bytes) -> int:

@@ -6,7 +6,7 @@ event loop, some thousands of records at a time, so that features are read from 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
@@ -14,8 +14,10 @@ from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 from aiokafka import TopicPartition
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Place
+from typing_extensions import override
 
 from core.errors import BrokerError
+from tables.warm_up import InputLog
 
 RUN_RECORDS_MAX = 2_000
 """Records that are taken at once: 5 ms of the event loop."""
@@ -69,6 +71,23 @@ class Message(Protocol):
         ...
 
 
+class ReadableLog(InputLog, Protocol):
+    """Partitions of topics, as they are on the broker. Every method raises ``BrokerError`` if it is silent for 30 s."""
+
+    async def ends(self, tps: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return the offset that each partition's next record will have."""
+        ...
+
+    def runs(
+        self, starts: Mapping[TopicPartition, int], stops: Mapping[TopicPartition, int]
+    ) -> AsyncIterator[tuple[TopicPartition, Sequence[Message]]]:
+        """Yield all records of partitions between two offsets, in runs; a start below the log's begin means its begin.
+
+        Messages are librdkafka's own: to make values of them all would take as long as to read them.
+        """
+        ...
+
+
 class LogRecord(NamedTuple):
     """A record of a log; ``timestamp`` in milliseconds."""
 
@@ -86,7 +105,7 @@ def record_of(message: Message) -> LogRecord:
 
 
 @asynccontextmanager
-async def open_log(kafka: Mapping[str, Any]) -> AsyncIterator["Log"]:
+async def open_log(kafka: Mapping[str, Any]) -> AsyncIterator[ReadableLog]:
     """Open a connection; ``kafka`` are librdkafka's settings."""
     log = Log(kafka)
     try:
@@ -95,8 +114,8 @@ async def open_log(kafka: Mapping[str, Any]) -> AsyncIterator["Log"]:
         log.close()
 
 
-class Log:
-    """Partitions of topics, as they are on the broker. Every method raises ``BrokerError`` if it is silent for 30 s."""
+class Log(ReadableLog):
+    """A log that librdkafka reads."""
 
     def __init__(self, kafka: Mapping[str, Any]) -> None:
         self._last_error = ""
@@ -108,40 +127,37 @@ class Log:
         self._thread.submit(self._client.close)
         self._thread.shutdown(wait=False)
 
+    @override
     async def beginnings(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return the first offset that each partition still has."""
         return await self._offsets(dict.fromkeys(tps, OFFSET_BEGINNING))
 
+    @override
     async def ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return the offset that each partition's next record will have."""
         return await self._offsets(dict.fromkeys(tps, OFFSET_END))
 
+    @override
     async def offsets_at(self, times: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """Return, per partition, the first offset at or after a timestamp; 0 where there is none."""
         return {tp: max(offset, 0) for tp, offset in (await self._offsets(times)).items()}
 
+    @override
     async def times_before(self, stops: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """Return, per partition, the timestamp of the record before an offset; 0 where none is found."""
         times = dict.fromkeys(stops, 0)
         async for tp, record in self.records({tp: stop - 1 for tp, stop in stops.items()}, stops):
             times[tp] = record.timestamp
         return times
 
+    @override
     async def records(
         self, starts: Mapping[TopicPartition, int], stops: Mapping[TopicPartition, int]
     ) -> AsyncIterator[tuple[TopicPartition, LogRecord]]:
-        """Yield what ``runs`` yields, record by record."""
         async for tp, run in self.runs(starts, stops):
             for message in run:
                 yield tp, record_of(message)
 
+    @override
     async def runs(
         self, starts: Mapping[TopicPartition, int], stops: Mapping[TopicPartition, int]
     ) -> AsyncIterator[tuple[TopicPartition, list[Message]]]:
-        """Yield all records of partitions between two offsets, in runs; a start below the log's begin means its begin.
-
-        Messages are librdkafka's own: to make values of them all would take as long as to read them.
-        """
         left = {tp: stop for tp, stop in stops.items() if starts[tp] < stop}
         if left:
             await self._call(self._client.assign, [_place(tp, starts[tp]) for tp in left])

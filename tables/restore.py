@@ -4,7 +4,8 @@ Faust's recovery reads 10,000 records a second and can hang when a worker joins;
 the highest version per key, not the last record: bytes of a dead owner may arrive after the take-over (PROTOCOL, P7b).
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from core.rows import begin_of_row, inspect_change, row_begins_at
 from core.topics import changelog_topic, repartition_topic
 from core.versions import VERSION_BYTES
 from tables.changelog import find_row, tombstone_version
-from tables.log_range import Message, open_log, record_of
+from tables.log_range import Message, ReadableLog, open_log, record_of
 from tables.restore_progress import RestoreProgress
 from tables.table import GroupTable, LiveRow, TablePartition
 from tables.warm_up import warm_up
@@ -28,9 +29,20 @@ class ChangelogReader:
         progress: How far it is.
     """
 
-    def __init__(self, kafka: Mapping[str, Any]) -> None:
-        """Connect to nothing yet; ``kafka`` says how the broker is reached, as librdkafka names it."""
+    def __init__(
+        self,
+        kafka: Mapping[str, Any],
+        *,
+        open_log: Callable[[Mapping[str, Any]], AbstractAsyncContextManager[ReadableLog]] = open_log,
+    ) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            kafka: How the broker is reached, as librdkafka names it.
+            open_log: Opens a connection, or what plays it.
+        """
         self._kafka = dict(kafka)
+        self._open_log = open_log
         self.progress = RestoreProgress()
 
     async def restore(self, tables: Sequence[TablePartition]) -> dict[TopicPartition, int]:
@@ -45,9 +57,9 @@ class ChangelogReader:
         """
         by_tp = {TopicPartition(changelog_topic(table.entity), table.partition): table for table in tables}
         restoration = Restoration(by_tp)
-        async with open_log(self._kafka) as log:
+        async with self._open_log(self._kafka) as log:
             _refuse_loss(await log.beginnings(by_tp))
-            ends = await log.ends(by_tp)
+            ends = dict(await log.ends(by_tp))
             with self.progress.reading("rows", offsets=sum(ends.values())):
                 read = dict.fromkeys(by_tp, 0)
                 async for tp, run in log.runs(read, ends):
@@ -59,14 +71,14 @@ class ChangelogReader:
 
     async def read_range(self, tp: TopicPartition, start: int, end: int) -> AsyncIterator[tuple[bytes, bytes | None]]:
         """Yield key and value of the changelog records in ``[start, end)``; a tombstone has no value."""
-        async with open_log(self._kafka) as log:
+        async with self._open_log(self._kafka) as log:
             async for _, record in log.records({tp: start}, {tp: end}):
                 yield record.key or b"", record.value
 
     async def ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return where changelogs end now."""
-        async with open_log(self._kafka) as log:
-            return await log.ends(tps)
+        async with self._open_log(self._kafka) as log:
+            return dict(await log.ends(tps))
 
     async def warm_ids(self, tables: Mapping[TablePartition, int]) -> None:
         """Enter the event ids of the dedupe horizon before each table's committed offset, without applying anything.
@@ -81,7 +93,7 @@ class ChangelogReader:
         by_tp = {TopicPartition(repartition_topic(table.entity), table.partition): table for table in tables}
         stops = {tp: tables[table] for tp, table in by_tp.items() if tables[table] > 0}
         if stops:
-            async with open_log(self._kafka) as log:
+            async with self._open_log(self._kafka) as log:
                 await warm_up(log, stops, by_tp, self.progress)
 
 
@@ -172,7 +184,8 @@ class _PlainRows:
         elif ver > row.ver:
             row.rows[row.name] = value
             row.ver = ver
-        return True
+        # Something older behind it is not plain: a dead owner's late bytes.
+        return ver == row.ver
 
     def _enter(self, key: bytes) -> "_PlainRow | None":
         place = None if key in self._others else find_row(self._table, key)

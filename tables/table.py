@@ -260,7 +260,10 @@ def thaw(plan: GroupPlan, change: bytes) -> LiveRow:
     value, stamps = unpack_change(change)
     row = unpack_row(value)
     tail = dict(unpack_tail(row))
-    tiles = [{tile[0]: tile for tile in tail.get(resolution.tile_ms, ())} for resolution in plan.resolutions]
+    try:
+        tiles = [{tile[0]: tile for tile in tail.get(resolution.tile_ms, ())} for resolution in plan.resolutions]
+    except (IndexError, TypeError) as error:
+        raise FormatError(f"a tile of a row of version {row.ver} has no index") from error
     return LiveRow(tiles, stamps, row.ver, row.as_of_ms, row.event_time_ms, change)
 
 

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from app.clock import SystemClock
-from app.endpoints import open_endpoints, open_record
+from app.endpoints import kept_record
 from app.kafka.access import kafka_access
 from app.kafka.admin import KafkaAdmin
 from app.kafka.ground import told
@@ -68,11 +67,8 @@ def accept(
 
 
 async def _accept(settings: Settings, ids: dict[str, str]) -> list[str]:
-    record = open_record(open_endpoints(settings, settings.load_registry()), SystemClock())
-    try:
+    async with kept_record(settings) as record:
         return await accept_topic_ids(record, ids)
-    finally:
-        await record.close()
 
 
 def _check(settings: Settings, admin: KafkaAdmin) -> None:

@@ -109,22 +109,22 @@ def test_another_number_of_brokers_is_refused_while_the_services_run(place):
     assert "with 1 brokers, not 3" in " ".join(complaint.split())
 
 
-def test_a_server_that_was_killed_is_told_and_down_still_leaves_nothing(tmp_path):
+def test_a_server_that_was_killed_is_told_and_down_still_leaves_nothing(place):
     """
     After an out-of-memory kill: ``status`` names the victim, ``up`` refuses to pretend, ``down`` removes the rest.
+    The last test that the services of this module serve.
     """
-    assert freshet("up", cwd=tmp_path)[0] == 0
-    psutil.Process(pids(tmp_path)["redis"]).kill()
-    until(lambda: states(tmp_path)["redis"] == "ended", "the end of redis is seen")
+    psutil.Process(pids(place)["redis"]).kill()
+    until(lambda: states(place)["redis"] == "ended", "the end of redis is seen")
 
-    refused, _, complaint = freshet("up", cwd=tmp_path)
-    status, _, _ = freshet("status", cwd=tmp_path)
-    downed, _, _ = freshet("down", cwd=tmp_path)
+    refused, _, complaint = freshet("up", cwd=place)
+    status, _, _ = freshet("status", cwd=place)
+    downed, _, _ = freshet("down", cwd=place)
 
     assert (refused, status, downed) == (2, 1, 0)
     assert "redis" in complaint
-    assert working_in(tmp_path) == []
-    assert list(tmp_path.iterdir()) == []
+    assert working_in(place) == []
+    assert list(place.iterdir()) == []
 
 
 def test_up_that_is_killed_on_the_way_leaves_no_server(tmp_path):

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 
 from core.errors import FormatError
 from core.packs import Pack
+from core.rows import pack_change, pack_row
 from core.versions import version
 from tables.apply import Applied, apply_pack, judge
 from tables.table import LIVE_ROWS_MAX, GroupTable, freeze, thaw
@@ -270,6 +271,28 @@ def test_thawing_a_frozen_row_is_the_row(world):
             assert (thawed.ver, thawed.as_of_ms, thawed.event_time_ms) == (row.ver, row.as_of_ms, row.event_time_ms)
             assert (thawed.stamps, thawed.packed) == (row.stamps, change)
             assert freeze(group, key, thawed).change == change
+
+
+@pytest.mark.parametrize("tiles", [[[]], [[[]]], [[{}]]], ids=["without an index", "a list", "a map"])
+def test_a_row_with_a_tile_that_is_none_is_refused(tiles):
+    """
+    It was an unknown error in the middle of an event, not one that says which bytes cannot be read. Found by the fuzz.
+    """
+    plan = new_table("user").groups[0].plan
+    row = pack_row(
+        ver=7,
+        fingerprint=plan.fingerprint,
+        as_of_ms=0,
+        valid_from_ms=0,
+        valid_until_ms=0,
+        expires_at_ms=0,
+        event_time_ms=0,
+        values=[],
+        tail=[(plan.resolutions[0].tile_ms, tiles)],
+    )
+
+    with pytest.raises(FormatError, match="version 7"):
+        thaw(plan, pack_change(row, {}))
 
 
 def test_a_restore_takes_the_highest_version():

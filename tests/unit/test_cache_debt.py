@@ -1,6 +1,6 @@
 import asyncio
 
-from agents.cache_debt import OWED_ROWS_MAX, CacheDebt
+from agents.cache_debt import CacheDebt
 from agents.progress import ProgressPublisher, Step
 from agents.record_writer import RecordWriter
 from core.errors import PartialWriteError, StoreError
@@ -59,17 +59,18 @@ def stored(user, ver) -> StoredRow:
     return StoredRow(RowKey(f"user#i{user}", FAST), ver, version_bytes(ver))
 
 
-async def test_a_full_debt_makes_the_writer_wait():
+async def test_a_full_debt_makes_the_writer_wait(monkeypatch):
     """
     Memory is bounded: a cache that stays away for a day stops the pipeline, and says so.
     """
+    monkeypatch.setattr("agents.cache_debt.OWED_ROWS_MAX", 1_000)
     cache = ToldStore("cache")
     debt = new_debt(cache)
     cache.failures = 1
-    await debt.write([stored(user, 1) for user in range(OWED_ROWS_MAX)])
+    await debt.write([stored(user, 1) for user in range(1_000)])
     writing = asyncio.create_task(debt.write([stored(-1, 1)]))
     await idle()
-    assert (debt.owed, writing.done()) == (OWED_ROWS_MAX, False)
+    assert (debt.owed, writing.done()) == (1_000, False)
 
     settling = asyncio.create_task(debt.settle())
     await writing

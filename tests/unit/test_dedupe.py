@@ -187,6 +187,19 @@ def test_time_that_falls_is_ignored():
     assert judge_one(seen, 2, 20, time_ms=57 * SLICE_MS) is DUPLICATE
 
 
+@pytest.mark.parametrize("names", [[7], [*range(MANY), 7]], ids=["young", "sealed"])
+def test_records_without_a_time_are_judged_too(names):
+    """
+    A producer that sets none sends -1; two events of one id were then an unknown error, which ended the worker again
+    after every restart. Found by the fuzz.
+    """
+    seen = SeenIds(horizon_ms=HORIZON_MS, ids_max=2 * MANY)
+    seen.judge(names, list(range(len(names))), [0] * len(names), [-1] * len(names), partition=0)
+
+    assert judge_one(seen, 7, MANY, time_ms=-1) is DUPLICATE
+    assert judge_one(seen, 7, MANY, time_ms=HORIZON_MS + 2 * SLICE_MS) is FIRST
+
+
 def test_a_full_memory_refuses_new_ids():
     """
     An id that is not remembered would let its repetition in; so the partition waits, and says why.
@@ -235,7 +248,7 @@ def test_room_is_made_only_of_ids_whose_horizon_is_over():
     An id that is thrown out early to make room lets its repetition in.
     """
     size = 20_000
-    names, offsets, zeros = list(range(size)), list(range(size)), [0] * size
+    names, offsets, zeros = [number << 8 for number in range(size)], list(range(size)), [0] * size
     seen = SeenIds(horizon_ms=HORIZON_MS, ids_max=size)
     seen.judge(names, offsets, zeros, zeros, partition=0)
 

@@ -94,7 +94,7 @@ _names = [
 ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(events=_events, waits=_waits, keeps_copies=st.booleans())
 def test_the_explained_value_is_the_value_that_a_read_gives_at_that_instant(events, waits, keeps_copies):
     """

@@ -86,6 +86,22 @@ def test_garbage_is_no_newer_format(value):
     assert type(caught.value) is FormatError
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(pack_bytes(a_pack()).replace(b"clicks", b"click\xff"), id="no UTF-8"),
+        pytest.param(b"\x9c\x01\xa0\xa0\x00\x90\x90\x90\x90\x90\x90\x90\x91" + b"\x91" * 10_000, id="nesting"),
+    ],
+)
+def test_bytes_at_which_the_decoder_fails_otherwise_are_refused_too(value):
+    """
+    Its errors for these are Python's, not its own; a stranger's record with one of them ended every worker that met
+    it, again after every restart. Found by the fuzz.
+    """
+    with pytest.raises(FormatError, match="not a packed record"):
+        unpack(value)
+
+
 @pytest.mark.parametrize("name", ["offsets", "record_times", "event_times", "event_ids", "checks", "keys"])
 def test_lists_of_different_lengths_are_refused(name):
     """

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import FormatError
-from core.rows import pack_change, pack_row, unpack_change, unpack_row, unpack_tail
+from core.progress import progress_as_of_ms
+from core.rows import fingerprint_of, pack_change, pack_row, unpack_change, unpack_row, unpack_tail
 
 MODEST = settings(max_examples=60, derandomize=True, deadline=None)
 INSTANTS = st.integers(0, 2**63 - 1)
@@ -123,6 +124,29 @@ def test_a_tail_that_is_none_is_refused():
 
     with pytest.raises(FormatError, match="tail"):
         unpack_tail(broken)
+
+
+NO_TEXT, NESTING = b"\xa1\xff", b"\x91" * 10_000
+
+
+@pytest.mark.parametrize("bad", [NO_TEXT, NESTING], ids=["no UTF-8", "nesting"])
+def test_bytes_at_which_the_decoder_fails_otherwise_are_refused_too(bad):
+    """
+    Its errors for these are Python's, not its own: a row that was damaged was an unknown error, without its place.
+    Found by the fuzz.
+    """
+    head = bytes(8) + b"\x99\x01\xc4\x08" + bytes(8) + bytes(5)
+    readers = [
+        (unpack_row, head + b"\x91" + bad),
+        (fingerprint_of, bytes(8) + b"\x92\x01" + bad),
+        (unpack_change, b"\x92\xc4\x00\x81" + bad),
+        (lambda value: unpack_tail(unpack_row(value)), head + b"\x90" + b"\x91\x92\x00\x91\x91" + bad),
+        (progress_as_of_ms, bytes(8) + bad),
+    ]
+
+    for read, value in readers:
+        with pytest.raises(FormatError):
+            read(value)
 
 
 def test_bytes_after_a_row_are_refused():

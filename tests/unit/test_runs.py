@@ -10,7 +10,8 @@ from faust.types import TP
 
 from agents import transport
 from agents.fence import Fence
-from agents.transport import RUNS_PER_PARTITION, Consumer, Transport
+from agents.owned_partitions import RUNS_PER_PARTITION
+from agents.transport import Consumer, Transport
 from tests.fakes import Record, idle, until
 
 ZERO, ONE = TP("t", 0), TP("t", 1)
@@ -150,7 +151,7 @@ async def bench(*, rebalance_timeout_s=30.0, buffer=4096):
     try:
         yield made
     finally:
-        made.consumer._stop_taking_over()
+        made.consumer.owned.stop_taking_over()
         await idle()
         # Faust opens one for the consumer's thread and closes it only if the thread ran.
         made.thread.thread_loop.close()
@@ -168,7 +169,7 @@ async def test_a_partition_is_read_from_its_commit_once_it_is_taken_over():
         assert sorted(made.thread.seeks) == [(ZERO, 17), (ONE, 5)]
         made.log(ZERO, 17, 18)
         made.log(ONE, 5)
-        await made.consumer._deliver_next()
+        await made.consumer.owned.deliver_next()
         assert sorted(made.offsets()) == [(0, [17, 18]), (1, [5])]
 
 
@@ -180,7 +181,7 @@ async def test_a_commit_covers_what_is_finished_in_order():
         await made.own(ZERO)
         for start in (0, 2):
             made.log(ZERO, start, start + 1)
-            await made.consumer._deliver_next()
+            await made.consumer.owned.deliver_next()
         first, second = made.delivered
 
         made.consumer.finish(second)
@@ -217,7 +218,7 @@ async def test_a_fetch_of_a_former_generation_is_dropped():
         await made.own(ZERO)
         made.log(ZERO, 0, 1)
         made.thread.fetching.clear()
-        delivering = asyncio.create_task(made.consumer._deliver_next())
+        delivering = asyncio.create_task(made.consumer.owned.deliver_next())
         await idle()
         await made.assign(ZERO, generation=2)
         await idle()
@@ -239,7 +240,7 @@ async def test_the_rest_of_a_fetch_is_dropped_when_the_generation_changes():
         made.log(ZERO, 0)
         made.log(ONE, 0)
         made.delivering.clear()
-        delivering = asyncio.create_task(made.consumer._deliver_next())
+        delivering = asyncio.create_task(made.consumer.owned.deliver_next())
         await idle()
         await made.own(ZERO, ONE, generation=2)
         made.delivering.set()
@@ -247,7 +248,7 @@ async def test_the_rest_of_a_fetch_is_dropped_when_the_generation_changes():
 
         assert made.offsets() == [(0, [0])]
         assert made.delivered[0].generation_id == 1
-        assert not made.consumer.owned.any_outstanding
+        assert made.consumer.owned.outstanding(ZERO) == made.consumer.owned.outstanding(ONE) == 0
 
 
 async def test_a_hole_in_the_log_is_passed():
@@ -257,7 +258,7 @@ async def test_a_hole_in_the_log_is_passed():
     async with bench() as made:
         await made.own(ZERO)
         made.log(ZERO, 7, 9)
-        await made.consumer._deliver_next()
+        await made.consumer.owned.deliver_next()
 
         assert (made.offsets(), made.deaths) == ([(0, [7, 9])], [])
 
@@ -270,7 +271,7 @@ async def test_records_that_were_deleted_unread_end_the_worker():
         await made.own(ZERO)
         made.thread.starts[ZERO] = 7
         made.log(ZERO, 7)
-        await made.consumer._deliver_next()
+        await made.consumer.owned.deliver_next()
 
         assert "read up to offset 0, but the broker has deleted everything before 7" in made.deaths[0]
 
@@ -294,7 +295,7 @@ async def test_a_run_whose_partition_goes_during_the_question_about_a_hole_is_dr
         await made.own(ZERO)
         made.log(ZERO, 7)
         made.thread.telling.clear()
-        delivering = asyncio.create_task(made.consumer._deliver_next())
+        delivering = asyncio.create_task(made.consumer.owned.deliver_next())
         await idle()
         assert not delivering.done()
 
@@ -314,7 +315,7 @@ async def test_partitions_are_given_away_settled_and_committed():
     async with bench() as made:
         await made.own(ZERO)
         made.log(ZERO, 0)
-        await made.consumer._deliver_next()
+        await made.consumer.owned.deliver_next()
         made.consumer.finish(made.delivered[0])
 
         await made.consumer.on_partitions_revoked({ZERO})
@@ -349,11 +350,11 @@ async def test_runs_never_fill_a_streams_queue(buffer, runs):
         await made.own(ZERO, ONE)
         for offset in range(runs + 2):
             made.log(ZERO, offset)
-            await made.consumer._deliver_next()
+            await made.consumer.owned.deliver_next()
 
         assert len(made.delivered) == runs
         made.consumer.finish(made.delivered[0])
-        await made.consumer._deliver_next()
+        await made.consumer.owned.deliver_next()
         assert len(made.delivered) == runs + 1
 
 
