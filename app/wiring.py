@@ -164,7 +164,7 @@ class Platform:
             if group.writing.cached
         }
         changelog = ChangelogWriter(self._producer)
-        changes = ChangelogReader(self.access.for_aiokafka())
+        changes = ChangelogReader(self.access.for_librdkafka())
         self.tables = OwnedTables(
             self.registry, self.plans, self.numbers, reader=changes, changelog=changelog, epochs=self.ground.epochs
         )
@@ -185,6 +185,7 @@ class Platform:
             self.settings.role,
             record=self.record,
             tables=self.tables,
+            progress=changes.progress,
             debt=self.debt,
             metrics=self.metrics,
             consumer=lambda: self._consumer,

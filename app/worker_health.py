@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from agents.cache_debt import CacheDebt
@@ -13,6 +14,7 @@ from core.metrics import Metrics
 from core.ports import RowKey, Store
 from serving.health import Health
 from tables.owned import OwnedTables
+from tables.restore_progress import RestoreProgress
 
 _PROBE = RowKey("#probe", "#probe")
 _PROBE_DEADLINE_MS = 500
@@ -28,6 +30,7 @@ class WorkerHealth(Health):
         *,
         record: Store,
         tables: OwnedTables,
+        progress: RestoreProgress,
         debt: CacheDebt,
         metrics: Metrics,
         consumer: Callable[[], Consumer],
@@ -35,6 +38,7 @@ class WorkerHealth(Health):
         self._role = role
         self._record = record
         self._tables = tables
+        self._progress = progress
         self._debt = debt
         self._metrics = metrics
         self._consumer = consumer
@@ -58,6 +62,8 @@ class WorkerHealth(Health):
             commit_age_s=age_s, owed=self._debt.owed, rows=rows, ids=sum(table.ids for table in self._tables)
         )
         self._metrics.lag(self._lag)
+        restore = self._progress.state
+        self._metrics.restore(records=restore.records, records_per_s=restore.records_per_s, left_s=restore.left_s)
         return {
             "ready": bool(ready) or not self._role.ingests,
             "role": self._role.value,
@@ -66,6 +72,7 @@ class WorkerHealth(Health):
             "commit_age_s": round(age_s, 3),
             "rows": rows,
             "cache_owed": self._debt.owed,
+            "restore": asdict(restore) if restore.what else None,
         }
 
     async def watch_lag(self) -> None:

@@ -41,6 +41,11 @@ class Metrics:
         self._owed = self._gauge("freshet_cache_owed_rows", "Rows that the cache has not taken yet")
         self._rows = self._gauge("freshet_table_rows", "Rows in the tables of this worker")
         self._ids = self._gauge("freshet_dedupe_ids", "Event ids remembered")
+        self._restored = self._gauge("freshet_restore_records", "Records read by the restore under way or the last one")
+        self._restore_rate = self._gauge("freshet_restore_records_per_second", "Rate of that restore")
+        self._restore_left = self._gauge(
+            "freshet_restore_left_seconds", "Time that the restore will take yet"
+        )
 
     def dispatched(self, source: str, events: int) -> None:
         """Count good events of a source."""
@@ -114,6 +119,12 @@ class Metrics:
         self._owed.set(owed)
         self._rows.set(rows)
         self._ids.set(ids)
+
+    def restore(self, *, records: int, records_per_s: float, left_s: float) -> None:
+        """Set how far the restore is."""
+        self._restored.set(records)
+        self._restore_rate.set(records_per_s)
+        self._restore_left.set(left_s)
 
     def text(self) -> bytes:
         """Return the exposition that Prometheus scrapes."""

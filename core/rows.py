@@ -12,7 +12,7 @@ import msgspec
 
 from core.errors import FormatError
 from core.unreadable import UNREADABLE
-from core.versions import version_bytes, version_of
+from core.versions import VERSION_BYTES, version_bytes, version_of
 
 ROW_FORMAT = 1
 FINGERPRINT_BYTES = 8
@@ -68,6 +68,9 @@ class Row(msgspec.Struct, frozen=True):
     values: list[Any]
     tail: msgspec.Raw
 
+
+_ROW_AT = {b"\x92\xc4": 3, b"\x92\xc5": 4, b"\x92\xc6": 6}
+"""Where the row begins after the head of a pair and of bytes, by how many bytes tell its length."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decode_row = msgspec.msgpack.Decoder(_Packed).decode
@@ -177,3 +180,35 @@ def unpack_change(value: bytes) -> tuple[bytes, Stamps]:
         return _decode_change(value)
     except UNREADABLE as error:
         raise FormatError(f"not a changelog value ({len(value)} bytes): {error}") from error
+
+
+def inspect_change(value: bytes) -> tuple[int, bytes]:
+    """Return version and fingerprint of the row in a changelog value; all of it is looked through, nothing is built.
+
+    Raises:
+        FormatError: The bytes are no changelog value, or what is in it is no row of a known format.
+    """
+    row, _ = unpack_change(value)
+    return version_of(row), fingerprint_of(row)
+
+
+def begin_of_row(fingerprint: bytes) -> bytes:
+    """Return what follows the version in every row of a definition."""
+    head_bytes = 4
+    return _encoder.encode((ROW_FORMAT, fingerprint, *[0] * 7))[: head_bytes + FINGERPRINT_BYTES]
+
+
+def row_begins_at(change: bytes) -> int:
+    """Return where the row begins in a changelog value, or 0 if it is none; the row is not looked at.
+
+    >>> change = pack_change(b"8 bytes." + begin_of_row(b"12345678"), {})
+    >>> change[row_begins_at(change) :][:8], row_begins_at(b"garbage"), row_begins_at(b"")
+    (b'8 bytes.', 0, 0)
+    """
+    return _ROW_AT.get(change[:2], 0)
+
+
+def version_of_change(change: bytes) -> int:
+    """Return the version of the row in a changelog value that is known to be one."""
+    at = row_begins_at(change)
+    return version_of(change[at : at + VERSION_BYTES])

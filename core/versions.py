@@ -4,6 +4,7 @@ Two owners that have applied the same prefix write the same state under the same
 repeated keeps it. [With a wall clock instead, 360 of 4,000 simulated schedules lose events.]
 """
 
+VERSION_BYTES = 8
 OFFSET_BITS = 48
 EPOCH_MAX = (1 << 16) - 1
 

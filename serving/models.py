@@ -105,6 +105,15 @@ class Readiness(Answer):
     ready: bool
 
 
+class RestoreFigures(Answer):
+    """How far a worker is with restoring the partitions that it was given."""
+
+    what: str = Field(description="rows, or event ids.")
+    records: int = Field(description="Records read so far.")
+    records_per_s: float
+    left_s: float = Field(description="Seconds that the rest will take at this rate.")
+
+
 class IngestReadiness(Answer):
     """Whether events are taken in; the figures are told to those alone who may see them."""
 
@@ -115,6 +124,7 @@ class IngestReadiness(Answer):
     commit_age_s: float | None = Field(None, description="Age of the last commit, seconds.")
     rows: int | None = Field(None, description="Rows in the tables of this worker.")
     cache_owed: int | None = Field(None, description="Rows that the cache has not taken yet.")
+    restore: RestoreFigures | None = Field(None, description="The restore under way, if there is one.")
 
 
 class Definition(Answer):

@@ -4,41 +4,46 @@ Faust's recovery reads 10,000 records a second and can hang when a worker joins;
 the highest version per key, not the last record: bytes of a dead owner may arrive after the take-over (PROTOCOL, P7b).
 """
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from typing_extensions import override
+from aiokafka import TopicPartition
 
 from core.errors import BrokerError, FormatError
-from core.rows import fingerprint_of, unpack_change
+from core.rows import begin_of_row, inspect_change, row_begins_at
 from core.topics import changelog_topic, repartition_topic
-from core.versions import version_of
+from core.versions import VERSION_BYTES
 from tables.changelog import find_row, tombstone_version
-from tables.log_range import records
-from tables.table import GroupTable, TablePartition
-from tables.warm_up import InputLog, warm_up
-
-log = logging.getLogger(__name__)
-
-_STOP_S = 1.0
+from tables.log_range import Message, ReadableLog, open_log, record_of
+from tables.restore_progress import RestoreProgress
+from tables.table import GroupTable, LiveRow, TablePartition
+from tables.warm_up import warm_up
 
 
 class ChangelogReader:
-    """Reads changelogs and the recent past of repartition topics, outside of any consumer group."""
+    """Reads changelogs and the recent past of repartition topics, outside of any consumer group.
 
-    def __init__(self, kafka: Mapping[str, Any], *, new_consumer: Callable[..., Any] = AIOKafkaConsumer) -> None:
-        """Read nothing yet.
+    Attributes:
+        progress: How far it is.
+    """
+
+    def __init__(
+        self,
+        kafka: Mapping[str, Any],
+        *,
+        open_log: Callable[[Mapping[str, Any]], AbstractAsyncContextManager[ReadableLog]] = open_log,
+    ) -> None:
+        """Connect to nothing yet.
 
         Args:
-            kafka: How the broker is reached.
-            new_consumer: Makes aiokafka's consumer, or what plays it.
+            kafka: How the broker is reached, as librdkafka names it.
+            open_log: Opens a connection, or what plays it.
         """
         self._kafka = dict(kafka)
-        self._new_consumer = new_consumer
+        self._open_log = open_log
+        self.progress = RestoreProgress()
 
     async def restore(self, tables: Sequence[TablePartition]) -> dict[TopicPartition, int]:
         """Fill tables from their changelogs.
@@ -52,26 +57,28 @@ class ChangelogReader:
         """
         by_tp = {TopicPartition(changelog_topic(table.entity), table.partition): table for table in tables}
         restoration = Restoration(by_tp)
-        restored = 0
-        async with self._reader(by_tp) as (consumer, ends):
-            _refuse_loss(await consumer.beginning_offsets(list(by_tp)))
-            async for tp, record in records(consumer, dict.fromkeys(by_tp, 0), ends):
-                restoration.take(tp, record)
-                restored += 1
+        async with self._open_log(self._kafka) as log:
+            _refuse_loss(await log.beginnings(by_tp))
+            ends = dict(await log.ends(by_tp))
+            with self.progress.reading("rows", offsets=sum(ends.values())):
+                read = dict.fromkeys(by_tp, 0)
+                async for tp, run in log.runs(read, ends):
+                    restoration.take_run(tp, run)
+                    self.progress.read(records=len(run), offsets=run[-1].offset() + 1 - read[tp])
+                    read[tp] = run[-1].offset() + 1
         restoration.refuse_unreadable()
-        log.info("changelogs restored", extra={"partitions": len(by_tp), "records": restored})
         return ends
 
     async def read_range(self, tp: TopicPartition, start: int, end: int) -> AsyncIterator[tuple[bytes, bytes | None]]:
         """Yield key and value of the changelog records in ``[start, end)``; a tombstone has no value."""
-        async with self._reader([tp]) as (consumer, _):
-            async for _, record in records(consumer, {tp: start}, {tp: end}):
-                yield record.key, record.value
+        async with self._open_log(self._kafka) as log:
+            async for _, record in log.records({tp: start}, {tp: end}):
+                yield record.key or b"", record.value
 
     async def ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return where changelogs end now."""
-        async with self._reader(tps) as (_, ends):
-            return ends
+        async with self._open_log(self._kafka) as log:
+            return dict(await log.ends(tps))
 
     async def warm_ids(self, tables: Mapping[TablePartition, int]) -> None:
         """Enter the event ids of the dedupe horizon before each table's committed offset, without applying anything.
@@ -85,57 +92,9 @@ class ChangelogReader:
         """
         by_tp = {TopicPartition(repartition_topic(table.entity), table.partition): table for table in tables}
         stops = {tp: tables[table] for tp, table in by_tp.items() if tables[table] > 0}
-        if not stops:
-            return
-        async with self._reader(stops) as (consumer, _):
-            await warm_up(_ConsumedLog(consumer), stops, by_tp)
-
-    @asynccontextmanager
-    async def _reader(
-        self, tps: Iterable[TopicPartition]
-    ) -> AsyncIterator[tuple[AIOKafkaConsumer, dict[TopicPartition, int]]]:
-        consumer = self._new_consumer(**self._kafka, group_id=None, enable_auto_commit=False, fetch_max_wait_ms=100)
-        try:
-            await consumer.start()
-            consumer.assign(list(tps))
-            ends = await consumer.end_offsets(list(tps))
-            yield consumer, dict(ends)
-        finally:
-            # A TLS connection may wait 30 s for the broker's goodbye; it is dropped without, nothing is on its way.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_STOP_S):
-                    await consumer.stop()
-
-
-class _ConsumedLog(InputLog):
-    """The input as a consumer without a group reads it."""
-
-    def __init__(self, consumer: AIOKafkaConsumer) -> None:
-        self._consumer = consumer
-
-    @override
-    async def beginnings(self, tps: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        return dict(await self._consumer.beginning_offsets(list(tps)))
-
-    @override
-    async def times_before(self, stops: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
-        times = {}
-        for tp, stop in stops.items():
-            self._consumer.seek(tp, stop - 1)
-            found = await asyncio.wait_for(self._consumer.getmany(tp, timeout_ms=5000), timeout=10)
-            times[tp] = found[tp][0].timestamp if found.get(tp) else 0
-        return times
-
-    @override
-    async def offsets_at(self, times: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
-        found = await self._consumer.offsets_for_times(dict(times))
-        return {tp: found[tp].offset if found[tp] is not None else 0 for tp in times}
-
-    @override
-    def records(
-        self, starts: Mapping[TopicPartition, int], stops: Mapping[TopicPartition, int]
-    ) -> AsyncIterator[tuple[TopicPartition, Any]]:
-        return records(self._consumer, starts, stops)
+        if stops:
+            async with self._open_log(self._kafka) as log:
+                await warm_up(log, stops, by_tp, self.progress)
 
 
 class Restoration:
@@ -143,14 +102,33 @@ class Restoration:
 
     def __init__(self, tables: Mapping[TopicPartition, TablePartition]) -> None:
         self._tables = tables
+        self._plain = {tp: _PlainRows(table) for tp, table in tables.items()}
         self._gone: dict[tuple[TopicPartition, bytes], int] = {}
         self._unreadable: dict[tuple[TopicPartition, bytes], str] = {}
 
     def take(self, tp: TopicPartition, record: Any) -> None:
         """Take the next record."""
+        if not self._plain[tp].take(record.key, record.value):
+            self._take_other(tp, record)
+
+    def take_run(self, tp: TopicPartition, run: Iterable[Message]) -> None:
+        """Take the next records of a partition as librdkafka gives them."""
+        take_plain = self._plain[tp].take
+        for message in run:
+            if not take_plain(message.key(), message.value()):
+                self._take_other(tp, record_of(message))
+
+    def refuse_unreadable(self) -> None:
+        """Refuse rows of which the last record cannot be read: passed over, they would begin anew from nothing."""
+        if self._unreadable:
+            first, more = next(iter(self._unreadable.values())), len(self._unreadable) - 1
+            raise BrokerError(first + (f" (and {more} rows more)" if more else ""))
+
+    def _take_other(self, tp: TopicPartition, record: Any) -> None:
         place = find_row(self._tables[tp], record.key)
         if place is None:
             return
+        self._plain[tp].leave(record.key)
         try:
             self._take_row((tp, record.key), *place, record)
         except FormatError as error:
@@ -160,22 +138,80 @@ class Restoration:
             # Its owner has written the row once more behind what cannot be read, as ``tables.mend`` does.
             self._unreadable.pop((tp, record.key), None)
 
-    def refuse_unreadable(self) -> None:
-        """Refuse rows of which the last record cannot be read: passed over, they would begin anew from nothing."""
-        if self._unreadable:
-            first, more = next(iter(self._unreadable.values())), len(self._unreadable) - 1
-            raise BrokerError(first + (f" (and {more} rows more)" if more else ""))
-
     def _take_row(self, key: tuple[TopicPartition, bytes], group: GroupTable, name: str, record: Any) -> None:
         gone = self._gone.get(key, -1)
         if record.value is None:
             self._gone[key] = max(tombstone_version(record.headers), gone)
             group.forget(name, self._gone[key])
             return
-        row, _ = unpack_change(record.value)
-        _refuse_other_meaning(group, fingerprint_of(row))
-        if version_of(row) > gone:
-            group.put_packed(name, record.value, version_of(row))
+        ver, fingerprint = inspect_change(record.value)
+        _refuse_other_meaning(group, fingerprint)
+        if ver > gone:
+            group.put_packed(name, record.value, ver)
+
+
+class _PlainRows:
+    """The short way for what almost every record is: a row of ours, under a key without tombstones.
+
+    Only a row's begin is looked at: to decode all would take longer than to read it. What is broken behind its begin is
+    found when the row is touched.
+    """
+
+    def __init__(self, table: TablePartition) -> None:
+        self._table = table
+        self._rows: dict[bytes, _PlainRow] = {}
+        self._others: set[bytes] = set()
+
+    def leave(self, key: bytes) -> None:
+        """Take nothing more of a key: something else was found under it, all its records go the long way."""
+        self._others.add(key)
+        self._rows.pop(key, None)
+
+    def take(self, key: bytes | None, value: bytes | None) -> bool:
+        """Take a record and return True, or leave it."""
+        if key is None or value is None:
+            return False
+        row = self._rows.get(key) or self._enter(key)
+        if row is None:
+            return False
+        at = row_begins_at(value)
+        if not value.startswith(row.begin, at + VERSION_BYTES) or not at:
+            return False
+        ver = value[at : at + VERSION_BYTES]
+        if not row.ver:
+            row.group.put_packed(row.name, value, int.from_bytes(ver, "big"))
+            row.ver = ver
+        elif ver > row.ver:
+            row.rows[row.name] = value
+            row.ver = ver
+        # Something older behind it is not plain: a dead owner's late bytes.
+        return ver == row.ver
+
+    def _enter(self, key: bytes) -> "_PlainRow | None":
+        place = None if key in self._others else find_row(self._table, key)
+        if place is None:
+            return None
+        group, name = place
+        rows, _, _ = group.parts()
+        row = self._rows[key] = _PlainRow(group, name, begin_of_row(group.plan.fingerprint), rows)
+        return row
+
+
+@dataclass(slots=True)
+class _PlainRow:
+    """A row by its key in the changelog.
+
+    Attributes:
+        begin: What follows the version in every row of the group.
+        rows: The group's.
+        ver: Highest version so far, as stores compare it.
+    """
+
+    group: GroupTable
+    name: str
+    begin: bytes
+    rows: "dict[str, LiveRow | bytes]"
+    ver: bytes = b""
 
 
 def _refuse_other_meaning(group: GroupTable, fingerprint: bytes) -> None:

@@ -14,10 +14,18 @@ from core.errors import FormatError
 from core.keys import partition_key
 from core.plans import GroupPlan
 from core.ports import RowKey, StoredRow
-from core.rows import Stamps, Tile, pack_change, pack_row, unpack_change, unpack_row, unpack_tail
+from core.rows import (
+    Stamps,
+    Tile,
+    pack_change,
+    pack_row,
+    unpack_change,
+    unpack_row,
+    unpack_tail,
+    version_of_change,
+)
 from core.tiles import finish_live
 from core.topics import row_name
-from core.versions import version_of
 from core.windows import NEVER_MS, to_ms
 from tables.expiry import Expiry
 
@@ -77,10 +85,17 @@ class GroupTable:
         row = self._rows.get(key)
         if type(row) is LiveRow:
             return row
-        live = thaw(self.plan, row) if isinstance(row, bytes) else LiveRow([{} for _ in self.plan.resolutions])
+        live = self._thaw(key, row) if isinstance(row, bytes) else LiveRow([{} for _ in self.plan.resolutions])
         self._rows[key] = live
         self._live[key] = None
         return live
+
+    def _thaw(self, key: str, change: bytes) -> LiveRow:
+        try:
+            return thaw(self.plan, change)
+        except FormatError as error:
+            # A restore looks at a row's begin alone.
+            raise FormatError(f"the row {self.sk} of {key} was restored and is broken: {error}") from error
 
     def parts(self) -> "tuple[dict[str, LiveRow | bytes], dict[str, LiveRow], Callable[[str], LiveRow]]":
         """Return all rows, the dirty ones, and ``row``, for a loop over many updates."""
@@ -88,11 +103,12 @@ class GroupTable:
 
     def put_packed(self, key: str, change: bytes, ver: int) -> None:
         """Restore a row from a changelog record, unless a higher version of it is known (PROTOCOL, P7b)."""
-        known = self.version(key)
+        known = self._rows.get(key)
         if known is None:
             # How old it is, is looked at later, a few rows at a time.
             self.expiry.note(key, 0)
-        if known is None or ver > known:
+            self._rows[key] = change
+        elif ver > (known.ver if isinstance(known, LiveRow) else version_of_change(known)):
             self._rows[key] = change
 
     def version(self, key: str) -> int | None:
@@ -100,7 +116,7 @@ class GroupTable:
         known = self._rows.get(key)
         if known is None:
             return None
-        return known.ver if isinstance(known, LiveRow) else _change_version(known)
+        return known.ver if isinstance(known, LiveRow) else version_of_change(known)
 
     def packed(self) -> Iterator[tuple[str, bytes]]:
         """Yield key and changelog bytes of each row as it was flushed last; the table may change meanwhile."""
@@ -254,7 +270,3 @@ def thaw(plan: GroupPlan, change: bytes) -> LiveRow:
 def _change_age(change: bytes) -> tuple[int, int]:
     row = unpack_row(unpack_change(change)[0])
     return row.as_of_ms, row.ver
-
-
-def _change_version(change: bytes) -> int:
-    return version_of(unpack_change(change)[0])

@@ -16,6 +16,7 @@ from aiokafka import TopicPartition
 from core.errors import FormatError, NewerFormatError
 from core.packs import Pack, unpack
 from tables.apply import judge
+from tables.restore_progress import RestoreProgress
 from tables.table import TablePartition
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,10 @@ class Reach:
 
 
 async def warm_up(
-    log_: InputLog, stops: Mapping[TopicPartition, int], tables: Mapping[TopicPartition, TablePartition]
+    log_: InputLog,
+    stops: Mapping[TopicPartition, int],
+    tables: Mapping[TopicPartition, TablePartition],
+    progress: RestoreProgress,
 ) -> None:
     """Enter the event ids that are still remembered at each partition's stop, without applying anything.
 
@@ -112,12 +116,14 @@ async def warm_up(
         reaches = {tp: Reach(tables[tp].horizons) for tp in left}
         for tp in left:
             tables[tp].forget_ids()
-        async for tp, record in log_.records(starts, left):
-            count += 1
-            pack = _pack(tp, record)
-            if pack is not None:
-                judge(tables[tp], pack)
-                reaches[tp].note(pack, record.timestamp)
+        with progress.reading("event ids", offsets=sum(stop - starts[tp] for tp, stop in left.items())):
+            async for tp, record in log_.records(starts, left):
+                count += 1
+                progress.read(records=1, offsets=1)
+                pack = _pack(tp, record)
+                if pack is not None:
+                    judge(tables[tp], pack)
+                    reaches[tp].note(pack, record.timestamp)
         short = {tp: reach.short() & short.get(tp, reach.short()) for tp, reach in reaches.items()}
         left = {tp: stop for tp, stop in left.items() if short[tp] and starts[tp] > begins[tp]}
         for tp, stop in left.items():

@@ -84,6 +84,7 @@ function draw(main) {
     h("h1", { class: "unseen" }, "Live"),
     failure && notice("The worker gives no answer", `Since ${clock(failure.since, Date.now())} UTC; what follows is what it said last.`, { bad: true }),
     !now.can_read && notice("The record does not answer", "Reads that no copy can answer fail with 503 until it is back. The worker's log names the store.", { bad: true }),
+    ingest.restore && notice(`Restoring ${ingest.restore.what}`, `${count(ingest.restore.records)} records read, ${count(Math.round(ingest.restore.records_per_s))}/s, about ${duration(ingest.restore.left_s * 1000)} left.`),
     h("div", { class: "figures" },
       figure("Events", `${rate(perSecond(events))}/s`, `${count(events(now))} since the start`, history(events)),
       figure("Behind", count(ingest.lag ?? 0), "records written, not yet durable", now.lag && samples.map((one) => one.ingest.lag ?? 0)),

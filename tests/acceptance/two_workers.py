@@ -203,7 +203,7 @@ async def _ends(shared: Shared, admin: KafkaAdmin, topics: Sequence[str]) -> dic
         for topic, (_, partitions, _) in admin.topic_facts(topics).items()
         for number in range(partitions)
     ]
-    ends = await ChangelogReader(shared.access.for_aiokafka()).ends(tps)
+    ends = await ChangelogReader(shared.access.for_librdkafka()).ends(tps)
     return {(tp.topic, tp.partition): end for tp, end in ends.items() if end}
 
 
@@ -278,7 +278,7 @@ async def _compare_rows(shared: Shared) -> tuple[list[str], int]:
 
 
 async def _changelog_rows(shared: Shared) -> dict[RowKey, bytes]:
-    reader = ChangelogReader(shared.access.for_aiokafka())
+    reader = ChangelogReader(shared.access.for_librdkafka())
     tps = [
         TopicPartition(changelog_topic(entity.name), number)
         for entity in REGISTRY.entities.values()

@@ -12,6 +12,7 @@ from core.packs import PACK_FORMAT, Pack, pack_bytes
 from core.topics import repartition_topic
 from core.windows import to_ms
 from tables.apply import judge
+from tables.restore_progress import RestoreProgress
 from tables.table import TablePartition
 from tables.warm_up import InputLog, warm_up
 from tests.aggregating import CLICKS, NOW_MS, TAPS
@@ -80,7 +81,7 @@ def new_table() -> TablePartition:
 
 async def warmed(log: Input, stop: int | None = None) -> TablePartition:
     table = new_table()
-    await warm_up(log, {TP: len(log.log) if stop is None else stop}, {TP: table})
+    await warm_up(log, {TP: len(log.log) if stop is None else stop}, {TP: table}, RestoreProgress())
     return table
 
 
