@@ -123,54 +123,64 @@ class _Packer:
     """Collects the updates of one run, per entity and partition, in order."""
 
     def __init__(self, targets: Sequence[Target], first: Any, topic_id: str) -> None:
-        self._targets = [
-            (number, target, _UPDATE_BYTES + _VALUE_BYTES * len(target.places)) for number, target in enumerate(targets)
-        ]
         self._origin = (first.topic, topic_id, first.partition)
-        self._open: dict[tuple[int, int], _Open] = {}
-        self._closed: list[_Open] = []
+        self._places = [_Place(target) for target in targets]
+        self._filled: list[_Filled] = []
 
     def add(self, record: Any, event: Decoded) -> None:
-        for number, target, update_bytes in self._targets:
-            characters = len(event.event_id)
-            if target.texts:
-                characters += sum(len(event.values[place] or "") for place in target.texts)
-            for key in event.keys[number]:
-                partition = kafka_partition(key, target.entity.partitions)
-                size = update_bytes + _CHARACTER_BYTES * (characters + len(key))
-                now = self._open.get((number, partition))
-                if now is None or len(now.updates) >= PACK_UPDATES_MAX or now.size + size > _PACK_BYTES_MAX:
-                    now = self._open[number, partition] = _Open(target, partition)
-                    self._closed.append(now)
-                now.size += size
-                now.updates.append((record, event, key))
+        """Add the updates of one event; a row of its numbers and values serves all of them."""
+        row = (record.offset, record.timestamp, event.event_time_ms, event.event_id, event.check, *event.values)
+        for place, keys in zip(self._places, event.keys, strict=True):
+            size = place.update_bytes + _CHARACTER_BYTES * len(event.event_id)
+            if place.target.texts:
+                size += _CHARACTER_BYTES * sum(len(event.values[text] or "") for text in place.target.texts)
+            for key in keys:
+                partition = kafka_partition(key, place.target.entity.partitions)
+                now = place.filling.get(partition)
+                if now is None or len(now.keys) >= PACK_UPDATES_MAX or now.size + size > _PACK_BYTES_MAX:
+                    now = place.filling[partition] = _Filled(place.target, partition)
+                    self._filled.append(now)
+                now.size += size + _CHARACTER_BYTES * len(key)
+                now.keys.append(key)
+                now.rows.append(row)
 
     @property
     def packs(self) -> list[tuple[str, int, Pack]]:
         """Entity, partition and pack, in the order in which they must be sent."""
-        return [(one.target.entity.name, one.partition, self._pack(one)) for one in self._closed]
+        return [(one.target.entity.name, one.partition, self._pack(one)) for one in self._filled]
 
-    def _pack(self, collected: "_Open") -> Pack:
-        records, events, keys = zip(*collected.updates, strict=True)
+    def _pack(self, filled: "_Filled") -> Pack:
+        offsets, record_times, event_times, event_ids, checks, *values = map(list, zip(*filled.rows, strict=True))
+        columns = [values[place] for place in filled.target.places]
         return Pack(
             PACK_FORMAT,
             *self._origin,
-            collected.target.names,
-            [record.offset for record in records],
-            [record.timestamp for record in records],
-            [event.event_time_ms for event in events],
-            [event.event_id for event in events],
-            [event.check for event in events],
-            list(keys),
-            [[event.values[place] for event in events] for place in collected.target.places],
+            filled.target.names,
+            offsets,
+            record_times,
+            event_times,
+            event_ids,
+            checks,
+            filled.keys,
+            columns,
         )
 
 
+class _Place:
+    """An entity, and the packs that are being filled for it, by partition."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.update_bytes = _UPDATE_BYTES + _VALUE_BYTES * len(target.places)
+        self.filling: dict[int, _Filled] = {}
+
+
 @dataclass(slots=True)
-class _Open:
-    """Updates that are being collected for a pack, and at most how many bytes they take."""
+class _Filled:
+    """Updates of a pack: a key and a row for each, and at most how many bytes they take."""
 
     target: Target
     partition: int
-    updates: list[tuple[Any, Decoded, str]] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
     size: int = 0
