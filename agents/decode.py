@@ -2,32 +2,34 @@
 
 Expressions are evaluated here, once per event, not per entity or group: what is sent on are values of expressions. So
 an overflow is found before anything was counted, and is decided per source offset like every other flaw of an event.
+What happens to the fields of an event is written out once per source, as one function.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import Enum
-from operator import itemgetter
-from typing import Any, NamedTuple
+from functools import lru_cache, partial
+from typing import Any
 
+import msgspec
 import xxhash
-from pydantic import BaseModel, ConfigDict, ValidationError
 
+from agents.fields import DETAIL_MAX, RECORD_BYTES_MAX, FieldReader
+from core.code import Code
 from core.definitions import Aggregate, Entity, FeatureGroup, Source
 from core.errors import EventError
-from core.expressions import Evaluate, Explode, Expr, col
+from core.expressions import Explode, Expr, Writer, col
 from core.keys import encode_key
 from core.models import columns_of
 from core.values import TEXT_BYTES_MAX, ValueType
 from core.windows import FUTURE_MS, to_ms
 
+__all__ = ["EVENT_ID_BYTES_MAX", "RECORD_BYTES_MAX", "Decoded", "SourceDecoder", "Target"]
+
 EVENT_ID_BYTES_MAX = 128
-RECORD_BYTES_MAX = 1 << 20
 
 _TIME_MAX_MS = 1 << 53
-_DETAIL_MAX = 500
-_MISTAKES_MAX = 50
+_KEYS_KEPT = 1 << 15
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -47,7 +49,7 @@ class Target:
     texts: list[int]
 
 
-class Decoded(NamedTuple):
+class Decoded(msgspec.Struct, frozen=True, gc=False):
     """One good event.
 
     Attributes:
@@ -68,28 +70,26 @@ class SourceDecoder:
 
     def __init__(self, source: Source, groups: Iterable[FeatureGroup]) -> None:
         self.source = source
-        self._model = _strict(source.model)
-        # Pydantic takes a default as it is, also where an enum's value was asked for.
-        self._enums = [name for name, info in source.model.model_fields.items() if isinstance(info.default, Enum)]
-        self._time_field = source.event_time
-        self._lateness_ms = to_ms(source.lateness)
         columns = columns_of(source.model)
         wanted = _expressions(source, groups)
         every = {text: expression for expressions in wanted.values() for text, expression in expressions.items()}
-        self._evaluate: list[Evaluate] = [every[text].compile(columns) for text in sorted(every)]
         places = {text: place for place, text in enumerate(sorted(every))}
-        self._texts = {places[text]: text for text in places if every[text].type_in(columns) is ValueType.STR}
+        texts = {places[text]: text for text in places if every[text].type_in(columns) is ValueType.STR}
         entities = {group.entity.name: group.entity for group in groups}
         self.targets = [
             Target(
                 entities[name],
                 sorted(expressions),
                 [places[text] for text in sorted(expressions)],
-                [places[text] for text in sorted(expressions) if places[text] in self._texts],
+                [places[text] for text in sorted(expressions) if places[text] in texts],
             )
             for name, expressions in sorted(wanted.items())
         ]
-        self._keys = [_key_reader(target.entity, source.keys, columns) for target in self.targets]
+        reader = FieldReader(source.model)
+        self._read = reader.read
+        self._project = _projection(
+            source, self.targets, [every[text] for text in sorted(every)], columns, reader.attributes
+        )
 
     def decode(self, value: bytes | None, record_time_ms: int) -> Decoded:
         """Decode the value of one record.
@@ -102,81 +102,86 @@ class SourceDecoder:
             EventError: The event cannot be used; the reason is ``malformed``, ``too_large``, ``overflow``, ``late``
                 or ``future``.
         """
-        fields = self._fields(value)
-        event_time_ms = self._event_time(fields)
-        event_id = self._event_id(fields)
-        try:
-            keys = [read(fields) for read in self._keys]
-        except ValueError as error:
-            raise EventError("malformed", f"key: {error}"[:_DETAIL_MAX]) from error
-        values = [evaluate(fields) for evaluate in self._evaluate]
-        self._check_texts(values)
-        if record_time_ms - event_time_ms > self._lateness_ms:
-            late_s = (record_time_ms - event_time_ms) / 1000
-            raise EventError("late", f"{late_s:.0f} s before its record, {self._lateness_ms / 1000:g} s are allowed")
-        if event_time_ms - record_time_ms > FUTURE_MS:
-            early_s = (event_time_ms - record_time_ms) / 1000
-            raise EventError("future", f"{early_s:.0f} s after its record, {FUTURE_MS / 1000:g} s are allowed")
-        return Decoded(event_time_ms, event_id, xxhash.xxh3_64_intdigest(value or b"") & 0xFFFF, keys, values)
+        return self._project(self._read(value), value, record_time_ms)
 
-    def _fields(self, value: bytes | None) -> Mapping[str, Any]:
-        if value is None:
-            raise EventError("malformed", "the record has no value")
-        if len(value) > RECORD_BYTES_MAX:
-            raise EventError("too_large", f"{len(value)} bytes, the limit is {RECORD_BYTES_MAX}")
-        try:
-            fields = vars(self._model.model_validate_json(value))
-        except ValidationError as error:
-            each = tuple(
-                _told(one) for one in error.errors(include_url=False, include_context=False, include_input=False)
-            )
-            more = f" (and {len(each) - 1} more)" if len(each) > 1 else ""
-            raise EventError("malformed", f"{each[0]}{more}"[:_DETAIL_MAX], each[:_MISTAKES_MAX]) from error
-        for name in self._enums:
-            fields[name] = getattr(fields[name], "value", fields[name])
-        return fields
 
-    def _event_time(self, fields: Mapping[str, Any]) -> int:
-        time = fields[self._time_field]
-        if isinstance(time, datetime):
-            if time.tzinfo is None:
-                raise EventError("malformed", f"{self.source.event_time}: a time without a time zone")
-            time = (time - _EPOCH) // timedelta(milliseconds=1)
-        if type(time) is not int or not 0 <= time <= _TIME_MAX_MS:
-            raise EventError("malformed", f"{self.source.event_time}: not milliseconds since the epoch")
-        return time
+def _projection(
+    source: Source,
+    targets: Sequence[Target],
+    expressions: Sequence[Expr],
+    columns: Mapping[str, ValueType],
+    attributes: Mapping[str, str],
+) -> Callable[[Any, bytes | None, int], Decoded]:
+    """Write the function from an event's fields, its bytes and its record's time to what is sent on.
 
-    def _event_id(self, fields: Mapping[str, Any]) -> str:
-        if self.source.event_id is None:
-            return ""
-        event_id = str(fields[self.source.event_id])
-        size = len(event_id) if event_id.isascii() else len(event_id.encode(errors="surrogatepass"))
-        if not 0 < size <= EVENT_ID_BYTES_MAX:
-            raise EventError(
-                "malformed", f"{self.source.event_id}: {size} bytes, 1 to {EVENT_ID_BYTES_MAX} are allowed"
-            )
-        return event_id
-
-    def _check_texts(self, values: Sequence[Any]) -> None:
-        for place, text in self._texts.items():
-            value = values[place]
+    An event with several flaws is told by the first of them, in this order: time, id, keys, values, age.
+    """
+    code = Code("def project(fields, value, record_time_ms):")
+    out = Writer(code, columns, attributes)
+    code.add(f"time_ms = fields.{attributes[source.event_time]}")
+    with code.block(f"if time_ms.__class__ is not int or not 0 <= time_ms <= {_TIME_MAX_MS}:"):
+        code.add(f"time_ms = {code.name('instant', partial(_instant, source.event_time))}(time_ms)")
+    if source.event_id is None:
+        code.add("event_id = ''")
+    else:
+        code.add(f"event_id = fields.{attributes[source.event_id]}")
+        short = f"event_id.__class__ is str and event_id.isascii() and 0 < len(event_id) <= {EVENT_ID_BYTES_MAX}"
+        with code.block(f"if not ({short}):"):
+            code.add(f"event_id = {code.name('identity', partial(_identity, source.event_id))}(event_id)")
+    with code.block("try:"):
+        keys = [_write_keys(out, target.entity, source.keys) for target in targets]
+        code.add("pass")
+    with code.block("except ValueError as error:"):
+        code.add(f"raise {code.name('refuse', _refuse_key)}(error) from error")
+    values = [out.value(expression) for expression in expressions]
+    for value, expression in zip(values, expressions, strict=True):
+        if expression.type_in(columns) is ValueType.STR:
             # A character has four bytes at the most, so short texts, which nearly all are, need no encoding.
-            if value and len(value) * 4 > TEXT_BYTES_MAX and (size := len(value.encode())) > TEXT_BYTES_MAX:
-                raise EventError("too_large", f"{text[:200]}: {size} bytes, the limit of a value is {TEXT_BYTES_MAX}")
+            with code.block(f"if {value} is not None and len({value}) > {TEXT_BYTES_MAX // 4}:"):
+                code.add(f"{code.name('check', _check_text)}({value}, {code.name('text', expression.text)})")
+    lateness_ms = to_ms(source.lateness)
+    with code.block(f"if not {-FUTURE_MS} <= record_time_ms - time_ms <= {lateness_ms}:"):
+        code.add(f"raise {code.name('refuse', _refuse_age)}(record_time_ms - time_ms, {lateness_ms})")
+    check = f"{code.name('hash', xxhash.xxh3_64_intdigest)}(value) & 0xFFFF"
+    decoded = f"time_ms, event_id, {check}, [{', '.join(keys)}], [{', '.join(values)}]"
+    code.add(f"return {code.name('Decoded', Decoded)}({decoded})")
+    return code.compile()
 
 
-def _told(mistake: Mapping[str, Any]) -> str:
-    where = ".".join(str(part) for part in mistake["loc"]) or "value"
-    return f"{where}: {mistake['msg']}"[:_DETAIL_MAX]
+def _instant(field: str, time: Any) -> int:
+    """Return an event's time in milliseconds since the epoch, whatever its model says it is."""
+    if isinstance(time, datetime):
+        if time.tzinfo is None:
+            raise EventError("malformed", f"{field}: a time without a time zone")
+        time = (time - _EPOCH) // timedelta(milliseconds=1)
+    if type(time) is not int or not 0 <= time <= _TIME_MAX_MS:
+        raise EventError("malformed", f"{field}: not milliseconds since the epoch")
+    return time
 
 
-def _strict(model: type[BaseModel]) -> type[BaseModel]:
-    """Return the model with infinity and NaN refused, which JSON lacks and pydantic accepts, and enums as values."""
-    return type(
-        model.__name__,
-        (model,),
-        {"model_config": ConfigDict(allow_inf_nan=False, use_enum_values=True), "__module__": model.__module__},
-    )
+def _identity(field: str, value: Any) -> str:
+    event_id = str(value)
+    size = len(event_id) if event_id.isascii() else len(event_id.encode(errors="surrogatepass"))
+    if not 0 < size <= EVENT_ID_BYTES_MAX:
+        raise EventError("malformed", f"{field}: {size} bytes, 1 to {EVENT_ID_BYTES_MAX} are allowed")
+    return event_id
+
+
+def _check_text(value: str, text: str) -> None:
+    size = len(value.encode())
+    if size > TEXT_BYTES_MAX:
+        raise EventError("too_large", f"{text[:200]}: {size} bytes, the limit of a value is {TEXT_BYTES_MAX}")
+
+
+def _refuse_key(error: ValueError) -> EventError:
+    return EventError("malformed", f"key: {error}"[:DETAIL_MAX])
+
+
+def _refuse_age(age_ms: int, lateness_ms: int) -> EventError:
+    """Return what is wrong with an event that is so much older than its record, or younger."""
+    if age_ms > 0:
+        return EventError("late", f"{age_ms / 1000:.0f} s before its record, {lateness_ms / 1000:g} s are allowed")
+    return EventError("future", f"{-age_ms / 1000:.0f} s after its record, {FUTURE_MS / 1000:g} s are allowed")
 
 
 def _expressions(source: Source, groups: Iterable[FeatureGroup]) -> dict[str, dict[str, Expr]]:
@@ -191,33 +196,34 @@ def _expressions(source: Source, groups: Iterable[FeatureGroup]) -> dict[str, di
     return wanted
 
 
-def _key_reader(
-    entity: Entity, keys: Mapping[str, Expr | Explode], columns: Mapping[str, Any]
-) -> Callable[[Mapping[str, Any]], list[str]]:
-    """Return a function from an event's fields to the encoded keys of an entity that it touches, each once."""
+def _write_keys(out: Writer, entity: Entity, keys: Mapping[str, Expr | Explode]) -> str:
+    """Write the list of the encoded keys of an entity that an event touches, each once; return its name."""
     parts = [keys.get(name, col(name)) for name in entity.keys]
-    readers = [_part_reader(part, columns) for part in parts]
-    if not any(isinstance(part, Explode) for part in parts):
-        if len(readers) == 1:
-            (only,) = readers
-            return lambda fields: [encode_key((_key_part(only(fields)),))]
-        return lambda fields: [encode_key([_key_part(read(fields)) for read in readers])]
-
-    def read_all(fields: Mapping[str, Any]) -> list[str]:
-        found: list[Sequence[Any]] = [()]
-        for part, read in zip(parts, readers, strict=True):
-            value = read(fields)
-            items = (value or ()) if isinstance(part, Explode) else (value,)
-            found = [(*key, _key_part(item)) for key in found for item in items]
-        return list(dict.fromkeys(encode_key(key) for key in found))
-
-    return read_all
+    values = ", ".join(
+        out.new(out.field(part.column)) if isinstance(part, Explode) else out.value(part) for part in parts
+    )
+    exploded = [isinstance(part, Explode) for part in parts]
+    if any(exploded):
+        return out.new(f"{out.code.name('keys', partial(_every_key, exploded))}({values})")
+    simple = all(part.type_in(out.columns) in _KEY_TYPES for part in parts if isinstance(part, Expr))
+    # The same keys come again and again. 1 and True would be one key to a cache, but none of these has both.
+    encode = lru_cache(maxsize=_KEYS_KEPT)(_key) if simple else _key
+    return out.new(f"[{out.code.name('key', encode)}({values})]")
 
 
-def _part_reader(part: Expr | Explode, columns: Mapping[str, Any]) -> Evaluate:
-    if isinstance(part, Explode):
-        return itemgetter(part.column)
-    return part.compile(columns)
+_KEY_TYPES = (ValueType.INT, ValueType.STR)
+
+
+def _key(*parts: Any) -> str:
+    return encode_key([_key_part(part) for part in parts])
+
+
+def _every_key(exploded: Sequence[bool], *values: Any) -> list[str]:
+    found: list[Sequence[Any]] = [()]
+    for value, is_list in zip(values, exploded, strict=True):
+        items = (value or ()) if is_list else (value,)
+        found = [(*key, item) for key in found for item in items]
+    return list(dict.fromkeys(_key(*key) for key in found))
 
 
 def _key_part(value: Any) -> Any:

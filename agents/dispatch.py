@@ -7,9 +7,8 @@ process, so that no later one overtakes it.
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from agents.dead_letters import DeadLetter, bury
@@ -22,10 +21,8 @@ from core.topics import repartition_topic
 
 log = logging.getLogger(__name__)
 
-_YIELD_EVERY = 50
+_YIELD_EVERY = 200
 _PACK_BYTES_MAX = 256 * 1024
-_UPDATE_BYTES, _VALUE_BYTES, _CHARACTER_BYTES = 64, 9, 4
-"""What an update takes at the most: its own numbers, a value that is no text, and a character of a text."""
 
 
 class Dispatcher:
@@ -100,8 +97,8 @@ class Dispatcher:
                 await asyncio.sleep(0)
         self._metrics.dispatched(decoder.source.topic, dispatched)
         sends = [
-            await self._producer().send(repartition_topic(entity), value=pack_bytes(pack), partition=partition)
-            for entity, partition, pack in packer.packs
+            await self._producer().send(repartition_topic(entity), value=packed, partition=partition)
+            for entity, partition, packed in packer.packs()
         ]
         return sends + [await self._bury(letter) for letter in letters]
 
@@ -120,57 +117,78 @@ class Dispatcher:
 
 
 class _Packer:
-    """Collects the updates of one run, per entity and partition, in order."""
+    """Packs the good events of one run, per entity and partition, in order.
+
+    All packs of a run are cut from the same columns: what an event says is noted once, however many keys it touches,
+    and while it is still at hand.
+    """
 
     def __init__(self, targets: Sequence[Target], first: Any, topic_id: str) -> None:
-        self._targets = [
-            (number, target, _UPDATE_BYTES + _VALUE_BYTES * len(target.places)) for number, target in enumerate(targets)
-        ]
         self._origin = (first.topic, topic_id, first.partition)
-        self._open: dict[tuple[int, int], _Open] = {}
-        self._closed: list[_Open] = []
+        self._offsets: list[int] = []
+        self._record_times: list[int] = []
+        self._event_times: list[int] = []
+        self._event_ids: list[str] = []
+        self._checks: list[int] = []
+        self._values: list[list[Any]] = []
+        self._touched = [_Touched(target) for target in targets]
 
     def add(self, record: Any, event: Decoded) -> None:
-        for number, target, update_bytes in self._targets:
-            characters = len(event.event_id)
-            if target.texts:
-                characters += sum(len(event.values[place] or "") for place in target.texts)
-            for key in event.keys[number]:
-                partition = kafka_partition(key, target.entity.partitions)
-                size = update_bytes + _CHARACTER_BYTES * (characters + len(key))
-                now = self._open.get((number, partition))
-                if now is None or len(now.updates) >= PACK_UPDATES_MAX or now.size + size > _PACK_BYTES_MAX:
-                    now = self._open[number, partition] = _Open(target, partition)
-                    self._closed.append(now)
-                now.size += size
-                now.updates.append((record, event, key))
+        """Take an event and the record that it came in."""
+        number = len(self._offsets)
+        self._offsets.append(record.offset)
+        self._record_times.append(record.timestamp)
+        self._event_times.append(event.event_time_ms)
+        self._event_ids.append(event.event_id)
+        self._checks.append(event.check)
+        self._values.append(event.values)
+        for touched, keys in zip(self._touched, event.keys, strict=True):
+            for key in keys:
+                place = touched.by_partition[kafka_partition(key, touched.partitions)]
+                place[0].append(number)
+                place[1].append(key)
 
-    @property
-    def packs(self) -> list[tuple[str, int, Pack]]:
-        """Entity, partition and pack, in the order in which they must be sent."""
-        return [(one.target.entity.name, one.partition, self._pack(one)) for one in self._closed]
+    def packs(self) -> Iterator[tuple[str, int, bytes]]:
+        """Yield entity, partition and packed record, in the order in which they must be sent."""
+        columns: list[Sequence[Any]] = [
+            self._offsets,
+            self._record_times,
+            self._event_times,
+            self._event_ids,
+            self._checks,
+        ]
+        values = list(zip(*self._values, strict=True))
+        for touched in self._touched:
+            target = touched.target
+            mine = [*columns, *(values[column] for column in target.places if values)]
+            for partition, (numbers, keys) in touched.by_partition.items():
+                for start in range(0, len(keys), PACK_UPDATES_MAX):
+                    end = start + PACK_UPDATES_MAX
+                    for packed in self._pack(target.names, mine, numbers[start:end], keys[start:end]):
+                        yield target.entity.name, partition, packed
 
-    def _pack(self, collected: "_Open") -> Pack:
-        records, events, keys = zip(*collected.updates, strict=True)
-        return Pack(
-            PACK_FORMAT,
-            *self._origin,
-            collected.target.names,
-            [record.offset for record in records],
-            [record.timestamp for record in records],
-            [event.event_time_ms for event in events],
-            [event.event_id for event in events],
-            [event.check for event in events],
-            list(keys),
-            [[event.values[place] for event in events] for place in collected.target.places],
+    def _pack(
+        self, names: list[str], columns: Sequence[Sequence[Any]], numbers: list[int], keys: list[str]
+    ) -> Iterator[bytes]:
+        """Yield one pack of the updates, or several where their texts are long."""
+        offsets, record_times, event_times, event_ids, checks, *values = (
+            [column[number] for number in numbers] for column in columns
         )
+        packed = pack_bytes(
+            Pack(PACK_FORMAT, *self._origin, names, offsets, record_times, event_times, event_ids, checks, keys, values)
+        )
+        if len(packed) <= _PACK_BYTES_MAX or len(keys) == 1:
+            yield packed
+        else:
+            half = len(keys) // 2
+            yield from self._pack(names, columns, numbers[:half], keys[:half])
+            yield from self._pack(names, columns, numbers[half:], keys[half:])
 
 
-@dataclass(slots=True)
-class _Open:
-    """Updates that are being collected for a pack, and at most how many bytes they take."""
+class _Touched:
+    """The keys of one entity that a run touches: per partition, numbers of its events and their keys."""
 
-    target: Target
-    partition: int
-    updates: list[tuple[Any, Decoded, str]] = field(default_factory=list)
-    size: int = 0
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.partitions = target.entity.partitions
+        self.by_partition: defaultdict[int, tuple[list[int], list[str]]] = defaultdict(lambda: ([], []))

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from core.errors import DefinitionError
-from core.expressions import Evaluate, Expr, Fields, Operand, as_expr
+from core.expressions import Expr, Operand, Writer, as_expr
 from core.values import ValueType
 
 
@@ -49,17 +48,13 @@ class When(Expr):
             return ValueType.FLOAT
         raise DefinitionError(f"{self.text} is either {own.value} or {other.value}; both must have one type")
 
-    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
-        """Evaluate the branch that is taken alone."""
-        condition, value = self.condition.compile(columns), as_expr(self.value).compile(columns)
-        other = self.other.compile(columns) if self.other is not None else lambda _fields: None
-        as_float = self.type_in(columns) is ValueType.FLOAT
-
-        def evaluate(fields: Fields) -> Any:
-            chosen = value(fields) if condition(fields) else other(fields)
-            return float(chosen) if as_float and chosen is not None else chosen
-
-        return evaluate
+    def write(self, out: Writer) -> str:
+        """Compute the branch that is taken alone."""
+        value, other = out.branch(self.value), out.branch(self.other)
+        chosen = out.new(f"{value} if {out.value(self.condition)} else {other}")
+        if self.type_in(out.columns) is ValueType.FLOAT:
+            out.code.add(f"if {chosen} is not None:\n    {chosen} = float({chosen})")
+        return chosen
 
     def columns(self) -> frozenset[str]:
         """Return what all parts read."""

@@ -1,19 +1,23 @@
 """Expressions: small typed trees over an event's fields, as data.
 
 Data, not lambdas: a tree can be checked against the source's model before anything runs, printed in the catalogue,
-hashed into the group's version, and compiled: to a closure for the stream, and to other targets where it must mean
+hashed into the group's version, and written out: as Python for the stream, and for other targets where it must mean
 the same. Meaning (SEMANTICS: Values): null in, null out; a null condition is false; x/0 and NaN are null; integers
 have 64 bits and leaving them is an ``EventError``.
 
-To add an operator: one entry in ``ARITHMETIC`` or ``COMPARISONS`` of ``core.values``, or one class here.
+To add an operator: its sign, and if it compares that in ``COMPARISONS`` of ``core.values`` too, or one class here.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, TypeAlias
 
+from core.code import Code
 from core.errors import DefinitionError
-from core.values import ARITHMETIC, COMPARISONS, Value, ValueType, bounded, finite, type_of
+from core.keys import INT64_MAX, INT64_MIN
+from core.values import COMPARISONS, Value, ValueType, bounded, finite, type_of
 
 Fields: TypeAlias = Mapping[str, Any]
 Evaluate: TypeAlias = Callable[[Fields], Any]
@@ -40,9 +44,13 @@ class Expr:
         """
         raise NotImplementedError
 
-    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
-        """Return a function from an event's fields to the value; ``type_in`` has been asked before."""
+    def write(self, out: "Writer") -> str:
+        """Write the statements that compute the value, and return a name for it; ``type_in`` has been asked before."""
         raise NotImplementedError
+
+    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
+        """Return a function from an event's fields to the value."""
+        return Writer.function(self, columns)
 
     def columns(self) -> frozenset[str]:
         """Return the names of the fields that the expression reads."""
@@ -122,6 +130,61 @@ class Expr:
 Operand: TypeAlias = Expr | int | float | str | bool
 
 
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Writes expressions into a function that has an event's ``fields``; what several of them need is computed once.
+
+    Attributes:
+        columns: Types of the fields.
+        attributes: Names of the attributes that the fields are, or None where they are a mapping.
+    """
+
+    code: Code
+    columns: Mapping[str, ValueType]
+    attributes: Mapping[str, str] | None = None
+    _written: dict[str, str] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    @classmethod
+    def function(
+        cls, expression: Expr, columns: Mapping[str, ValueType], attributes: Mapping[str, str] | None = None
+    ) -> Evaluate:
+        """Return a function for one expression alone."""
+        code = Code("def evaluate(fields):")
+        code.add(f"return {cls(code, columns, attributes).value(expression)}")
+        return code.compile()
+
+    def value(self, expression: Expr) -> str:
+        """Return a name for the value of an expression, which is computed by now."""
+        written = self._written.get(expression.text)
+        if written is None:
+            written = self._written[expression.text] = expression.write(self)
+        return written
+
+    def new(self, text: str) -> str:
+        """Assign an expression in Python to a name of its own, and return that."""
+        name = f"v{next(self._numbers)}"
+        self.code.add(f"{name} = {text}")
+        return name
+
+    def field(self, name: str) -> str:
+        """Return how a field is read."""
+        if self.attributes is None:
+            return f"fields[{self.code.name('field', name)}]"
+        return f"fields.{self.attributes[name]}"
+
+    def branch(self, expression: Expr | None) -> str:
+        """Return how an expression is computed that must not be unless its value is taken; nothing is null."""
+        if expression is None:
+            return "None"
+        return f"{self.code.name('branch', self.function(expression, self.columns, self.attributes))}(fields)"
+
+    def are_known(self, *operands: tuple[Expr, str]) -> str:
+        """Return the condition that no operand is null; a constant never is."""
+        unknown = [f"{name} is not None" for expression, name in operands if not isinstance(expression, Literal)]
+        return " and ".join(unknown) or "True"
+
+
 def col(name: str) -> Expr:
     """Return the value of an event's field.
 
@@ -148,18 +211,18 @@ class Column(Expr):
             raise DefinitionError(f"unknown field {self.name!r}; there are {', '.join(sorted(columns))}")
         return columns[self.name]
 
-    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
+    def write(self, out: Writer) -> str:
         """Read the field; an integer beyond 64 bits and a float that is no number never get past here.
 
         Nor does an integer that is the default of a float field, which pydantic takes as it is: 1 and 1.0 have other
         bytes, so a sketch would count them as two values.
         """
-        name = self.name
-        if columns[name] is ValueType.INT:
-            return lambda fields: bounded(fields[name], name)
-        if columns[name] is ValueType.FLOAT:
-            return lambda fields: None if (value := fields[name]) is None else finite(float(value))
-        return lambda fields: fields[name]
+        value = out.new(out.field(self.name))
+        if out.columns[self.name] is ValueType.INT:
+            _write_bounded(out, value, self.name)
+        elif out.columns[self.name] is ValueType.FLOAT:
+            out.code.add(f"if {value} is not None:\n    {value} = {out.code.name('finite', finite)}(float({value}))")
+        return value
 
     def columns(self) -> frozenset[str]:
         """Return the field."""
@@ -181,10 +244,9 @@ class Literal(Expr):
         """Return the constant's type."""
         return type_of(self.value)
 
-    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
-        """Return the constant."""
-        value = self.value
-        return lambda _fields: value
+    def write(self, out: Writer) -> str:
+        """Name the constant."""
+        return out.code.name("constant", self.value)
 
     def columns(self) -> frozenset[str]:
         """Return nothing."""
@@ -220,34 +282,26 @@ class Binary(Expr):
             return ValueType.FLOAT
         return ValueType.INT
 
-    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
+    def write(self, out: Writer) -> str:
         """Compute as 64-bit integers or as doubles, chosen by the types."""
-        left, right = self.left.compile(columns), self.right.compile(columns)
-        as_float = self.sign == "/" or self.left.type_in(columns) is not self.right.type_in(columns)
-        apply = (COMPARISONS | ARITHMETIC)[self.sign]
-        check = self._check(columns)
-
-        def evaluate(fields: Fields) -> Any:
-            a, b = left(fields), right(fields)
-            if a is None or b is None:
-                return None
-            if as_float:
-                a, b = float(a), float(b)
-            return check(apply(a, b))
-
-        return evaluate
+        operands = [(side, out.value(side)) for side in (self.left, self.right)]
+        types = [side.type_in(out.columns) for side in (self.left, self.right)]
+        left, right = (name for _, name in operands)
+        if types[0] is not types[1] or (self.sign == "/" and types[0] is ValueType.INT):
+            left, right = (_as_float(out, *operand, kind) for operand, kind in zip(operands, types, strict=True))
+        guard = f"{out.are_known(*operands)}{f' and {right}' if self.sign == '/' else ''}"
+        value = out.new(f"{left} {self.sign} {right} if {guard} else None")
+        if self.sign not in COMPARISONS:
+            if self.type_in(out.columns) is ValueType.INT:
+                _write_bounded(out, value, self.text)
+            else:
+                is_finite = out.code.name("isfinite", math.isfinite)
+                out.code.add(f"if {value} is not None and not {is_finite}({value}):\n    {value} = None")
+        return value
 
     def columns(self) -> frozenset[str]:
         """Return what both operands read."""
         return self.left.columns() | self.right.columns()
-
-    def _check(self, columns: Mapping[str, ValueType]) -> Callable[[Any], Any]:
-        if self.sign in COMPARISONS:
-            return lambda value: value
-        if self.type_in(columns) is ValueType.INT:
-            text = self.text
-            return lambda value: bounded(value, text)
-        return finite
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -270,17 +324,11 @@ class Logic(Expr):
                 raise DefinitionError(f"{side.text} is no condition in {self.text}")
         return ValueType.BOOL
 
-    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
+    def write(self, out: Writer) -> str:
         """Evaluate both sides, so that an overflow does not depend on their order; one side may decide alone."""
-        left, right, decisive = self.left.compile(columns), self.right.compile(columns), self.sign == "|"
-
-        def evaluate(fields: Fields) -> Any:
-            a, b = left(fields), right(fields)
-            if a is decisive or b is decisive:
-                return decisive
-            return None if a is None or b is None else not decisive
-
-        return evaluate
+        left, right, decisive = out.value(self.left), out.value(self.right), self.sign == "|"
+        undecided = f"None if {left} is None or {right} is None else {not decisive}"
+        return out.new(f"{decisive} if {left} is {decisive} or {right} is {decisive} else {undecided}")
 
     def columns(self) -> frozenset[str]:
         """Return what both sides read."""
@@ -304,15 +352,10 @@ class Not(Expr):
             raise DefinitionError(f"{self.condition.text} is no condition in {self.text}")
         return ValueType.BOOL
 
-    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
+    def write(self, out: Writer) -> str:
         """Turn the condition round."""
-        condition = self.condition.compile(columns)
-
-        def evaluate(fields: Fields) -> Any:
-            value = condition(fields)
-            return None if value is None else not value
-
-        return evaluate
+        condition = out.value(self.condition)
+        return out.new(f"None if {condition} is None else not {condition}")
 
     def columns(self) -> frozenset[str]:
         """Return what the condition reads."""
@@ -341,15 +384,10 @@ class IsIn(Expr):
                 raise DefinitionError(f"{choice!r} is no {own.value} in {self.text}")
         return ValueType.BOOL
 
-    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
+    def write(self, out: Writer) -> str:
         """Look the value up in a set."""
-        value, choices = self.value.compile(columns), frozenset(self.choices)
-
-        def evaluate(fields: Fields) -> Any:
-            found = value(fields)
-            return None if found is None else found in choices
-
-        return evaluate
+        value, choices = out.value(self.value), out.code.name("choices", frozenset(self.choices))
+        return out.new(f"None if {value} is None else {value} in {choices}")
 
     def columns(self) -> frozenset[str]:
         """Return what the value reads."""
@@ -372,10 +410,9 @@ class IsNull(Expr):
         self.value.type_in(columns)
         return ValueType.BOOL
 
-    def compile(self, columns: Mapping[str, ValueType]) -> Evaluate:
+    def write(self, out: Writer) -> str:
         """Ask for None."""
-        value = self.value.compile(columns)
-        return lambda fields: value(fields) is None
+        return out.new(f"{out.value(self.value)} is None")
 
     def columns(self) -> frozenset[str]:
         """Return what the value reads."""
@@ -403,3 +440,18 @@ def explode(column: Expr) -> Explode:
 def as_expr(operand: Operand | None) -> Expr:
     """Return an operand as an expression: a constant becomes a literal."""
     return operand if isinstance(operand, Expr) else Literal(operand)
+
+
+def _write_bounded(out: Writer, value: str, what: str) -> None:
+    """Refuse an integer that does not fit in 64 bits; ``what`` says whose it is."""
+    is_out = f"{value} is not None and not {INT64_MIN} <= {value} <= {INT64_MAX}"
+    out.code.add(f"if {is_out}:\n    {out.code.name('bounded', bounded)}({value}, {out.code.name('what', what)})")
+
+
+def _as_float(out: Writer, expression: Expr, value: str, kind: ValueType) -> str:
+    """Return a number as a double: as one it is compared, and as one it is divided."""
+    if kind is ValueType.FLOAT:
+        return value
+    if isinstance(expression, Literal):
+        return out.code.name("constant", float(expression.value or 0))
+    return out.new(f"None if {value} is None else float({value})")

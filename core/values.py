@@ -4,10 +4,8 @@ Integers have 64 bits, a division by zero and everything that is not finite is n
 """
 
 import math
-import operator
-from collections.abc import Callable
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from core.errors import DefinitionError, EventError
 from core.keys import INT64_MAX, INT64_MIN
@@ -70,21 +68,4 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _divide(a: float, b: float) -> float | None:
-    return a / b if b else None
-
-
-ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": _divide,
-}
-COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
+COMPARISONS = frozenset(("==", "!=", "<", "<=", ">", ">="))

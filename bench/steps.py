@@ -1,0 +1,313 @@
+"""Where each microsecond of an event goes: the steps of the hot path, one after the other, in one process, no services.
+
+``python -m bench.steps`` prints a table of CPU microseconds per event and, last, the same as one line of JSON.
+``python -m bench.steps --write FILE`` puts the table between the two marks of a document too.
+
+Two loads: *W1*, a count and a sum per user over an hour that advances by 5 minutes, 20,000 users, some of them much
+busier than others; and the demo's own log with all its features, where an event touches three keys and five groups.
+Each step is timed over the whole load in CPU time of the process, several times in turn, and the least counts: what
+other programs take of the machine makes a step slower, never faster. Waiting is not in it, nor is what a broker or a
+store costs: this is what the code itself does.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from agents.decode import SourceDecoder
+from agents.dispatch import Dispatcher
+from core.definitions import Count, Entity, FeatureGroup, Registry, Source, Sum, aggregate, col
+from core.metrics import Metrics
+from core.packs import Pack, unpack
+from core.plans import plan_group
+from core.topics import repartition_topic
+from core.windows import hours
+from demo.log import load_log
+from features import REGISTRY
+from features.videos_events import EventId, Natural
+from tables.apply import apply_pack
+from tables.table import GroupTable, TablePartition, freeze
+
+EVENTS = 40_000
+ROUNDS = 3
+RUN_RECORDS = 2_000
+FLUSH_EVENTS = 5_000
+"""A flush comes after so many events: at 100,000 a second that is one each 50 ms, which is the default interval."""
+
+STEPS = ("decode", "pack", "unpack", "apply", "freeze")
+BEGIN, END = "<!-- steps -->", "<!-- end of steps -->"
+
+_USERS, _PARTITIONS = 20_000, 4
+_START_MS, _APART_MS = 1_700_000_000_000, 10
+
+
+class Purchase(BaseModel):
+    """An event of W1, 150 bytes of JSON."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    event_id: EventId
+    time_ms: Natural
+    user_id: Natural
+    item_id: Natural
+    price_cents: Natural
+    country: str
+    device: str
+
+
+PURCHASES = Source("purchases", Purchase, event_time="time_ms", event_id="event_id")
+SPEND = FeatureGroup(
+    "spend",
+    entity=Entity("user", keys=("user_id",), partitions=_PARTITIONS),
+    owner="bench",
+    features=(
+        aggregate("purchases", PURCHASES, Count(), over=(hours(1),)),
+        aggregate("cents", PURCHASES, Sum(col("price_cents")), over=(hours(1),)),
+    ),
+)
+
+
+class Record(NamedTuple):
+    """A consumed record, as far as anybody looks at it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes
+
+
+@dataclass(eq=False)
+class Run:
+    """Records of one partition as the transport delivers them."""
+
+    value: list[Record]
+
+
+@dataclass(frozen=True)
+class Load:
+    """Definitions, and the runs of source records that they get, in order."""
+
+    name: str
+    registry: Registry
+    runs: list[Run]
+
+    @property
+    def records(self) -> Iterator[Record]:
+        """Every record, in order."""
+        return (record for run in self.runs for record in run.value)
+
+
+class Producer:
+    """Keeps what is sent, and acknowledges it at once."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, int, bytes]] = []
+
+    async def send(self, topic: str, *, value: bytes, partition: int) -> "asyncio.Future[None]":
+        """Take a record."""
+        self.sent.append((topic, partition, value))
+        answer = asyncio.get_running_loop().create_future()
+        answer.set_result(None)
+        return answer
+
+
+def w1(events: int) -> Load:
+    """Return purchases of users of whom the n-th buys a n-th as often as the first (Zipf 1.0)."""
+    chance = random.Random(1)  # noqa: S311  # the same users each time
+    weights = list(accumulate(1 / (rank + 1) for rank in range(_USERS)))
+    users = chance.choices(range(_USERS), cum_weights=weights, k=events)
+    values = (
+        {
+            "event_id": f"{number:016x}",
+            "time_ms": _START_MS + number * _APART_MS,
+            "user_id": user,
+            "item_id": chance.randrange(100_000),
+            "price_cents": chance.randrange(100, 10_000),
+            "country": "DE",
+            "device": "android",
+        }
+        for number, user in enumerate(users)
+    )
+    return Load("w1", Registry((SPEND,)), _runs(("purchases", value) for value in values))
+
+
+def demo(events: int) -> Load:
+    """Return the first events of the demo's log."""
+    log = load_log()[:events]
+    return Load("demo", REGISTRY, _runs((event.topic, event.fields) for event in log))
+
+
+def _runs(events: Iterable[tuple[str, dict[str, Any]]]) -> list[Run]:
+    """Cut the events of each topic into runs; these stand in the order in which they became full."""
+    offsets: dict[str, int] = {}
+    open_: dict[str, Run] = {}
+    runs = []
+    for topic, fields in events:
+        run = open_.setdefault(topic, Run([]))
+        offset = offsets[topic] = offsets.get(topic, -1) + 1
+        run.value.append(Record(topic, 0, offset, fields["time_ms"], None, json.dumps(fields).encode()))
+        if len(run.value) == RUN_RECORDS:
+            runs.append(open_.pop(topic))
+    return runs + list(open_.values())
+
+
+class Bench:
+    """One load and the parts that it goes through, made anew for each round."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._decoders = {
+            topic: SourceDecoder(one, load.registry.groups) for topic, one in load.registry.sources.items()
+        }
+        self._plans = {group.name: plan_group(group) for group in load.registry.groups}
+        self.rows = 0
+
+    def round(self) -> dict[str, float]:
+        """Return the CPU seconds of each step, over the whole load."""
+        gc.collect()
+        took = {"decode": _cpu_s(self._decode)}
+        producer = Producer()
+        took["pack"] = _cpu_s(lambda: asyncio.run(self._dispatch(producer))) - took["decode"]
+        packs: list[Pack] = []
+        took["unpack"] = _cpu_s(lambda: packs.extend(unpack(value) for _, _, value in producer.sent))
+        places = [(topic, partition) for topic, partition, _ in producer.sent]
+        took["apply"], took["freeze"] = self._aggregate(places, packs)
+        return took
+
+    def _decode(self) -> None:
+        decoders = self._decoders
+        for record in self._load.records:
+            decoders[record.topic].decode(record.value, record.timestamp)
+
+    async def _dispatch(self, producer: Producer) -> None:
+        dispatcher = Dispatcher(
+            self._decoders,
+            producer=lambda: producer,
+            finish=lambda _run: None,
+            metrics=Metrics(),
+            topic_ids={},
+        )
+        for run in self._load.runs:
+            await dispatcher.take(run)
+
+    def _aggregate(self, places: Sequence[tuple[str, int]], packs: Sequence[Pack]) -> tuple[float, float]:
+        tables = self._tables()
+        apply_s = freeze_s = 0.0
+        since = self.rows = 0
+        started = time.process_time()
+        events_per_update = sum(len(run.value) for run in self._load.runs) / sum(len(pack.offsets) for pack in packs)
+        for offset, (place, pack) in enumerate(zip(places, packs, strict=True)):
+            apply_pack(tables[place], pack, offset)
+            since += len(pack.offsets)
+            if since * events_per_update >= FLUSH_EVENTS or offset == len(packs) - 1:
+                applied = time.process_time()
+                self._freeze(tables.values())
+                since, apply_s = 0, apply_s + applied - started
+                started = time.process_time()
+                freeze_s += started - applied
+        return apply_s, freeze_s
+
+    def _freeze(self, tables: Iterable[TablePartition]) -> None:
+        for table in tables:
+            for group in table.groups:
+                dirty, group.dirty = group.dirty, {}
+                self.rows += len(dirty)
+                for key, row in dirty.items():
+                    freeze(group, key, row)
+
+    def _tables(self) -> dict[tuple[str, int], TablePartition]:
+        registry = self._load.registry
+        sources = list(registry.sources.values())
+        return {
+            (repartition_topic(entity.name), partition): TablePartition(
+                entity.name,
+                partition,
+                [GroupTable(self._plans[group.name], 1) for group in registry.groups if group.entity == entity],
+                sources,
+            )
+            for entity in registry.entities.values()
+            for partition in range(entity.partitions)
+        }
+
+
+def measure(events: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Return, per load, CPU microseconds per event of each step, their sum, and rows flushed per event."""
+    loads = [w1(events), demo(events)]
+    benches = [Bench(load) for load in loads]
+    best: dict[str, dict[str, float]] = {load.name: {} for load in loads}
+    for _ in range(rounds):
+        for load, bench in zip(loads, benches, strict=True):
+            for step, took_s in bench.round().items():
+                best[load.name][step] = min(best[load.name].get(step, took_s), took_s)
+    figures = {}
+    for load, bench in zip(loads, benches, strict=True):
+        count = sum(len(run.value) for run in load.runs)
+        steps = {step: round(best[load.name][step] / count * 1e6, 2) for step in STEPS}
+        figures[load.name] = steps | {
+            "all": round(sum(steps.values()), 2),
+            "rows_per_event": round(bench.rows / count, 2),
+        }
+    return figures
+
+
+def table(figures: dict[str, dict[str, float]]) -> str:
+    """Return the figures as a table in Markdown."""
+    told = {
+        "decode": "decode: JSON to values, checked",
+        "pack": "dispatch: key, partition, pack",
+        "unpack": "unpack",
+        "apply": "apply: duplicate? replay? then add",
+        "freeze": "flush: finish and pack changed rows",
+        "all": "**all**",
+        "rows_per_event": "rows flushed per event",
+    }
+    lines = ["| step | W1 | demo |", "| --- | ---: | ---: |"]
+    lines += [f"| {text} | {figures['w1'][step]:.2f} | {figures['demo'][step]:.2f} |" for step, text in told.items()]
+    return "\n".join(lines)
+
+
+def write_table(path: Path, text: str) -> None:
+    """Put the table between the marks of a document."""
+    before, _, rest = path.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def _cpu_s(work: Callable[[], object]) -> float:
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--events", type=int, default=EVENTS, help="events of each load")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each step is measured")
+    parser.add_argument("--write", type=Path, help="a document with marks for the table")
+    options = parser.parse_args()
+    # As in a worker (``app.worker``): looking through the tables finds nothing.
+    gc.set_threshold(50_000, 50, 1_000)
+    figures = measure(options.events, options.rounds)
+    text = table(figures)
+    sys.stdout.write(f"CPU microseconds per event, the least of {options.rounds}\n\n{text}\n\n")
+    if options.write is not None:
+        write_table(options.write, text)
+    sys.stdout.write(json.dumps(figures) + "\n")
+
+
+if __name__ == "__main__":
+    main()
