@@ -43,9 +43,7 @@ class Metrics:
         self._ids = self._gauge("freshet_dedupe_ids", "Event ids remembered")
         self._restored = self._gauge("freshet_restore_records", "Records read by the restore under way or the last one")
         self._restore_rate = self._gauge("freshet_restore_records_per_second", "Rate of that restore")
-        self._restore_left = self._gauge(
-            "freshet_restore_left_seconds", "Time that the restore will take yet"
-        )
+        self._restore_left = self._gauge("freshet_restore_left_seconds", "Time that the restore will take yet")
 
     def dispatched(self, source: str, events: int) -> None:
         """Count good events of a source."""
