@@ -144,7 +144,13 @@ class Platform:
         )
         planner = Planner(self.registry, self.plans, self.numbers)
         progress = ProgressBoard(store=self.cache or self.record, clock=self.clock)
-        self.server = FeatureServer(planner=planner, reader=reader, progress=progress, clock=self.clock)
+        self.server = FeatureServer(
+            planner=planner,
+            reader=reader,
+            progress=progress,
+            clock=self.clock,
+            empty_lists=settings.empty_lists,
+        )
         self.explainer = Explainer(self.registry, planner=planner, reader=reader, progress=progress, clock=self.clock)
         self.console = Console(
             self.registry,
@@ -299,7 +305,6 @@ class Platform:
             explainer=lambda: self.explainer,
             health=self,
             metrics=self.metrics,
-            empty_lists=self.settings.empty_lists,
         ).attach(
             web_app,
             features=self.settings.role.serves,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -16,7 +17,12 @@ RETRY_AFTER_S = "1"
 def json_response(content: Any, *, status: int = 200, retry_after: str | None = None) -> web.Response:
     """Return an answer with a JSON body."""
     headers = {"Retry-After": retry_after} if retry_after is not None else None
-    return web.Response(body=orjson.dumps(content), status=status, content_type="application/json", headers=headers)
+    return json_body(orjson.dumps(content), status=status, headers=headers)
+
+
+def json_body(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return an answer whose body is JSON already."""
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 
 
 def error_response(error: RequestError) -> web.Response:

@@ -21,8 +21,8 @@ from core.windows import NEVER_MS
 from serving.models import Definition, Explanation, RowShown, Version
 from serving.progress_board import ProgressBoard
 from serving.read_plans import GroupRead, Planner, row_pk
+from serving.ready import serve_row
 from serving.requests import NAME_CHARS_MAX, EntityKeys
-from serving.server import serve_row, status_of
 from serving.tiers import Origin, TieredReader, Wanted
 from serving.tiles_shown import show_tiles
 from serving.why import why
@@ -91,10 +91,10 @@ class Explainer:
         progress = await self._progress.as_of_ms([(group.entity.name, partition)])
         now_ms = self._clock.now_ms()
         instant_ms = max(now_ms, row.valid_from_ms) if row is not None else now_ms
-        served = serve_row(read, row, instant_ms)
+        served = serve_row(read.plan, row, instant_ms)
         number = read.places[0]
         feature, value = read.plan.features[number], served.values[number]
-        status = status_of(served, value)
+        status = served.statuses[number]
         shown = show_tiles(read.plan, number, row, instant_ms)
         origin = origins.get(place)
         return Explanation(

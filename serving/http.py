@@ -10,7 +10,7 @@ from aiohttp import web
 from core.errors import FormatError, RequestError, StoreError
 from core.metrics import Metrics
 from serving.access import may_see_figures
-from serving.answers import RETRY_AFTER_S, error_response, json_response, read_body
+from serving.answers import RETRY_AFTER_S, error_response, json_body, json_response, read_body
 from serving.explain import Explainer, parse_explain
 from serving.health import Health
 from serving.models import (
@@ -43,7 +43,6 @@ class Routes:
         health: Health,
         metrics: Metrics,
         body_deadline_ms: int = _BODY_DEADLINE_MS,
-        empty_lists: bool = True,
     ) -> None:
         """Answer for one worker.
 
@@ -53,14 +52,12 @@ class Routes:
             health: What the worker knows about itself.
             metrics: Of the worker.
             body_deadline_ms: How long a body may take.
-            empty_lists: Whether an empty list is answered as such, or as null, for Feast's SDK.
         """
         self._server = server
         self._explainer = explainer
         self._health = health
         self._metrics = metrics
         self._body_deadline_ms = body_deadline_ms
-        self._empty_lists = empty_lists
 
     def attach(self, app: web.Application, *, features: bool, more: Sequence[Route] = ()) -> None:
         """Add the routes to a web application, and the description of all of them.
@@ -143,24 +140,12 @@ class Routes:
 
     async def _features(self, request: web.Request) -> web.Response:
         body = await read_body(request, deadline_ms=self._body_deadline_ms)
-        answer = await self._server().answer(parse_request(body))
-        if not self._empty_lists:
-            _null_empty_lists(answer["results"])
-        return json_response(answer)
+        answer = self._server().answer(parse_request(body))
+        return json_body(answer if isinstance(answer, bytes) else await answer)
 
     async def _explanation(self, request: web.Request) -> web.Response:
         explanation = await self._explainer().explain(parse_explain(request.query.items()))
         return json_response(explanation.model_dump())
-
-
-def _null_empty_lists(results: list[dict[str, Any]]) -> None:
-    """Answer null for empty lists: Feast's SDK (0.67) raises a TypeError at one, whoever serves it."""
-    for result in results:
-        for number, value in enumerate(result["values"]):
-            if value == []:
-                result["values"][number] = None
-                if result["statuses"][number] == "PRESENT":
-                    result["statuses"][number] = "NULL_VALUE"
 
 
 async def _answered(work: Awaitable[web.Response]) -> web.Response:

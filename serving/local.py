@@ -51,6 +51,16 @@ class LocalCopies:
         copy = self._copies.get(key)
         return copy.row if copy is not None and copy.read_at_ms >= oldest_ms else None
 
+    def get_all(self, keys: Sequence[RowKey], *, oldest_ms: int) -> list[Row] | None:
+        """Return the copies of all keys, read at or after an instant, or None if any is not here."""
+        rows = []
+        for key in keys:
+            row = self.get(key, oldest_ms=oldest_ms)
+            if row is None:
+                return None
+            rows.append(row)
+        return rows
+
     def read_at_ms(self, key: RowKey) -> int:
         """Return when a copy that ``get`` has just returned was read from a store."""
         return self._copies[key].read_at_ms

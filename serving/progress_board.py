@@ -11,6 +11,7 @@ log = logging.getLogger(__name__)
 
 _FRESH_MS = 250
 _DEADLINE_MS = 150
+_UNKNOWN = (-_FRESH_MS, 0)
 
 
 class ProgressBoard:
@@ -20,6 +21,14 @@ class ProgressBoard:
         self._store = store
         self._clock = clock
         self._known: dict[tuple[str, int], tuple[int, int]] = {}
+
+    def known(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int] | None:
+        """Return the progress of (entity, partition) pairs if nothing has to be read for it, or None."""
+        now_ms = self._clock.now_ms()
+        found = {place: self._known.get(place, _UNKNOWN) for place in partitions}
+        if any(now_ms - read_at_ms > _FRESH_MS for read_at_ms, _ in found.values()):
+            return None
+        return {place: as_of_ms for place, (_, as_of_ms) in found.items()}
 
     async def as_of_ms(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Return the progress of (entity, partition) pairs; 0 where none is known."""

@@ -39,12 +39,14 @@ class ReadPlan:
     Attributes:
         key_columns: Key columns that are answered first.
         names: Names of the features, in the order of the answer.
+        feature_names: Names of all columns of the answer.
         order: Per answered feature: number of its group and of its value in it.
     """
 
     groups: tuple[GroupRead, ...]
     key_columns: tuple[str, ...]
     names: tuple[str, ...]
+    feature_names: tuple[str, ...]
     order: tuple[tuple[int, int], ...]
 
 
@@ -116,7 +118,8 @@ class Planner:
         numbers = {read.plan.name: number for number, read in enumerate(groups)}
         key_columns = tuple(dict.fromkeys(column for read in groups for column in read.keys.columns))
         _refuse_key_names(names, references, key_columns)
-        return ReadPlan(groups, key_columns, names, tuple((numbers[group], place) for group, place in places))
+        order = tuple((numbers[group], place) for group, place in places)
+        return ReadPlan(groups, key_columns, names, (*key_columns, *names), order)
 
     def _read(self, group: str, places: tuple[int, ...]) -> GroupRead:
         plan = self._plans[group]

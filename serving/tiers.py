@@ -67,6 +67,25 @@ class TieredReader:
         self._metrics = metrics
         self._floor = VersionFloor()
 
+    def copies(self, policies: Sequence[ServingPolicy], keys: Sequence[Sequence[RowKey]]) -> list[list[Row]] | None:
+        """Return the local copies of all rows, or None if any is not here: then everything has to be read.
+
+        Args:
+            policies: Per group.
+            keys: Per group, where its rows stand.
+        """
+        if self._local is None or any(policy.tier == "direct" for policy in policies):
+            return None
+        now_ms = self._clock.now_ms()
+        found = []
+        for policy, group in zip(policies, keys, strict=True):
+            rows = self._local.get_all(group, oldest_ms=now_ms - to_ms(policy.soft_ttl))
+            if rows is None:
+                return None
+            found.append(rows)
+        self._metrics.tier("local", hits=sum(map(len, keys)), misses=0)
+        return found
+
     async def read(self, wanted: Sequence[Wanted], *, origins: dict[RowKey, Origin] | None = None) -> dict[RowKey, Row]:
         """Return the rows that exist; a missing key is absent.
 

@@ -7,7 +7,7 @@ from core.rows import Row
 from core.windows import to_ms
 from serving.models import Part
 from serving.read_plans import GroupRead
-from serving.server import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE
+from serving.ready import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE
 from serving.tiles_shown import TilesShown
 
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))

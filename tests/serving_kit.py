@@ -237,7 +237,9 @@ class ServingKit:
         )
         planner = Planner(self.registry, self.plans, self.numbers)
         progress = ProgressBoard(store=self.cache or self.record, clock=self.clock)
-        server = FeatureServer(planner=planner, reader=reader, progress=progress, clock=self.clock)
+        server = FeatureServer(
+            planner=planner, reader=reader, progress=progress, clock=self.clock, empty_lists=empty_lists
+        )
         explainer = Explainer(self.registry, planner=planner, reader=reader, progress=progress, clock=self.clock)
         console = Console(
             self.registry, plans=self.plans, planner=planner, progress=progress, health=self.health,
@@ -250,7 +252,6 @@ class ServingKit:
             health=self.health,
             metrics=self.metrics,
             body_deadline_ms=body_deadline_ms,
-            empty_lists=empty_lists,
         )
         routes.attach(app, features=True, more=console_routes(lambda: console))
         return app

@@ -1,0 +1,92 @@
+"""Assembly: an answer in Feast's shape, as JSON, from pieces that are prepared. Pure.
+
+Feast answers by columns: per feature its values, their statuses and event times, one for each entity. Statuses and
+times are mostly the same in all columns of a group, so they are written once and repeated as bytes.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from serving.read_plans import ReadPlan
+from serving.ready import EPOCH, PRESENT, ReadyRow
+
+_LENGTHS_MAX = 1_000
+
+
+def assemble(
+    plan: ReadPlan,
+    entities: Mapping[str, Sequence[Any]],
+    ready: Sequence[Sequence[ReadyRow]],
+    *,
+    instant_ms: int,
+    min_as_of_ms: int,
+    versions: Sequence[Mapping[str, Any]] | None,
+) -> bytes:
+    """Return the answer's body.
+
+    Args:
+        plan: Of the request.
+        entities: Key columns of the request.
+        ready: Per group of the plan, and per entity in it, what is served.
+        instant_ms: The answer's instant.
+        min_as_of_ms: Up to when every row is known to be complete.
+        versions: Name and active version of each group, if the request asks for them.
+    """
+    metadata: dict[str, Any] = {
+        "feature_names": plan.feature_names,
+        "instant_ms": instant_ms,
+        "min_as_of_ms": min_as_of_ms,
+    }
+    if versions is not None:
+        metadata["feature_view_metadata"] = versions
+    results = [_key_result(entities[name]) for name in plan.key_columns]
+    results += _cells(plan, ready) if len(next(iter(entities.values()))) == 1 else _columns(plan, ready)
+    head = orjson.dumps(metadata)
+    return b"".join((b'{"metadata":', head, b',"results":[', b",".join(results), b"]}"))
+
+
+def _key_result(values: Sequence[Any]) -> bytes:
+    return b"".join((b'{"values":', orjson.dumps(values), _same(len(values), PRESENT), _times([EPOCH] * len(values))))
+
+
+def _cells(plan: ReadPlan, ready: Sequence[Sequence[ReadyRow]]) -> list[bytes]:
+    cells = [rows[0].cells for rows in ready]
+    groups = plan.groups
+    return [cells[group][groups[group].places[place]] for group, place in plan.order]
+
+
+def _columns(plan: ReadPlan, ready: Sequence[Sequence[ReadyRow]]) -> list[bytes]:
+    groups = [_GroupColumns(rows) for rows in ready]
+    return [groups[group].column(plan.groups[group].places[place]) for group, place in plan.order]
+
+
+class _GroupColumns:
+    """The columns of one group."""
+
+    def __init__(self, rows: Sequence[ReadyRow]) -> None:
+        self._values = list(zip(*(row.values for row in rows), strict=True))
+        self._times = _times([row.event_time for row in rows])
+        self._rows = len(rows)
+        are_present = all(row.is_present for row in rows)
+        self._statuses = None if are_present else list(zip(*(row.statuses for row in rows), strict=True))
+
+    def column(self, place: int) -> bytes:
+        """Return the result of one feature."""
+        statuses = _same(self._rows, PRESENT) if self._statuses is None else _statuses(self._statuses[place])
+        return b"".join((b'{"values":', orjson.dumps(self._values[place]), statuses, self._times))
+
+
+@lru_cache(maxsize=_LENGTHS_MAX)
+def _same(length: int, status: str) -> bytes:
+    return _statuses([status] * length)
+
+
+def _statuses(statuses: Sequence[str]) -> bytes:
+    return b',"statuses":' + orjson.dumps(statuses)
+
+
+def _times(times: Sequence[str]) -> bytes:
+    return b',"event_timestamps":' + orjson.dumps(times) + b"}"

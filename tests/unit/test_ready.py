@@ -1,0 +1,145 @@
+"""What is prepared of a row is served only as long as it is what the row says."""
+
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from core.plans import GroupPlan, plan_group
+from core.ports import RowKey
+from core.rows import Row, unpack_row
+from serving.ready import NOT_FOUND, OUTSIDE_MAX_AGE, ReadyRows, serve_row
+from tests.clock import ManualClock
+from tests.serving_kit import REGISTRY, ServingKit, click, impression
+
+NOW_MS = 1_700_000_000_000
+HOUR_MS = 3_600_000
+GROUPS = {group.name: plan_group(group) for group in REGISTRY.groups}
+ENGAGEMENT, STATE = GROUPS["user_engagement"], GROUPS["user_state"]
+
+
+@pytest.fixture
+def kit():
+    return ServingKit(ManualClock(NOW_MS))
+
+
+async def stored(kit: ServingKit, plan: GroupPlan) -> tuple[RowKey, Row]:
+    key = RowKey("user#i1", f"{plan.name}@v1")
+    return key, unpack_row((await kit.record.read([key], deadline_ms=1_000))[key])
+
+
+async def test_a_row_is_prepared_once_until_a_tile_boundary_passes(kit):
+    """
+    A row of a hot user is read a thousand times a second and must not be merged a thousand times; but an hour later its
+    clicks have left the window although nobody has written the row.
+    """
+    await kit.take("impressions", impression(NOW_MS))
+    key, row = await stored(kit, ENGAGEMENT)
+    rows = ReadyRows()
+
+    first = rows.get(ENGAGEMENT, key, row, NOW_MS)
+
+    assert rows.get(ENGAGEMENT, key, row, first.until_ms - 1) is first
+    later = rows.get(ENGAGEMENT, key, row, first.until_ms)
+    assert later is not first
+    assert later.values == serve_row(ENGAGEMENT, row, first.until_ms).values != first.values
+
+
+async def test_a_new_version_of_a_row_is_prepared_anew(kit):
+    """
+    A click that was applied is served at once, whatever was prepared of the row before.
+    """
+    await kit.take("impressions", impression(NOW_MS))
+    key, row = await stored(kit, ENGAGEMENT)
+    rows = ReadyRows()
+    before = rows.get(ENGAGEMENT, key, row, NOW_MS)
+    await kit.take("clicks", click(NOW_MS))
+    _, newer = await stored(kit, ENGAGEMENT)
+
+    after = rows.get(ENGAGEMENT, key, newer, NOW_MS)
+
+    assert after.row is newer
+    assert after.values == serve_row(ENGAGEMENT, newer, NOW_MS).values != before.values
+
+
+async def test_values_that_became_too_old_are_not_served_from_what_was_prepared(kit):
+    """
+    A group with a maximum age says so of an old value, also to those who read it often.
+    """
+    await kit.take("impressions", impression(NOW_MS))
+    key, row = await stored(kit, STATE)
+    rows = ReadyRows()
+
+    young = rows.get(STATE, key, row, NOW_MS + HOUR_MS)
+    old = rows.get(STATE, key, row, NOW_MS + HOUR_MS + 1)
+
+    assert (young.status, old.status) == (None, OUTSIDE_MAX_AGE)
+    assert set(old.values) == {None}
+
+
+async def test_a_row_whose_windows_are_all_empty_is_served_as_none(kit):
+    """
+    What has expired is not found, before and after somebody read it while it was not.
+    """
+    await kit.take("impressions", impression(NOW_MS))
+    key, row = await stored(kit, ENGAGEMENT)
+    rows = ReadyRows()
+    rows.get(ENGAGEMENT, key, row, NOW_MS)
+
+    ready = rows.get(ENGAGEMENT, key, row, row.expires_at_ms)
+
+    assert ready.status == NOT_FOUND
+    assert tuple(ready.values) == ENGAGEMENT.empty
+
+
+async def test_a_clock_that_goes_back_gets_the_values_of_its_own_instant(kit):
+    """
+    Values of a later instant have lost events that are still in the window of an earlier one.
+    """
+    await kit.take("impressions", impression(NOW_MS))
+    key, row = await stored(kit, ENGAGEMENT)
+    rows = ReadyRows()
+    rows.get(ENGAGEMENT, key, row, NOW_MS + 2 * HOUR_MS)
+
+    back = rows.get(ENGAGEMENT, key, row, NOW_MS)
+
+    assert back.values == row.values
+
+
+async def test_only_so_many_rows_are_remembered(kit):
+    """
+    A crawler that reads every user once does not fill the worker's memory.
+    """
+    await kit.take("impressions", impression(NOW_MS))
+    key, row = await stored(kit, ENGAGEMENT)
+    rows = ReadyRows(rows_max=2)
+    others = [RowKey(f"user#i{user}", key.sk) for user in (2, 3)]
+
+    first = rows.get(ENGAGEMENT, key, row, NOW_MS)
+    for other in others:
+        rows.get(ENGAGEMENT, other, row, NOW_MS)
+
+    assert rows.get(ENGAGEMENT, key, row, NOW_MS) is not first
+
+
+async def test_keys_that_are_asked_together_get_what_each_gets_alone(kit):
+    """
+    Answers to one key and to many are put together in different ways; they say the same, also of nulls and of nobody.
+    """
+    await kit.take("impressions", impression(NOW_MS, user=1), impression(NOW_MS - HOUR_MS, user=2, watch_ms=None))
+    await kit.take("clicks", click(NOW_MS, user=1))
+    users = [1, 2, 404]
+
+    async with TestClient(TestServer(kit.web_app())) as client:
+
+        async def read(keys: list[int]) -> list[dict[str, Any]]:
+            request = {"entities": {"user_id": keys}, "feature_service": "home_feed"}
+            async with client.post("/get-online-features", json=request) as answer:
+                results: list[dict[str, Any]] = (await answer.json())["results"]
+                return results
+
+        together, alone = await read(users), [await read([user]) for user in users]
+
+    assert {status for result in together for status in result["statuses"]} == {"PRESENT", "NULL_VALUE", "NOT_FOUND"}
+    for number, results in enumerate(alone):
+        assert results == [{name: [column[number]] for name, column in result.items()} for result in together]
