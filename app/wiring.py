@@ -47,6 +47,7 @@ from serving.local import LocalCopies
 from serving.progress_board import ProgressBoard
 from serving.push_routes import PushRoutes
 from serving.read_plans import Planner
+from serving.reads import Reads
 from serving.server import FeatureServer
 from serving.tiers import TieredReader
 from tables.changelog import ChangelogWriter
@@ -301,7 +302,7 @@ class Platform:
             metrics=self.metrics,
         )
         Routes(
-            server=lambda: self.server,
+            reads=Reads(lambda: self.server, self.metrics),
             explainer=lambda: self.explainer,
             health=self,
             metrics=self.metrics,

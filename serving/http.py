@@ -1,16 +1,14 @@
 """HTTP routes of the read path, in the worker's own web server; Feast's wire contract with truthful statuses."""
 
-import logging
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiohttp import web
 
-from core.errors import FormatError, RequestError, StoreError
+from core.errors import RequestError
 from core.metrics import Metrics
 from serving.access import may_see_figures
-from serving.answers import RETRY_AFTER_S, error_response, json_body, json_response, read_body
+from serving.answers import ANSWERED, Answer, failure, json_response, mistake, read_body, response
 from serving.explain import Explainer, parse_explain
 from serving.health import Health
 from serving.models import (
@@ -23,11 +21,8 @@ from serving.models import (
     Readiness,
 )
 from serving.openapi import describe
-from serving.requests import parse_request
+from serving.reads import Reads
 from serving.routes import JSON, Parameter, Route, mistakes
-from serving.server import FeatureServer
-
-log = logging.getLogger(__name__)
 
 _BODY_DEADLINE_MS = 10_000
 
@@ -38,7 +33,7 @@ class Routes:
     def __init__(
         self,
         *,
-        server: Callable[[], FeatureServer],
+        reads: Reads,
         explainer: Callable[[], Explainer],
         health: Health,
         metrics: Metrics,
@@ -47,13 +42,13 @@ class Routes:
         """Answer for one worker.
 
         Args:
-            server: Answers reads; asked at each, because the routes are there before it.
-            explainer: Answers explanations; asked at each, likewise.
+            reads: Answers reads.
+            explainer: Answers explanations; asked for at each, because the routes are there before it.
             health: What the worker knows about itself.
             metrics: Of the worker.
             body_deadline_ms: How long a body may take.
         """
-        self._server = server
+        self._reads = reads
         self._explainer = explainer
         self._health = health
         self._metrics = metrics
@@ -109,14 +104,20 @@ class Routes:
 
     async def get_online_features(self, request: web.Request) -> web.Response:
         """Answer ``POST /get-online-features``."""
-        started = time.perf_counter()
-        response = await _answered(self._features(request))
-        self._metrics.request(response.status, time.perf_counter() - started)
-        return response
+        try:
+            body = await read_body(request, deadline_ms=self._body_deadline_ms)
+        except RequestError as error:
+            return response(self._reads.refuse(mistake(error)))
+        answer = self._reads.answer(body)
+        return response(answer if isinstance(answer, Answer) else await answer)
 
     async def explain(self, request: web.Request) -> web.Response:
         """Answer ``GET /explain``."""
-        return await _answered(self._explanation(request))
+        try:
+            explanation = await self._explainer().explain(parse_explain(request.query.items()))
+        except ANSWERED as error:
+            return response(failure(error))
+        return json_response(explanation.model_dump())
 
     async def alive(self, _request: web.Request) -> web.Response:
         """Answer ``GET /health``: the process runs its loop."""
@@ -137,27 +138,3 @@ class Routes:
         """Answer ``GET /metrics`` for Prometheus."""
         self._health.ingest()
         return web.Response(body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
-
-    async def _features(self, request: web.Request) -> web.Response:
-        body = await read_body(request, deadline_ms=self._body_deadline_ms)
-        answer = self._server().answer(parse_request(body))
-        return json_body(answer if isinstance(answer, bytes) else await answer)
-
-    async def _explanation(self, request: web.Request) -> web.Response:
-        explanation = await self._explainer().explain(parse_explain(request.query.items()))
-        return json_response(explanation.model_dump())
-
-
-async def _answered(work: Awaitable[web.Response]) -> web.Response:
-    try:
-        return await work
-    except RequestError as error:
-        return error_response(error)
-    except StoreError as error:
-        log.warning("read failed: %s", error)
-        return json_response(
-            {"detail": "the record store gives no answer; try again"}, status=503, retry_after=RETRY_AFTER_S
-        )
-    except FormatError as error:
-        log.error("stored row unreadable: %s", error)  # noqa: TRY400  # the message says all, the trace nothing more
-        return json_response({"detail": "a stored row cannot be read; the server's log says which"}, status=500)

@@ -45,6 +45,7 @@ from serving.http import Routes
 from serving.local import LocalCopies
 from serving.progress_board import ProgressBoard
 from serving.read_plans import Planner
+from serving.reads import Reads
 from serving.requests import BODY_BYTES_MAX
 from serving.server import FeatureServer
 from serving.tiers import TieredReader
@@ -247,7 +248,7 @@ class ServingKit:
         )  # fmt: skip
         app = web.Application(client_max_size=BODY_BYTES_MAX)
         routes = Routes(
-            server=lambda: server,
+            reads=Reads(lambda: server, self.metrics),
             explainer=lambda: explainer,
             health=self.health,
             metrics=self.metrics,
