@@ -16,10 +16,12 @@ from agents.fence import Fence
 from agents.guard import die
 from agents.owned_partitions import Ownership
 from agents.transport import Transport
+from app.front_site import FrontSite
 from app.kafka.access import KafkaAccess
 from app.logs import logging_config
 from app.settings import REFUSED_BY_BROWSERS, Role, Settings, refuse_open
 from core.errors import ConfigurationError, FreshetError
+from serving.front_door import FrontDoor
 from serving.requests import BODY_BYTES_MAX
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,18 @@ class _Web(driver.Web):
     """Faust's web server without a page of its own at ``/``; the other pages have settings."""
 
     production_blueprints = ()
+
+    def _new_transport_tcp(self) -> web.BaseSite:
+        app = cast("App", self.app)
+        if app.front_door is None:
+            return super()._new_transport_tcp()
+        return FrontSite(
+            self._runner,
+            app.front_door,
+            host=app.conf.web_bind,
+            port=app.conf.web_port,
+            is_shared=app.shares_port,
+        )
 
     async def start_server(self) -> None:
         """Listen, and where browsers refuse the port, at one for them too."""
@@ -77,6 +91,8 @@ class App(faust.App):
     instance = ""
     page_port = 0
     has_keys = False
+    shares_port = False
+    front_door: FrontDoor | None = None
     _routes_attached = False
 
     async def on_first_start(self) -> None:
@@ -143,6 +159,7 @@ def new_app(settings: Settings, access: KafkaAccess, *, ownership: Ownership) ->
         logging_config=logging_config(settings.log_level),
     )
     app.instance, app.page_port, app.has_keys = settings.instance, settings.page_port, bool(settings.keys)
+    app.shares_port = settings.share_port
     fence = Fence(session_timeout_ms=settings.session_timeout_ms, die=die)
     app.transport = Transport(app.conf.broker_consumer, app, fence=fence, ownership=ownership, die=die)
     app.producer_transport = app.transport

@@ -115,6 +115,10 @@ class Settings(BaseSettings):
         default=True, description="Whether an empty list is answered as one; false answers null, for Feast's SDK."
     )
     web_port: int = Field(6566, ge=1, le=65535, description="Port to serve at.")
+    share_port: bool = Field(
+        default=False,
+        description="Whether several serving workers may listen at one port; the kernel spreads connections over them.",
+    )
     page_port: int = Field(
         8566, ge=0, le=65535, description="Port for browsers where they refuse the other, as 6566; 0 for none."
     )
@@ -146,6 +150,13 @@ class Settings(BaseSettings):
             host, has_keys="api_keys" not in given.data or bool(given.data["api_keys"].get_secret_value().strip())
         )
         return host
+
+    @field_validator("share_port")
+    @classmethod
+    def _only_serving_shares(cls, shares: bool, given: ValidationInfo) -> bool:  # noqa: FBT001  # pydantic calls it
+        if shares and given.data.get("role") is not Role.SERVING:
+            raise ValueError("only workers of the role serving can share a port; others are told apart by it")
+        return shares
 
     @field_validator("record")
     @classmethod

@@ -42,6 +42,7 @@ from core.windows import to_ms
 from serving.access import Gate
 from serving.console import Console, console_routes
 from serving.explain import Explainer
+from serving.front_door import PATH, FrontDoor
 from serving.http import Routes
 from serving.local import LocalCopies
 from serving.progress_board import ProgressBoard
@@ -292,8 +293,14 @@ class Platform:
         return self.health.ingest()
 
     def _attach_routes(self, web_app: web.Application) -> None:
-        if self.settings.keys:
-            Gate(self.settings.keys, self.clock, self.metrics).close(web_app)
+        reads = Reads(lambda: self.server, self.metrics)
+        gate = Gate(self.settings.keys, self.clock, self.metrics) if self.settings.keys else None
+        if gate is not None:
+            gate.close(web_app)
+        if self.settings.role.serves:
+            self.app.front_door = FrontDoor(
+                reads, admits=lambda authorization: gate is None or gate.admits(authorization, PATH)
+            )
         pushing = PushRoutes(
             registry=self.registry,
             readers=lambda: self.decoders,
@@ -302,7 +309,7 @@ class Platform:
             metrics=self.metrics,
         )
         Routes(
-            reads=Reads(lambda: self.server, self.metrics),
+            reads=reads,
             explainer=lambda: self.explainer,
             health=self,
             metrics=self.metrics,

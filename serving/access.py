@@ -61,6 +61,15 @@ class Gate:
         """Put the gate before every route of an application, also those that are added later."""
         app.middlewares.append(self._middleware())
 
+    def admits(self, authorization: str, path: str) -> bool:
+        """Whether a request with this ``Authorization`` may have what needs a scope."""
+        scope = SCOPES[path]
+        try:
+            _require(self._key_of(authorization, scope), scope)
+        except RequestError:
+            return False
+        return True
+
     def _middleware(self) -> Middleware:
         @web.middleware
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -68,7 +77,7 @@ class Gate:
             # A path that does not exist is told to those alone who have a key; any will do.
             scope = SCOPES.get(resource.canonical, Scope.ADMIN) if resource is not None else None
             try:
-                key = self._key_of(request, scope)
+                key = self._key_of(request.headers.get("Authorization", ""), scope)
                 _require(key, scope)
             except RequestError as error:
                 if resource is None or scope is not None:
@@ -80,13 +89,13 @@ class Gate:
 
         return check
 
-    def _key_of(self, request: web.Request, scope: Scope | None) -> ApiKey:
-        """Return the key that a request presents.
+    def _key_of(self, authorization: str, scope: Scope | None) -> ApiKey:
+        """Return the key that a request presents in its ``Authorization``.
 
         Raises:
             RequestError: 401: there is none, it is unknown, or it has expired.
         """
-        presented = presented_key(request.headers.get("Authorization", ""), basic=scope in (Scope.READ, None))
+        presented = presented_key(authorization, basic=scope in (Scope.READ, None))
         if not presented:
             raise _unauthorized("this worker needs a key: Authorization: Bearer <key>")
         key = find_key(self.keys, presented)

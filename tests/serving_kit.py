@@ -238,7 +238,7 @@ class ServingKit:
         )
         planner = Planner(self.registry, self.plans, self.numbers)
         progress = ProgressBoard(store=self.cache or self.record, clock=self.clock)
-        server = FeatureServer(
+        self.server = FeatureServer(
             planner=planner, reader=reader, progress=progress, clock=self.clock, empty_lists=empty_lists
         )
         explainer = Explainer(self.registry, planner=planner, reader=reader, progress=progress, clock=self.clock)
@@ -248,7 +248,7 @@ class ServingKit:
         )  # fmt: skip
         app = web.Application(client_max_size=BODY_BYTES_MAX)
         routes = Routes(
-            reads=Reads(lambda: server, self.metrics),
+            reads=Reads(lambda: self.server, self.metrics),
             explainer=lambda: explainer,
             health=self.health,
             metrics=self.metrics,

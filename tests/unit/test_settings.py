@@ -34,6 +34,7 @@ GIVEN = {
     "web_host": ("::1", "::1"),
     "empty_lists": ("false", False),
     "web_port": ("7000", 7000),
+    "share_port": ("false", False),
     "page_port": ("8577", 8577),
     "apply": ("false", False),
     "session_timeout_ms": ("10000", 10_000),

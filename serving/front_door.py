@@ -1,0 +1,305 @@
+"""The front door: answers reads of features itself and shows everything else to the web server behind it.
+
+A general web server costs more per request than a read from local copies does. So whoever connects is met here: a
+request for features that stands as plainly as clients write it is answered at once. Anything else (another route, a
+body in chunks, a missing key, a mistake in the protocol) goes with its connection to the web server, from the first
+byte of that request on, which then treats it as if nobody had been in between.
+
+The door also waits for the head of each first request, so whoever dribbles it costs no more than a buffer.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from typing import cast
+
+import httptools
+from typing_extensions import override
+
+from serving.answers import Answer
+from serving.reads import Reads
+from serving.requests import BODY_BYTES_MAX
+
+PATH = "/get-online-features"
+
+_START = f"POST {PATH} HTTP/1.1\r\n".encode()
+_HEAD_BYTES_MAX = 16 << 10
+_HEADS_REMEMBERED = 1_024
+_REMEMBERED_BYTES_MAX = 1 << 10
+_SWEEP_S = 1.0
+_CLOSING_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the head of a plain request says.
+
+    Attributes:
+        length: Bytes of the body.
+        authorization: The header of this name, or an empty text.
+    """
+
+    length: int
+    authorization: str
+
+
+class FrontDoor:
+    """The door of one worker."""
+
+    def __init__(
+        self,
+        reads: Reads,
+        *,
+        admits: Callable[[str], bool],
+        request_deadline_s: float = 10.0,
+        idle_s: float = 75.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Stand open for nobody yet.
+
+        Args:
+            reads: Answers.
+            admits: Whether a request with this ``Authorization`` may read; who may not is told so behind the door.
+            request_deadline_s: How long a request may take to come whole, and an answer to be taken.
+            idle_s: How long a connection may stay open without a request.
+            monotonic: Tells the time in seconds.
+        """
+        self.reads = reads
+        self.admits = admits
+        self.monotonic = monotonic
+        self.date = b""
+        self._request_deadline_s = request_deadline_s
+        self._idle_s = idle_s
+        self._connections: set[_Connection] = set()
+        self._answers: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def protocol(self, server: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
+        """Return what makes the protocol of each connection; what is not for the door goes to the server's."""
+        return lambda: _Connection(self, server)
+
+    def open(self) -> None:
+        """Begin to look after the connections."""
+        self.date = formatdate(usegmt=True).encode()
+        self._sweeper = asyncio.create_task(self._sweep(), name="sweep of the front door")
+
+    async def close(self) -> None:
+        """Close the connections; answers that are on their way get a moment."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self._connections):
+            connection.close_when_idle()
+        if self._answers:
+            await asyncio.wait(self._answers, timeout=_CLOSING_S)
+
+    def came(self, connection: "_Connection") -> None:
+        """Note a connection."""
+        self._connections.add(connection)
+
+    def went(self, connection: "_Connection") -> None:
+        """Forget a connection: it is closed, or with the web server."""
+        self._connections.discard(connection)
+
+    def start(self, answer: "Awaitable[None]") -> None:
+        """Let an answer be waited for."""
+        task = asyncio.ensure_future(answer)
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
+
+    def sweep(self) -> None:
+        """Close the connections on which nothing has moved for too long."""
+        now = self.monotonic()
+        for connection in list(self._connections):
+            connection.close_if_still(now, deadline_s=self._request_deadline_s, idle_s=self._idle_s)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            self.date = formatdate(usegmt=True).encode()
+            self.sweep()
+
+
+class _Connection(asyncio.Protocol):
+    """One client's connection, while it is at the door."""
+
+    def __init__(self, door: FrontDoor, server: Callable[[], asyncio.Protocol]) -> None:
+        self._door = door
+        self._server = server
+        self._buffer = b""
+        self._is_answering = False
+        self._is_ending = False
+        self._can_write = True
+        self._has_asked = False
+        self._since = door.monotonic()
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._door.came(self)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._door.went(self)
+
+    @override
+    def eof_received(self) -> bool:
+        # A client may close its side after its last request; it still waits for the answer.
+        self._is_ending = True
+        return self._is_answering
+
+    @override
+    def pause_writing(self) -> None:
+        self._can_write = False
+        self._since = self._door.monotonic()
+
+    @override
+    def resume_writing(self) -> None:
+        self._can_write = True
+        self._go_on()
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if not self._buffer:
+            self._since = self._door.monotonic()
+        self._buffer += data
+        if not self._is_answering and self._can_write:
+            self._go_on()
+        elif len(self._buffer) > BODY_BYTES_MAX:
+            # What is sent meanwhile waits in the client.
+            self._transport.pause_reading()
+
+    def close_when_idle(self) -> None:
+        """Take no further request."""
+        self._is_ending = True
+        if not self._is_answering:
+            self._transport.close()
+
+    def close_if_still(self, now: float, *, deadline_s: float, idle_s: float) -> None:
+        """Close if nothing has moved for too long: a request that does not come whole, an answer not taken."""
+        if self._is_answering:
+            return
+        is_idle = self._has_asked and not self._buffer and self._can_write
+        if now - self._since <= (idle_s if is_idle else deadline_s):
+            return
+        if self._can_write:
+            self._transport.close()
+        else:
+            self._transport.abort()
+
+    def _go_on(self) -> None:
+        """Answer the requests that have come whole, one after the other."""
+        while self._buffer and self._can_write and not self._is_answering and not self._transport.is_closing():
+            ends = self._buffer.find(b"\r\n\r\n", 0, _HEAD_BYTES_MAX) + 4
+            if ends < 4:
+                if len(self._buffer) >= _HEAD_BYTES_MAX:
+                    self._hand_over()
+                return
+            head = _head_of(self._buffer[:ends])
+            if head is None or not self._door.admits(head.authorization):
+                self._hand_over()
+                return
+            if len(self._buffer) < ends + head.length:
+                return
+            body, self._buffer = self._buffer[ends : ends + head.length], self._buffer[ends + head.length :]
+            self._answer(body)
+
+    def _answer(self, body: bytes) -> None:
+        self._has_asked = True
+        answer = self._door.reads.answer(body)
+        if isinstance(answer, Answer):
+            self._write(answer)
+        else:
+            self._is_answering = True
+            self._door.start(self._wait(answer))
+
+    async def _wait(self, answer: Awaitable[Answer]) -> None:
+        try:
+            self._write(await answer)
+        except BaseException:
+            # A bug, or the end of the worker. Nothing can be answered; the loop tells the error of a task.
+            self._transport.abort()
+            raise
+        self._is_answering = False
+        self._transport.resume_reading()
+        if self._is_ending and not self._buffer:
+            self._transport.close()
+        else:
+            self._go_on()
+
+    def _write(self, answer: Answer) -> None:
+        if self._transport.is_closing():
+            return
+        retry = f"Retry-After: {answer.retry_after}\r\n".encode() if answer.retry_after is not None else b""
+        self._transport.write(
+            b"%bDate: %b\r\n%bContent-Length: %d\r\n\r\n%b"
+            % (_status_line(answer.status), self._door.date, retry, len(answer.body), answer.body)
+        )
+        self._since = self._door.monotonic()
+
+    def _hand_over(self) -> None:
+        """Let the web server have the connection, as if it had come there."""
+        behind = self._server()
+        self._door.went(self)
+        self._transport.set_protocol(behind)
+        behind.connection_made(self._transport)
+        behind.data_received(self._buffer)
+        self._transport.resume_reading()
+
+
+def read_head(head: bytes) -> Head | None:
+    r"""Return what the head of a request says, or None if the request is not for the door.
+
+    For it is only what has one meaning: a length and nothing that changes how the body is read or the connection used.
+
+    >>> read_head(b"POST /get-online-features HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
+    Head(length=2, authorization='')
+    >>> read_head(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+    """
+    # A bare line feed ends a line for some and not for others.
+    if not head.startswith(_START) or head.count(b"\n") != head.count(b"\r\n"):
+        return None
+    headers = _Headers()
+    try:
+        httptools.HttpRequestParser(headers).feed_data(head)
+    except httptools.HttpParserError:
+        return None
+    found = headers.found
+    length = found.get(b"content-length", b"")
+    if not headers.are_plain or not length.isdigit() or int(length) > BODY_BYTES_MAX:
+        return None
+    return Head(int(length), found.get(b"authorization", b"").decode("latin-1"))
+
+
+_remembered = lru_cache(maxsize=_HEADS_REMEMBERED)(read_head)
+
+
+def _head_of(head: bytes) -> Head | None:
+    """Return what a head says; a client sends the same one again and again."""
+    return _remembered(head) if len(head) <= _REMEMBERED_BYTES_MAX else read_head(head)
+
+
+class _Headers:
+    """The headers of one request, as the parser tells them."""
+
+    _NOT_PLAIN = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"trailer", b"te"})
+
+    def __init__(self) -> None:
+        self.found: dict[bytes, bytes] = {}
+        self.are_plain = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a header."""
+        name = name.lower()
+        is_kept_alive = name != b"connection" or value.lower() == b"keep-alive"
+        if name in self.found or name in self._NOT_PLAIN or not is_kept_alive:
+            self.are_plain = False
+        self.found[name] = value
+
+
+@lru_cache(maxsize=64)
+def _status_line(status: int) -> bytes:
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n".encode()

@@ -1,0 +1,361 @@
+"""The front door before the web server: nobody can tell who answered, and nobody can block it."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+
+from serving.answers import Answer
+from serving.front_door import FrontDoor, read_head
+from serving.reads import Reads
+from serving.requests import BODY_BYTES_MAX
+from tests.clock import ManualClock
+from tests.serving_kit import ServingKit, impression
+
+NOW_MS = 1_700_000_000_000
+BODY = json.dumps({"entities": {"user_id": [1]}, "features": ["user_engagement:impressions_1h"]}).encode()
+
+
+class Time:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class House:
+    """A door, the web server behind it, and who came through to that."""
+
+    def __init__(self, kit: ServingKit) -> None:
+        self.time = Time()
+        self.through: list[str] = []
+        self.admitted = True
+        self.reads: Any = Reads(lambda: kit.server, kit.metrics)
+        self.door = FrontDoor(self, admits=lambda _: self.admitted, monotonic=self.time)  # type: ignore[arg-type]
+        self.port = 0
+        self._app = kit.web_app()
+        self._app.middlewares.append(self._watch())
+
+    def answer(self, body: bytes) -> Any:
+        """Play the reads of the door."""
+        return self.reads.answer(body)
+
+    def _watch(self) -> Any:
+        @web.middleware
+        async def watch(request: web.Request, handler: Any) -> web.StreamResponse:
+            self.through.append(request.path)
+            return await handler(request)
+
+        return watch
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator["House"]:
+        """Listen."""
+        runner = web.AppRunner(self._app)
+        await runner.setup()
+        loop = asyncio.get_running_loop()
+        listening = await loop.create_server(self.door.protocol(runner.server), "127.0.0.1", 0)
+        self.port = listening.sockets[0].getsockname()[1]
+        self.door.open()
+        try:
+            yield self
+        finally:
+            listening.close()
+            await self.door.close()
+            await runner.cleanup()
+
+
+@pytest.fixture
+async def house():
+    kit = ServingKit(ManualClock(NOW_MS), keeps_copies=True)
+    await kit.take("impressions", impression(NOW_MS, user=1))
+    async with House(kit).open() as house:
+        yield house
+
+
+def post(body: bytes = BODY, *headers: str, path: str = "/get-online-features") -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: freshet", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def answers(reader: asyncio.StreamReader, count: int) -> list[tuple[int, bytes]]:
+    """Read so many answers as strictly as a client does."""
+    found = []
+    for _ in range(count):
+        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+        found.append((int(head[0].split()[1]), await reader.readexactly(int(headers["content-length"]))))
+    return found
+
+
+async def ask(house: House, *pieces: bytes, count: int = 1) -> list[tuple[int, bytes]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        return await answers(reader, count)
+    finally:
+        writer.close()
+
+
+def values(answer: tuple[int, bytes]) -> list[Any]:
+    assert answer[0] == 200, answer
+    return [result["values"] for result in json.loads(answer[1])["results"]]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [post()],
+        [post()[:20], post()[20:]],
+        [post()[: -len(BODY)], BODY],
+        [post(BODY, "Accept: */*", "Connection: keep-alive", "X-Whatever: 1")],
+    ],
+    ids=["at once", "head in two", "body later", "with more headers"],
+)
+async def test_a_plain_request_is_answered_at_the_door(house, pieces):
+    """
+    Clients send head and body in one piece or in several; that is nothing to send them to the slower server for.
+    """
+    answer = await ask(house, *pieces)
+
+    assert values(answer[0]) == [[1], [1]]
+    assert house.through == []
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /health HTTP/1.1\r\nHost: freshet\r\n\r\n",
+        post(BODY, "Expect: 100-continue"),
+        post(BODY, "Connection: close"),
+        post(BODY, "Content-Encoding: identity"),
+        post(path="/get-online-features?x=1"),
+        post().replace(b"HTTP/1.1", b"HTTP/1.0"),
+    ],
+    ids=["another route", "expects", "closes", "encoded", "with a query", "old protocol"],
+)
+async def test_what_is_not_plain_goes_to_the_web_server_whole(house, request_bytes):
+    """
+    The door knows one kind of request; whoever sends another is served as if there were no door.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(request_bytes)
+    status = (await asyncio.wait_for(reader.readline(), 5)).split()[1]
+    writer.close()
+
+    assert status in (b"200", b"100")
+    assert len(house.through) == 1
+
+
+async def test_a_body_in_chunks_goes_to_the_web_server(house):
+    """
+    Only one of the two servers may say where a body ends.
+    """
+    chunked = post(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+
+    answer = await ask(house, chunked + body)
+
+    assert values(answer[0]) == [[1], [1]]
+    assert house.through == ["/get-online-features"]
+
+
+async def test_a_connection_goes_on_behind_the_door_where_it_was_at_it(house):
+    """
+    A client that reads features and then asks for health on one connection gets both answers, in order.
+    """
+    health = b"GET /health HTTP/1.1\r\nHost: freshet\r\n\r\n"
+
+    found = await ask(house, post() + health + post(), count=3)
+
+    assert [status for status, _ in found] == [200, 200, 200]
+    assert values(found[0]) == values(found[2]) == [[1], [1]]
+    assert house.through == ["/health", "/get-online-features"]
+
+
+async def test_requests_in_a_row_are_answered_in_their_order(house):
+    """
+    A client that does not wait for answers still gets each under its own question.
+    """
+    users = [1, 2, 1, 404]
+    bodies = [
+        json.dumps({"entities": {"user_id": [user]}, "features": ["user_taste:impressions_all"]}).encode()
+        for user in users
+    ]
+
+    found = await ask(house, b"".join(map(post, bodies)), count=4)
+
+    assert [values(answer)[0] for answer in found] == [[user] for user in users]
+
+
+async def test_who_may_not_read_is_told_so_by_the_web_server(house):
+    """
+    The refusal of a missing key has one place, with its headers and its count.
+    """
+    house.admitted = False
+
+    await ask(house, post())
+
+    assert house.through == ["/get-online-features"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        post(b"{}", "Content-Length: 3"),
+        post(b"{}", "Transfer-Encoding: chunked"),
+        post(b"{}").replace(b"Content-Length: 2", b"Content-Length: +2"),
+        post(b"{}").replace(b"Content-Length: 2", b"Content-Length: 2, 2"),
+        post(b"{}").replace(b"Host: freshet\r\n", b"Host: freshet\n"),
+        post(b"{}").replace(b"Content-Length: 2", f"Content-Length: {BODY_BYTES_MAX + 1}".encode()),
+        post(b"{}").replace(b"Content-Length: 2\r\n", b""),
+        b"\r\n" + post(b"{}"),
+    ],
+    ids=["two lengths", "two ways", "signed", "a list", "bare line feed", "too long", "none", "empty line before"],
+)
+def test_a_request_with_two_meanings_is_not_for_the_door(head):
+    """
+    Where a proxy and we read a request differently, one user's request could ride in another's.
+    """
+    assert read_head(head[: head.index(b"\r\n\r\n") + 4]) is None
+
+
+async def test_mistakes_are_told_at_the_door_as_behind_it(house):
+    """
+    A client's error text does not depend on how its HTTP library writes requests.
+    """
+    wrong = b'{"entities": {"user_id": ["1"]}, "features": ["user_engagement:impressions_1h"]}'
+
+    at_door = (await ask(house, post(wrong)))[0]
+    async with ClientSession() as session:
+        url = f"http://127.0.0.1:{house.port}/get-online-features?behind"
+        async with session.post(url, data=wrong) as response:
+            behind = response.status, await response.read()
+
+    assert at_door == behind
+    assert at_door[0] == 400
+
+
+class SlowReads:
+    """Reads that wait until they are told to go on."""
+
+    def __init__(self) -> None:
+        self.asked, self.go_on = asyncio.Event(), asyncio.Event()
+        self.bodies: list[bytes] = []
+
+    def answer(self, body: bytes) -> Any:
+        """Answer what was asked, later."""
+        self.bodies.append(body)
+        self.asked.set()
+        return self._wait(body)
+
+    async def _wait(self, body: bytes) -> Answer:
+        await self.go_on.wait()
+        return Answer(200, body)
+
+
+async def test_a_read_that_waits_for_a_store_holds_up_its_own_connection_only(house):
+    """
+    A slow record must not stop those whose rows are here.
+    """
+    house.reads, quick = SlowReads(), house.reads
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(post(b"1") + post(b"2"))
+    await house.reads.asked.wait()
+    slow, house.reads = house.reads, quick
+
+    assert values((await ask(house, post()))[0]) == [[1], [1]]
+    assert slow.bodies == [b"1"]
+    house.reads = slow
+    slow.go_on.set()
+    assert await answers(reader, 2) == [(200, b"1"), (200, b"2")]
+    writer.close()
+
+
+async def closed(house: House, sent: Sequence[bytes], *, after_s: float) -> bool:
+    """Whether a connection that has sent something is closed once so much time has passed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    for piece in sent:
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(0.02)
+    house.time.now += after_s
+    house.door.sweep()
+    try:
+        while await asyncio.wait_for(reader.read(1 << 16), 0.2):
+            pass
+    except TimeoutError:
+        return False
+    else:
+        return True
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("sent", [[], [b"POST /get"], [post()[:-3]], [b"GET / HTTP/1.1\r\nX: "]])
+async def test_who_dribbles_a_request_is_shown_the_door(house, sent):
+    """
+    A thousand clients that send a byte a minute must not keep a thousand connections.
+    """
+    assert not await closed(house, sent, after_s=9)
+    assert await closed(house, sent, after_s=11)
+
+
+async def test_a_client_that_has_asked_may_rest(house):
+    """
+    A pool keeps its connections between requests.
+    """
+    assert not await closed(house, [post()], after_s=60)
+    assert await closed(house, [post()], after_s=80)
+
+
+async def test_a_client_that_takes_no_answers_is_cut_off(house):
+    """
+    Answers that nobody reads must not pile up in the worker.
+    """
+    body = b"x" * (1 << 20)
+
+    class Large:
+        def answer(self, _: bytes) -> Answer:
+            return Answer(200, body)
+
+    house.reads = Large()
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port, limit=1 << 10)
+    for _ in range(40):
+        writer.write(post(b"{}"))
+    await asyncio.sleep(0.2)
+    house.time.now += 11
+    house.door.sweep()
+
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+        await reader.readexactly(40 << 20)
+    writer.close()
+
+
+async def test_an_answer_on_its_way_is_given_before_the_door_closes(house):
+    """
+    A deployment stops a worker under load: nobody who was let in is sent away without an answer.
+    """
+    house.reads = SlowReads()
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(post(b"last"))
+    await house.reads.asked.wait()
+
+    closing = asyncio.create_task(house.door.close())
+    await asyncio.sleep(0.02)
+    house.reads.go_on.set()
+
+    assert await answers(reader, 1) == [(200, b"last")]
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    await closing
+    writer.close()
