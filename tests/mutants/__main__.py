@@ -22,6 +22,8 @@ def main(only: str = "", processes: int = 0, everything: bool = True) -> None:  
         everything: Run all tests against a mutant that the named ones let pass, which takes minutes.
     """
     chosen = [mutant for mutant in MUTANTS if only in mutant.name or only in mutant.file]
+    if not chosen:
+        raise typer.BadParameter(f"no mutant has {only!r} in its name or file", param_hint="ONLY")
     processes = processes or os.cpu_count() or 1
     print(f"mutants: {len(chosen)} of {len(MUTANTS)}, {processes} at once; first their tests without any", flush=True)
     started, findings = time.monotonic(), list[Finding]()

@@ -94,9 +94,20 @@ OWNING = (
     Mutant(
         "a restore takes the last row instead of the highest",
         rule="P7b",
+        file="tables/restore.py",
+        old="elif ver > row.ver:",
+        new="elif ver != row.ver:",
+        caught_by=(
+            "tests/contract/test_restore.py::test_of_every_key_the_highest_version_is_restored",
+            _REMOVAL + "test_a_restore_takes_the_highest_version_of_rows_and_tombstones",
+        ),
+    ),
+    Mutant(
+        "a restore takes the last row instead of the highest where the short way gives up",
+        rule="P7b",
         file="tables/table.py",
-        old="if known is None or ver > known:",
-        new="if known is None or ver >= 0:",
+        old="elif ver > (known.ver if isinstance(known, LiveRow) else version_of_change(known)):",
+        new="else:",
         caught_by=(
             "tests/unit/test_apply.py::test_a_restore_takes_the_highest_version",
             "tests/contract/test_restore.py::test_of_every_key_the_highest_version_is_restored",
@@ -115,8 +126,8 @@ OWNING = (
         "a row that was removed comes back with late bytes",
         rule="P7b",
         file="tables/restore.py",
-        old="if version_of(row) > gone:",
-        new="if version_of(row) > -1:",
+        old="if ver > gone:",
+        new="if ver > -1:",
         caught_by=(_REMOVAL + "test_a_restore_takes_the_highest_version_of_rows_and_tombstones",),
     ),
     Mutant(
