@@ -293,7 +293,7 @@ async def test_a_refused_send_finishes_nothing_and_is_told():
     made.producer.sent[0].refuse(RuntimeError("not enough replicas"))
 
     with pytest.raises(BrokerError, match=r"a send of shown\[0\] was refused: not enough replicas"):
-        await made.dispatcher.acknowledge()
+        await asyncio.wait_for(made.dispatcher.acknowledge(), 5)
 
     assert made.finished == []
 
