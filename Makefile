@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 BESIDE := .venv/acceptance.log
 
-.PHONY: help setup run test acceptance fuzz torture mutants check lock clean
+.PHONY: help setup run test acceptance simulate fuzz torture mutants check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: $(READY) ## Run all tests, those with whole workers beside the others
 
 acceptance: $(READY) ## Share the whole demo log between two workers on real services, on each record; some minutes
 	$(BIN)/python -m pytest -m long tests/acceptance
+
+simulate: $(READY) ## Run the pipeline in simulated worlds where everything goes wrong: SEEDS=200000 SEED=0, or SEEDS=1 for one
+	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --seed $(or $(SEED),0)
 
 fuzz: $(READY) ## Give the pipeline malformed events: PAYLOADS=1000000 SEED=17, or BATCH=4 of a seed alone
 	@$(BIN)/python -m tests.fuzz --payloads $(or $(PAYLOADS),1000000) --seed $(or $(SEED),0) --batch $(or $(BATCH),-1)

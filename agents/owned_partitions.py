@@ -277,8 +277,9 @@ class OwnedPartitions:
             self._taking_over = None
 
     async def _take_over(self, assigned: set[TopicPartition], generation: int) -> None:
-        starts, ends = await self._client.starts(assigned), await self._client.ends(assigned)
-        committed = await self._client.committed(assigned)
+        # The ends last: whoever owns the partitions meanwhile may commit beyond ends that were asked for before.
+        starts, committed = await self._client.starts(assigned), await self._client.committed(assigned)
+        ends = await self._client.ends(assigned)
         for tp, offset in committed.items():
             if offset < starts[tp]:
                 self._die(

@@ -84,6 +84,7 @@ class Pipeline(Ownership):
     async def take_over(self, committed: Mapping[TopicPartition, int], assigned: set[TopicPartition]) -> None:
         """Restore the tables of assigned partitions; the cache is owed what their former owner may have owed it."""
         await self._tables.take_over(committed, assigned)
+        self._publisher.touch()
         offsets = {(tp.topic, tp.partition): offset for tp, offset in committed.items()}
         for table in self._tables:
             # Without an offset, what was published of a former incarnation of the topic is still there.

@@ -2,8 +2,10 @@
 
 Faust's recovery reads 10,000 records a second and can hang when a worker joins; this reader is a plain loop. It keeps
 the highest version per key, not the last record: bytes of a dead owner may arrive after the take-over (PROTOCOL, P7b).
+Where the last record is another, the row is written again: compaction would leave that one alone.
 """
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from tables.log_range import Message, ReadableLog, open_log, record_of
 from tables.restore_progress import RestoreProgress
 from tables.table import GroupTable, LiveRow, TablePartition
 from tables.warm_up import warm_up
+
+log = logging.getLogger(__name__)
 
 
 class ChangelogReader:
@@ -57,28 +61,29 @@ class ChangelogReader:
         """
         by_tp = {TopicPartition(changelog_topic(table.entity), table.partition): table for table in tables}
         restoration = Restoration(by_tp)
-        async with self._open_log(self._kafka) as log:
-            _refuse_loss(await log.beginnings(by_tp))
-            ends = dict(await log.ends(by_tp))
+        async with self._open_log(self._kafka) as kafka_log:
+            _refuse_loss(await kafka_log.beginnings(by_tp))
+            ends = dict(await kafka_log.ends(by_tp))
             with self.progress.reading("rows", offsets=sum(ends.values())):
                 read = dict.fromkeys(by_tp, 0)
-                async for tp, run in log.runs(read, ends):
+                async for tp, run in kafka_log.runs(read, ends):
                     restoration.take_run(tp, run)
                     self.progress.read(records=len(run), offsets=run[-1].offset() + 1 - read[tp])
                     read[tp] = run[-1].offset() + 1
         restoration.refuse_unreadable()
+        restoration.touch_set_back()
         return ends
 
     async def read_range(self, tp: TopicPartition, start: int, end: int) -> AsyncIterator[tuple[bytes, bytes | None]]:
         """Yield key and value of the changelog records in ``[start, end)``; a tombstone has no value."""
-        async with self._open_log(self._kafka) as log:
-            async for _, record in log.records({tp: start}, {tp: end}):
+        async with self._open_log(self._kafka) as kafka_log:
+            async for _, record in kafka_log.records({tp: start}, {tp: end}):
                 yield record.key or b"", record.value
 
     async def ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return where changelogs end now."""
-        async with self._open_log(self._kafka) as log:
-            return dict(await log.ends(tps))
+        async with self._open_log(self._kafka) as kafka_log:
+            return dict(await kafka_log.ends(tps))
 
     async def warm_ids(self, tables: Mapping[TablePartition, int]) -> None:
         """Enter the event ids of the dedupe horizon before each table's committed offset, without applying anything.
@@ -93,8 +98,8 @@ class ChangelogReader:
         by_tp = {TopicPartition(repartition_topic(table.entity), table.partition): table for table in tables}
         stops = {tp: tables[table] for tp, table in by_tp.items() if tables[table] > 0}
         if stops:
-            async with self._open_log(self._kafka) as log:
-                await warm_up(log, stops, by_tp, self.progress)
+            async with self._open_log(self._kafka) as kafka_log:
+                await warm_up(kafka_log, stops, by_tp, self.progress)
 
 
 class Restoration:
@@ -105,6 +110,7 @@ class Restoration:
         self._plain = {tp: _PlainRows(table) for tp, table in tables.items()}
         self._gone: dict[tuple[TopicPartition, bytes], int] = {}
         self._unreadable: dict[tuple[TopicPartition, bytes], str] = {}
+        self._set_back: dict[tuple[TopicPartition, bytes], tuple[GroupTable, str]] = {}
 
     def take(self, tp: TopicPartition, record: Any) -> None:
         """Take the next record."""
@@ -124,6 +130,17 @@ class Restoration:
             first, more = next(iter(self._unreadable.values())), len(self._unreadable) - 1
             raise BrokerError(first + (f" (and {more} rows more)" if more else ""))
 
+    def touch_set_back(self) -> None:
+        """Let every row be written again whose last record is not its highest version.
+
+        A dead owner's late bytes stand behind it, from whenever they came: compaction would leave them alone, and the
+        next restore would find the older row (PROTOCOL, P7b).
+        """
+        for group, name in self._set_back.values():
+            group.dirty[name] = group.row(name)
+        if self._set_back:
+            log.warning("rows were set back by late bytes, writing them again", extra={"rows": len(self._set_back)})
+
     def _take_other(self, tp: TopicPartition, record: Any) -> None:
         place = find_row(self._tables[tp], record.key)
         if place is None:
@@ -141,13 +158,18 @@ class Restoration:
     def _take_row(self, key: tuple[TopicPartition, bytes], group: GroupTable, name: str, record: Any) -> None:
         gone = self._gone.get(key, -1)
         if record.value is None:
-            self._gone[key] = max(tombstone_version(record.headers), gone)
+            ver = tombstone_version(record.headers)
+            self._gone[key] = max(ver, gone)
             group.forget(name, self._gone[key])
-            return
-        ver, fingerprint = inspect_change(record.value)
-        _refuse_other_meaning(group, fingerprint)
-        if ver > gone:
-            group.put_packed(name, record.value, ver)
+        else:
+            ver, fingerprint = inspect_change(record.value)
+            _refuse_other_meaning(group, fingerprint)
+            if ver > gone:
+                group.put_packed(name, record.value, ver)
+        if ver < (group.version(name) or 0):
+            self._set_back[key] = group, name
+        else:
+            self._set_back.pop(key, None)
 
 
 class _PlainRows:
