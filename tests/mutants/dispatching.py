@@ -2,6 +2,9 @@
 
 from tests.mutants.mutant import Mutant
 
+SIMULATION = (
+    "tests/simulation/test_simulation.py::test_no_schedule_leaves_a_wrong_value_a_lost_event_or_a_stale_copy"
+)
 FUZZ = "tests/fuzz/test_fuzz.py::test_no_payload_crashes_the_pipeline_or_is_lost"
 
 DISPATCHING = (

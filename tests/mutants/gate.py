@@ -16,7 +16,7 @@ from tests.mutants.trees import ROOT, copy_mutated, copy_tree, run_pytest
 LIMIT_S = 900.0
 """How long one run may take: for a busy machine, since nothing is decided by it."""
 
-EVERYTHING = ("tests/unit", "tests/contract", "tests/fuzz")
+EVERYTHING = ("tests/unit", "tests/contract", "tests/fuzz", "tests/simulation")
 
 
 @dataclass(frozen=True, slots=True)

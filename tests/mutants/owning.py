@@ -84,6 +84,29 @@ OWNING = (
         caught_by=(_RUNS + "test_a_commit_beyond_the_end_of_the_log_ends_the_worker",),
     ),
     Mutant(
+        "a commit that moves on during a take-over passes for a loss",
+        rule="P9",
+        file="agents/owned_partitions.py",
+        old="""        starts, committed = await self._client.starts(assigned), await self._client.committed(assigned)
+        ends = await self._client.ends(assigned)
+""",
+        new="""        starts, ends = await self._client.starts(assigned), await self._client.ends(assigned)
+        committed = await self._client.committed(assigned)
+""",
+        caught_by=(_RUNS + "test_a_commit_that_moves_on_during_a_take_over_is_no_loss",),
+    ),
+    Mutant(
+        "late bytes from before a take-over stay at the end of the changelog",
+        rule="P7b",
+        file="tables/restore.py",
+        old="            group.dirty[name] = group.row(name)\n        if self._set_back:",
+        new="            group.row(name)\n        if self._set_back:",
+        caught_by=(
+            _REMOVAL + "test_a_restored_row_is_written_again_if_something_older_stands_last",
+            SIMULATION,
+        ),
+    ),
+    Mutant(
         "events that were deleted unread are passed over",
         rule="P9",
         file="agents/owned_partitions.py",

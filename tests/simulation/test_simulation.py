@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.simulation.loop import Process, StuckError, VirtualLoop
-from tests.simulation.runs import run_seeds
+from tests.simulation.runs import Sum, run_seeds
 from tests.simulation.schedule import KINDS, draw
 from tests.simulation.shrink import shrink
 from tests.simulation.world import run
@@ -22,9 +22,11 @@ def test_no_schedule_leaves_a_wrong_value_a_lost_event_or_a_stale_copy():
     """
     Whatever dies, is late, is lost or comes twice: in the end everything is what a plain computation gives.
     """
-    total = run_seeds(SEEDS)
+    total = Sum()
+    for first in SEEDS[::50]:
+        total.add(run_seeds(range(first, first + 50)))
+        assert total.wrong == {}, f"make simulate SEEDS=1 SEED={next(iter(total.wrong))}"
 
-    assert total.wrong == {}, f"make simulate SEEDS=1 SEED={next(iter(total.wrong))}"
     assert total.steps_min >= STEPS_MIN
     assert set(total.faults) == set(KINDS)
 

@@ -381,6 +381,25 @@ async def test_a_commit_beyond_the_end_of_the_log_ends_the_worker():
         assert "committed at offset 17, but the broker's log ends at 4" in made.deaths[0]
 
 
+async def test_a_commit_that_moves_on_during_a_take_over_is_no_loss():
+    """
+    The answer about a slow worker's commits came late, and its successors had written and committed more by then: the
+    worker ended and told its operator that the topic was made anew [found by the simulation of the pipeline].
+    """
+
+    async with bench() as made:
+        made.thread.ends[ZERO] = 4
+
+        async def committed_late(_tp):
+            made.thread.ends[ZERO] = 17
+            return 17
+
+        made.thread.committed = committed_late
+        await made.own(ZERO)
+
+        assert made.deaths == []
+
+
 async def test_a_worker_that_is_stopped_takes_nothing_over_any_more():
     """
     Its stores are closed by then: the take-over failed, and a stop that was asked for ended as a crash.
