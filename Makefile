@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 BESIDE := .venv/acceptance.log
 
-.PHONY: help setup run test acceptance simulate fuzz torture mutants check lock clean
+.PHONY: help setup run test acceptance simulate fuzz torture mutants bench-serving check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ torture: $(READY) ## Kill workers and break services under load, then compare ev
 
 mutants: $(READY) ## Break one rule of the pipeline at a time; the tests must notice each. ONLY=fence for some
 	@$(BIN)/python -m tests.mutants --only "$(ONLY)"
+
+bench-serving: $(READY) ## Requests per second of one core, beside Feast's server; wants wrk and h2load: ROUNDS=3 SECONDS=5
+	@$(BIN)/python -m bench.serving --rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),5)
 
 check: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

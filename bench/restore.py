@@ -142,7 +142,7 @@ async def restore(bootstrap: str, *, records: int, keys: int) -> Figures:
 
 
 def _in_own_process(bootstrap: str, *, records: int, keys: int) -> Figures:
-    done = subprocess.run(  # noqa: S603  # ourselves
+    done = subprocess.run(  # ourselves
         [sys.executable, "-m", "bench.restore", str(records), str(keys), bootstrap], check=True, stdout=subprocess.PIPE
     )
     return Figures(**json.loads(done.stdout))

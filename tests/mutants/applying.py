@@ -1,6 +1,6 @@
 """Bugs in what an update does to a row, and in how rows become values."""
 
-from tests.mutants.mutant import Mutant
+from tests.mutants.mutant import SIMULATION, Mutant
 
 _APPLY = "tests/unit/test_apply.py::"
 _DEDUPE = "tests/unit/test_dedupe.py::"
@@ -15,6 +15,7 @@ APPLYING = (
         caught_by=(
             _APPLY + "test_crashes_lose_and_double_nothing",
             _APPLY + "test_a_replay_publishes_again_and_changes_nothing",
+            SIMULATION,
         ),
     ),
     Mutant(
@@ -24,7 +25,7 @@ APPLYING = (
         old="program = compile_program(table.plans, pack.source)",
         new="""program = compile_program(table.plans, pack.source)
         pack.offsets = [offset << 10 | number for number in range(len(pack.offsets))]""",
-        caught_by=(_APPLY + "test_every_event_counts_once_per_key",),
+        caught_by=(_APPLY + "test_every_event_counts_once_per_key", SIMULATION),
     ),
     Mutant(
         "a duplicate does not move the stamp",
@@ -32,7 +33,7 @@ APPLYING = (
         file="tables/program.py",
         old=r'code.add("stamps[partition] = offset\nrow.ver = ver\nis_fresh = True")',
         new=r'code.add("if is_first:\n    stamps[partition] = offset\nrow.ver = ver\nis_fresh = True")',
-        caught_by=(_APPLY + "test_a_duplicate_moves_the_stamp",),
+        caught_by=(_APPLY + "test_a_duplicate_moves_the_stamp", SIMULATION),
     ),
     Mutant(
         "a replay is not published again",
@@ -44,6 +45,7 @@ APPLYING = (
         caught_by=(
             _APPLY + "test_a_replay_publishes_again_and_changes_nothing",
             "tests/unit/test_publish.py::test_a_replay_is_published_again",
+            SIMULATION,
         ),
     ),
     Mutant(
@@ -52,7 +54,7 @@ APPLYING = (
         file="tables/apply.py",
         old="if seen is None:",
         new="if seen is None or pack.offsets:",
-        caught_by=(_APPLY + "test_every_event_counts_once_per_key",),
+        caught_by=(_APPLY + "test_every_event_counts_once_per_key", SIMULATION),
     ),
     Mutant(
         "a replayed id is taken for a duplicate",

@@ -1,11 +1,6 @@
 """Bugs between a source topic and the repartition topics."""
 
-from tests.mutants.mutant import Mutant
-
-SIMULATION = (
-    "tests/simulation/test_simulation.py::test_no_schedule_leaves_a_wrong_value_a_lost_event_or_a_stale_copy"
-)
-FUZZ = "tests/fuzz/test_fuzz.py::test_no_payload_crashes_the_pipeline_or_is_lost"
+from tests.mutants.mutant import FUZZ, SIMULATION, Mutant
 
 DISPATCHING = (
     Mutant(
@@ -46,7 +41,7 @@ DISPATCHING = (
         file="agents/dispatch.py",
         old="return sends + [await self._bury(letter) for letter in letters]",
         new="return sends + [await self._bury(letter) for letter in letters][:0]",
-        caught_by=("tests/unit/test_dispatch.py::test_a_run_is_finished_when_every_send_is_acknowledged",),
+        caught_by=("tests/unit/test_dispatch.py::test_a_run_is_finished_when_every_send_is_acknowledged", SIMULATION),
     ),
     Mutant(
         "a run is finished before its packs are acknowledged",

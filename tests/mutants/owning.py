@@ -1,6 +1,6 @@
 """Bugs in the coming and going of partitions: fence, offsets, take-over, changelog."""
 
-from tests.mutants.mutant import Mutant
+from tests.mutants.mutant import SIMULATION, Mutant
 
 _RUNS = "tests/unit/test_runs.py::"
 _FENCE = "tests/unit/test_fence.py::"

@@ -386,7 +386,6 @@ async def test_a_commit_that_moves_on_during_a_take_over_is_no_loss():
     The answer about a slow worker's commits came late, and its successors had written and committed more by then: the
     worker ended and told its operator that the topic was made anew [found by the simulation of the pipeline].
     """
-
     async with bench() as made:
         made.thread.ends[ZERO] = 4
 

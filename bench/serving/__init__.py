@@ -1,0 +1,1 @@
+"""How fast features are read, beside Feast's own server on the same rows."""
