@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 BESIDE := .venv/acceptance.log
 
-.PHONY: help setup run test acceptance simulate fuzz torture mutants bench-serving check lock clean
+.PHONY: help setup run test acceptance simulate fuzz torture handover mutants bench-serving check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ fuzz: $(READY) ## Give the pipeline malformed events: PAYLOADS=1000000 SEED=17, 
 
 torture: $(READY) ## Kill workers and break services under load, then compare everything: KILLS=200 FAULTS=100 MINUTES=60 SEED=17
 	@$(BIN)/python -m tests.chaos.torture --kills $(or $(KILLS),200) --faults $(or $(FAULTS),100) --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
+
+handover: $(READY) ## Let a worker join and leave under load, again and again: TIMES=50 SEED=17
+	@$(BIN)/python -m tests.chaos.handover --times $(or $(TIMES),50) $(if $(SEED),--seed $(SEED))
 
 mutants: $(READY) ## Break one rule of the pipeline at a time; the tests must notice each. ONLY=fence for some
 	@$(BIN)/python -m tests.mutants --only "$(ONLY)"

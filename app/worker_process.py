@@ -45,7 +45,7 @@ class WorkerProcess:
             ConfigurationError: It ended, or was not ready in time; the message has the end of its log.
         """
         deadline = time.monotonic() + deadline_s
-        while not self._answers():
+        while not self.answers():
             if not self.is_alive or time.monotonic() > deadline:
                 state = "ended" if not self.is_alive else f"was not ready after {deadline_s:.0f} s"
                 raise ConfigurationError(f"the worker {state}; the end of its log:\n{self.log_tail()}")
@@ -71,7 +71,8 @@ class WorkerProcess:
             self.process.kill()
             self.process.wait()
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it has taken over its partitions, as far as it tells."""
         try:
             with urllib.request.urlopen(f"{self.base_url}/ready/ingest", timeout=1) as answer:  # noqa: S310  # loopback
                 return bool(answer.status == 200)

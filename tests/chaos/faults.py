@@ -78,9 +78,10 @@ class Faults:
     async def sigterm(self) -> None:
         """A deploy: a worker is asked to end."""
         if (slot := self._victim()) is not None:
-            await self._end(slot)
+            await self.end(slot)
 
-    async def _end(self, slot: Slot) -> None:
+    async def end(self, slot: Slot) -> None:
+        """Ask a worker to end, and end it if it does not."""
         worker, ends = slot.worker, time.monotonic() + _STOP_S
         if worker is None:
             return
@@ -110,7 +111,7 @@ class Faults:
             self.spare.wanted = True
             await self._last(_LONG_S)
             self.spare.wanted = False
-            await self._end(self.spare)
+            await self.end(self.spare)
 
     async def clock_jump(self) -> None:
         """A worker's clock is five minutes wrong, in one direction or the other."""

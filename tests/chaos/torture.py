@@ -99,6 +99,10 @@ class Torture:
 
     async def run(self) -> None:
         """Torture until all targets are reached."""
+        await self.amid(self._until_done)
+
+    async def amid(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do some work amid a fleet, a producer and readers."""
         (self.directory / PACE).write_text("0")
         producer = subprocess.Popen(  # noqa: ASYNC220  # it takes no time worth speaking of
             [
@@ -112,8 +116,7 @@ class Torture:
             await self.checks.settle()
             print(f"{self.targets.workers} workers are ready", flush=True)
             tasks += [asyncio.create_task(self.readers.run()), asyncio.create_task(self._tell())]
-            while not self._is_done():
-                await _first(self._round(), *tasks)
+            await _first(work(), *tasks)
         finally:
             for task in tasks:
                 task.cancel()
@@ -123,6 +126,10 @@ class Torture:
             await self.fleet.stop()
             self.checks.close()
             self.probes.close()
+
+    async def _until_done(self) -> None:
+        while not self._is_done():
+            await self._round()
 
     def _is_done(self) -> bool:
         wanted, found = self.targets, self.findings
@@ -135,7 +142,7 @@ class Torture:
 
     async def _round(self) -> None:
         """Break things for a while, heal them, and look whether everything is exact."""
-        self._pace(self.targets.pace)
+        self.pace(self.targets.pace)
         wanted = self.targets
         self._is_quiet = wanted.quiet_share > 0
         await self._repeat(self.killer.kill_one, wanted.round_s * wanted.quiet_share)
@@ -143,6 +150,10 @@ class Torture:
         storm = [self.killer.kill_one] if wanted.kills else []
         storm += [self.faults.inject_one] if wanted.faults else []
         await asyncio.gather(*(self._repeat(work, wanted.round_s * (1 - wanted.quiet_share)) for work in storm))
+        await self.compare()
+
+    async def compare(self) -> None:
+        """Let the producer be silent and everything settle, then compare everything."""
         await self._silence()
         began = time.monotonic()
         await self.checks.settle()
@@ -170,7 +181,8 @@ class Torture:
             and path.stat().st_size >= wanted.events * 25
         )
 
-    def _pace(self, events_per_s: float) -> None:
+    def pace(self, events_per_s: float) -> None:
+        """Let the producer send so many records a second from now on."""
         new = self.directory / f"{PACE}.new"
         new.write_text(str(events_per_s))
         new.rename(self.directory / PACE)
@@ -179,7 +191,7 @@ class Torture:
         """Let the producers send nothing more, and wait until everything they have sent is acknowledged."""
         silent = self.directory / SILENT
         silent.unlink(missing_ok=True)
-        self._pace(0)
+        self.pace(0)
         await asyncio.to_thread(self.probes.flush)
         deadline = time.monotonic() + _SILENCE_S
         while not silent.exists():
