@@ -67,7 +67,7 @@ class _GroupColumns:
     """The columns of one group."""
 
     def __init__(self, rows: Sequence[ReadyRow]) -> None:
-        self._values = list(zip(*(row.values for row in rows), strict=True))
+        self._values = list(zip(*[row.values for row in rows], strict=True))
         self._times = _times([row.event_time for row in rows])
         self._rows = len(rows)
         are_present = all(row.is_present for row in rows)

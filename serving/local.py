@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from cachetools import LRUCache
+from cachebox import LRUCache
 
 from core.ports import RowKey, StoredRow
 from core.rows import Row
@@ -29,7 +29,7 @@ class LocalCopies:
 
     def __init__(self, *, bytes_max: int, is_announced: Callable[[RowKey], bool]) -> None:
         self._is_announced = is_announced
-        self._copies: LRUCache[RowKey, _Copy] = LRUCache(maxsize=bytes_max, getsizeof=lambda copy: copy.size)
+        self._copies: LRUCache[RowKey, _Copy] = LRUCache(maxsize=bytes_max, getsizeof=lambda _, copy: copy.size)
         self._announcements = 0
         self._announced: OrderedDict[RowKey, tuple[int, int]] = OrderedDict()
         self._reads: dict[object, int] = {}
@@ -53,12 +53,12 @@ class LocalCopies:
 
     def get_all(self, keys: Sequence[RowKey], *, oldest_ms: int) -> list[Row] | None:
         """Return the copies of all keys, read at or after an instant, or None if any is not here."""
-        rows = []
+        rows, get = [], self._copies.get
         for key in keys:
-            row = self.get(key, oldest_ms=oldest_ms)
-            if row is None:
+            copy = get(key)
+            if copy is None or copy.read_at_ms < oldest_ms:
                 return None
-            rows.append(row)
+            rows.append(copy.row)
         return rows
 
     def read_at_ms(self, key: RowKey) -> int:
