@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+from yarl import URL
 
 from app.applied_versions import Applied, resolve_versions
 from app.commands import dead_letters, keys, roles, services, tables, topics
@@ -211,7 +212,7 @@ async def _watch_demo(settings: Settings) -> None:
             out.print(Text.assemble("Serving at ", (worker.base_url, "bold"), f", log in {worker.log}"))
             page_port = settings.page_port if settings.web_port in REFUSED_BY_BROWSERS else settings.web_port
             if page_port:
-                out.print(Text.assemble("Look at ", (f"http://{settings.web_host}:{page_port}/", "bold")))
+                out.print(Text.assemble("Look at ", (f"{URL(settings.base_url).with_port(page_port)}/", "bold")))
             if services.redis_url is None:
                 out.print("There is no redis-server here: reads go to the record (SQLite).", style="yellow")
             out.print(Text(curl_line(worker.base_url), style="cyan"), soft_wrap=True)

@@ -150,6 +150,8 @@ def new_app(settings: Settings, access: KafkaAccess, *, ownership: Ownership) ->
         web_bind=settings.web_host,
         web_host=settings.web_host,
         web_port=settings.web_port,
+        # Faust makes one of host and port, and takes an IPv6 address for both.
+        canonical_url=settings.base_url,
         web_tables_enabled=False,
         web_router_enabled=False,
         web_stats_enabled=False,

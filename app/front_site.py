@@ -5,6 +5,7 @@ from typing import cast
 
 from aiohttp import web
 from typing_extensions import override
+from yarl import URL
 
 from serving.front_door import FrontDoor
 
@@ -34,7 +35,7 @@ class FrontSite(web.BaseSite):
     @property
     @override
     def name(self) -> str:
-        return f"http://{self._host}:{self._port}"
+        return str(URL.build(scheme="http", host=self._host, port=self._port))
 
     @override
     async def start(self) -> None:

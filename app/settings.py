@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from yarl import URL
 
 from app.locate import locate_error
 from core.access import ApiKey, parse_keys
@@ -182,6 +183,11 @@ class Settings(BaseSettings):
     def is_embedded(self) -> bool:
         """Whether the broker is started beside the worker."""
         return self.broker == EMBEDDED
+
+    @property
+    def base_url(self) -> str:
+        """Where the worker serves; an IPv6 address stands in brackets there."""
+        return str(URL.build(scheme="http", host=self.web_host, port=self.web_port))
 
     @property
     def bootstrap(self) -> list[str]:

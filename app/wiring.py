@@ -102,8 +102,8 @@ class Platform:
         self._build_reading()
         self._build_writing()
         if self.settings.is_embedded:
-            place = f"http://{self.settings.web_host}:{self.settings.web_port}"
-            self._exits.enter_context(keep_runtime(broker=self.endpoints.bootstrap[0], base_url=place))
+            broker, base_url = self.endpoints.bootstrap[0], self.settings.base_url
+            self._exits.enter_context(keep_runtime(broker=broker, base_url=base_url))
         self._start(self.health.watch_lag(), what="watch of the lag")
         stop = self.endpoints.stop
         if self.endpoints.embedded is not None:

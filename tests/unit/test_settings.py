@@ -6,6 +6,8 @@ import pytest
 from pydantic import SecretStr
 
 from app.endpoints import open_endpoints
+from app.faust_app import new_app
+from app.kafka.access import kafka_access
 from app.settings import Role, Settings, load_settings
 from core.definitions import Registry
 from core.errors import ConfigurationError
@@ -197,3 +199,14 @@ def test_each_role_does_its_part(role, does):
     Split roles together do what one worker does, and nothing twice.
     """
     assert (role.dispatches, role.aggregates, role.serves) == does
+
+
+@pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "http://127.0.0.1:7000"), ("::1", "http://[::1]:7000")])
+def test_a_worker_knows_its_url_at_every_kind_of_address(host, url):
+    """
+    A worker at ::1 ended with a trace: in a URL the colons of an address look like a port.
+    """
+    settings = load_settings(web_host=host, web_port=7000)
+
+    assert settings.base_url == url
+    assert str(new_app(settings, kafka_access(settings), ownership=None).conf.canonical_url) == url
