@@ -6,7 +6,7 @@ event loop, some thousands of records at a time, so that features are read from 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
@@ -17,6 +17,7 @@ from confluent_kafka import TopicPartition as Place
 from typing_extensions import override
 
 from core.errors import BrokerError
+from tables.message import Message
 from tables.warm_up import InputLog
 
 RUN_RECORDS_MAX = 2_000
@@ -47,30 +48,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Message(Protocol):
-    """A record as librdkafka gives it; its own types leave open what never happens here."""
-
-    def offset(self) -> int:
-        """Return where it stands."""
-        ...
-
-    def timestamp(self) -> tuple[int, int]:
-        """Return the kind of its timestamp, and milliseconds."""
-        ...
-
-    def key(self) -> bytes | None:
-        """Return its key."""
-        ...
-
-    def value(self) -> bytes | None:
-        """Return its value, or None for a tombstone."""
-        ...
-
-    def headers(self) -> list[tuple[str, bytes]] | None:
-        """Return its headers, if it has any."""
-        ...
-
-
 class ReadableLog(InputLog, Protocol):
     """Partitions of topics, as they are on the broker. Every method raises ``BrokerError`` if it is silent for 30 s."""
 
@@ -78,13 +55,10 @@ class ReadableLog(InputLog, Protocol):
         """Return the offset that each partition's next record will have."""
         ...
 
-    def runs(
+    def records(
         self, starts: Mapping[TopicPartition, int], stops: Mapping[TopicPartition, int]
-    ) -> AsyncIterator[tuple[TopicPartition, Sequence[Message]]]:
-        """Yield all records of partitions between two offsets, in runs; a start below the log's begin means its begin.
-
-        Messages are librdkafka's own: to make values of them all would take as long as to read them.
-        """
+    ) -> "AsyncIterator[tuple[TopicPartition, LogRecord]]":
+        """Yield the same one by one, as values."""
         ...
 
 

@@ -18,7 +18,8 @@ from core.rows import begin_of_row, inspect_change, row_begins_at
 from core.topics import changelog_topic, repartition_topic
 from core.versions import VERSION_BYTES
 from tables.changelog import find_row, tombstone_version
-from tables.log_range import Message, ReadableLog, open_log, record_of
+from tables.log_range import ReadableLog, open_log, record_of
+from tables.message import Message
 from tables.restore_progress import RestoreProgress
 from tables.table import GroupTable, LiveRow, TablePartition
 from tables.warm_up import warm_up

@@ -7,15 +7,16 @@ time, it is read again from twice as far back, at most from the log's beginning 
 """
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from aiokafka import TopicPartition
 
 from core.errors import FormatError, NewerFormatError
 from core.packs import Pack, unpack
 from tables.apply import judge
+from tables.message import Message
 from tables.restore_progress import RestoreProgress
 from tables.table import TablePartition
 
@@ -48,10 +49,13 @@ class InputLog(Protocol):
         """Return, per partition, the first offset at or after a timestamp; 0 where the broker does not tell."""
         ...
 
-    def records(
+    def runs(
         self, starts: Mapping[TopicPartition, int], stops: Mapping[TopicPartition, int]
-    ) -> AsyncIterator[tuple[TopicPartition, Any]]:
-        """Yield the records of the partitions in ``stops`` from their starts to before their stops."""
+    ) -> AsyncIterator[tuple[TopicPartition, Sequence[Message]]]:
+        """Yield all records of partitions between two offsets, in runs; a start below the log's begin means its begin.
+
+        Messages are librdkafka's own: to make values of them all would take as long as to read them.
+        """
         ...
 
 
@@ -117,13 +121,14 @@ async def warm_up(
         for tp in left:
             tables[tp].forget_ids()
         with progress.reading("event ids", offsets=sum(stop - starts[tp] for tp, stop in left.items())):
-            async for tp, record in log_.records(starts, left):
-                count += 1
-                progress.read(records=1, offsets=1)
-                pack = _pack(tp, record)
-                if pack is not None:
-                    judge(tables[tp], pack)
-                    reaches[tp].note(pack, record.timestamp)
+            async for tp, run in log_.runs(starts, left):
+                count += len(run)
+                progress.read(records=len(run), offsets=len(run))
+                for message in run:
+                    pack = _pack(tp, message)
+                    if pack is not None:
+                        judge(tables[tp], pack)
+                        reaches[tp].note(pack, message.timestamp()[1])
         short = {tp: reach.short() & short.get(tp, reach.short()) for tp, reach in reaches.items()}
         left = {tp: stop for tp, stop in left.items() if short[tp] and starts[tp] > begins[tp]}
         for tp, stop in left.items():
@@ -153,14 +158,16 @@ async def _first_starts(
     return {tp: min(found[tp], stop) for tp, stop in stops.items()}
 
 
-def _pack(tp: TopicPartition, record: Any) -> Pack | None:
+def _pack(tp: TopicPartition, message: Message) -> Pack | None:
     """Return a record's pack, or None for one that is none: it was buried when its turn came."""
     try:
-        return unpack(record.value)
+        return unpack(message.value())
     except NewerFormatError as error:
-        raise NewerFormatError(f"{tp.topic}[{tp.partition}] offset {record.offset}: {error}") from error
+        raise NewerFormatError(f"{tp.topic}[{tp.partition}] offset {message.offset()}: {error}") from error
     except FormatError as error:
         log.warning(
-            "no packed record: %s", error, extra={"topic": tp.topic, "partition": tp.partition, "offset": record.offset}
+            "no packed record: %s",
+            error,
+            extra={"topic": tp.topic, "partition": tp.partition, "offset": message.offset()},
         )
         return None

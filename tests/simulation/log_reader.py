@@ -7,7 +7,8 @@ from typing import Any
 from aiokafka import TopicPartition
 from typing_extensions import override
 
-from tables.log_range import Message, ReadableLog
+from tables.log_range import ReadableLog
+from tables.message import Message
 from tests.simulation.broker import Broker, Entry
 from tests.simulation.network import LostError, Network
 

@@ -1,7 +1,5 @@
 """Warming up after a restart: that no repetition is taken for a first time, whatever the dispatch took."""
 
-from typing import NamedTuple
-
 import pytest
 from aiokafka import TopicPartition
 from typing_extensions import override
@@ -12,6 +10,7 @@ from core.packs import PACK_FORMAT, Pack, pack_bytes
 from core.topics import repartition_topic
 from core.windows import to_ms
 from tables.apply import judge
+from tables.message import Message
 from tables.restore_progress import RestoreProgress
 from tables.table import TablePartition
 from tables.warm_up import InputLog, warm_up
@@ -22,12 +21,24 @@ HORIZON_MS = to_ms(CLICKS.dedupe)
 MINUTE_MS = 60_000
 
 
-class Dispatched(NamedTuple):
+class Dispatched(Message):
     """A record of the input: when it was dispatched, and what it holds."""
 
-    offset: int
-    timestamp: int
-    value: bytes | None
+    def __init__(self, offset: int, dispatched_ms: int, value: bytes | None) -> None:
+        self.dispatched_ms = dispatched_ms
+        self._offset, self._value = offset, value
+
+    @override
+    def offset(self) -> int:
+        return self._offset
+
+    @override
+    def timestamp(self) -> tuple[int, int]:
+        return 1, self.dispatched_ms
+
+    @override
+    def value(self) -> bytes | None:
+        return self._value
 
 
 class Input(InputLog):
@@ -52,20 +63,20 @@ class Input(InputLog):
 
     @override
     async def times_before(self, stops):
-        return {tp: self.log[stop - 1].timestamp for tp, stop in stops.items()}
+        return {tp: self.log[stop - 1].dispatched_ms for tp, stop in stops.items()}
 
     @override
     async def offsets_at(self, times):
         return {
-            tp: next(record.offset for record in self.log[self.begin :] if record.timestamp >= time_ms)
+            tp: next(record.offset() for record in self.log[self.begin :] if record.dispatched_ms >= time_ms)
             for tp, time_ms in times.items()
         }
 
     @override
-    async def records(self, starts, stops):
+    async def runs(self, starts, stops):
         self.looks.append(starts[TP])
-        for record in self.log[starts[TP] : stops[TP]]:
-            yield TP, record
+        if starts[TP] < stops[TP]:
+            yield TP, self.log[starts[TP] : stops[TP]]
 
 
 def click(*, number: int, time_ms: int, partition: int = 0) -> Pack:
