@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from cachebox import FIFOCache
 
 from core.plans import GroupPlan
 from core.ports import RowKey
@@ -20,7 +21,8 @@ from core.windows import NEVER_MS, to_ms
 PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE = "PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE"
 EPOCH = "1970-01-01T00:00:00Z"
 
-_ROWS_MAX = 50_000
+_ROWS_MAX = 10_000
+"""With ten features each, 15 MB."""
 _RFC3339_MAX_MS = 253_402_300_799_999
 
 
@@ -85,8 +87,7 @@ class ReadyRows:
             rows_max: How many are remembered.
         """
         self._empty_lists = empty_lists
-        self._rows_max = rows_max
-        self._ready: dict[RowKey, ReadyRow] = {}
+        self._ready: FIFOCache[RowKey, ReadyRow] = FIFOCache(rows_max)
         self._missing: dict[bytes, ReadyRow] = {}
 
     def get(self, plan: GroupPlan, key: RowKey, row: Row | None, instant_ms: int) -> ReadyRow:
@@ -106,8 +107,6 @@ class ReadyRows:
         ready = self._serve(plan, row, instant_ms)
         if ready.row is None:
             return ready
-        if key not in self._ready and len(self._ready) >= self._rows_max:
-            del self._ready[next(iter(self._ready))]
         self._ready[key] = ready
         return ready
 
