@@ -123,6 +123,8 @@ def _check_serving(where: str, group: FeatureGroup) -> Iterator[Problem]:
         *check_span(where, "soft_ttl", serving.soft_ttl, most=TTL_MAX),
         *check_span(where, "hard_ttl", serving.hard_ttl, most=TTL_MAX),
     ]
+    if serving.negative_ttl:
+        yield from check_span(where, "negative_ttl", serving.negative_ttl, most=TTL_MAX)
     yield from wrong
     if not wrong and serving.hard_ttl < serving.soft_ttl:
         remedy = "give it at least soft_ttl: a copy is refreshed first and dropped later"

@@ -200,12 +200,15 @@ class ServingPolicy:
         max_age: A row whose newest event is older is OUTSIDE_MAX_AGE; for state features only, windows decay.
         soft_ttl: Age from which a copy is refreshed, so also the longest that a missed invalidation is felt.
         hard_ttl: Age from which a copy is not served any more.
+        negative_ttl: How long a process that hears of changes need not ask again for a row that there was not; zero
+            for always. The row's first event ends it at once.
     """
 
     tier: Literal["local", "remote", "direct"] = "remote"
     max_age: timedelta | None = None
     soft_ttl: timedelta = seconds(30)
     hard_ttl: timedelta = hours(24)
+    negative_ttl: timedelta = seconds(30)
 
 
 @dataclass(frozen=True, slots=True)

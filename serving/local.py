@@ -1,4 +1,4 @@
-"""Local copies: rows that this process keeps, newest version wins, bounded in bytes and age.
+"""Local copies: rows that this process keeps, and keys that have none; newest version wins, bounded in bytes and age.
 
 Copies are kept only of keys whose changes are announced to this process. A read that began before an announcement must
 not put an older row in afterwards, so versions that are announced are remembered until the reads before them are over.
@@ -18,8 +18,16 @@ _ENTRY_BYTES = 200
 
 
 @dataclass(frozen=True, slots=True)
-class _Copy:
-    row: Row
+class Copy:
+    """What a store had under a key.
+
+    Attributes:
+        row: The row, or None where there was none.
+        read_at_ms: When the store was asked.
+        size: Bytes, as they count here.
+    """
+
+    row: Row | None
     read_at_ms: int
     size: int
 
@@ -29,7 +37,7 @@ class LocalCopies:
 
     def __init__(self, *, bytes_max: int, is_announced: Callable[[RowKey], bool]) -> None:
         self._is_announced = is_announced
-        self._copies: LRUCache[RowKey, _Copy] = LRUCache(maxsize=bytes_max, getsizeof=lambda _, copy: copy.size)
+        self._copies: LRUCache[RowKey, Copy] = LRUCache(maxsize=bytes_max, getsizeof=lambda _, copy: copy.size)
         self._announcements = 0
         self._announced: OrderedDict[RowKey, tuple[int, int]] = OrderedDict()
         self._reads: dict[object, int] = {}
@@ -46,24 +54,28 @@ class LocalCopies:
             del self._reads[read]
             self._forget()
 
-    def get(self, key: RowKey, *, oldest_ms: int) -> Row | None:
-        """Return a copy that was read from a store at or after an instant, or None."""
-        copy = self._copies.get(key)
-        return copy.row if copy is not None and copy.read_at_ms >= oldest_ms else None
+    def get(self, key: RowKey, *, oldest_ms: int, oldest_none_ms: int) -> Copy | None:
+        """Return what is known of a key, or None if nothing is.
 
-    def get_all(self, keys: Sequence[RowKey], *, oldest_ms: int) -> list[Row] | None:
-        """Return the copies of all keys, read at or after an instant, or None if any is not here."""
+        Args:
+            key: The key.
+            oldest_ms: Since when a row must have been read.
+            oldest_none_ms: Since when it must have been known that there is none.
+        """
+        copy = self._copies.get(key)
+        if copy is None or copy.read_at_ms < (oldest_ms if copy.row is not None else oldest_none_ms):
+            return None
+        return copy
+
+    def get_all(self, keys: Sequence[RowKey], *, oldest_ms: int, oldest_none_ms: int) -> list[Row | None] | None:
+        """Return the rows of all keys, None for those that have none; or None if anything is not known here."""
         rows, get = [], self._copies.get
         for key in keys:
             copy = get(key)
-            if copy is None or copy.read_at_ms < oldest_ms:
+            if copy is None or copy.read_at_ms < (oldest_ms if copy.row is not None else oldest_none_ms):
                 return None
             rows.append(copy.row)
         return rows
-
-    def read_at_ms(self, key: RowKey) -> int:
-        """Return when a copy that ``get`` has just returned was read from a store."""
-        return self._copies[key].read_at_ms
 
     def put(self, key: RowKey, row: Row, *, size: int, read_at_ms: int) -> None:
         """Keep a row, unless a newer version of it was announced or its changes are not announced here.
@@ -71,13 +83,25 @@ class LocalCopies:
         Nor while a read from before the last clearing is under way: it may bring a row whose changes were announced
         elsewhere before its partition came back.
         """
-        if next(iter(self._reads.values()), self._announcements) <= self._cleared_at:
+        if self._may_be_old():
             return
         known = self._copies.get(key)
-        newest = max(self._announced.get(key, (0, 0))[0], known.row.ver if known is not None else 0)
+        ver = known.row.ver if known is not None and known.row is not None else 0
         size += _ENTRY_BYTES
-        if row.ver >= newest and size <= self._copies.maxsize and self._is_announced(key):
-            self._copies[key] = _Copy(row, read_at_ms, size)
+        if (
+            row.ver >= max(self._announced.get(key, (0, 0))[0], ver)
+            and size <= self._copies.maxsize
+            and self._is_announced(key)
+        ):
+            self._copies[key] = Copy(row, read_at_ms, size)
+
+    def put_none(self, key: RowKey, *, read_at_ms: int) -> None:
+        """Keep that there is no row, unless one was announced meanwhile or would not be announced here."""
+        if not self._may_be_old() and key not in self._announced and self._is_announced(key):
+            self._copies[key] = Copy(None, read_at_ms, _ENTRY_BYTES)
+
+    def _may_be_old(self) -> bool:
+        return next(iter(self._reads.values()), self._announcements) <= self._cleared_at
 
     def announce(self, rows: Sequence[StoredRow]) -> None:
         """Drop copies of rows that were written in a newer version."""

@@ -19,7 +19,7 @@ from core.rows import Row, unpack_row
 from core.versions import version_of
 from core.windows import to_ms
 from serving.floor import VersionFloor
-from serving.local import LocalCopies
+from serving.local import Copy, LocalCopies
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +67,10 @@ class TieredReader:
         self._metrics = metrics
         self._floor = VersionFloor()
 
-    def copies(self, policies: Sequence[ServingPolicy], keys: Sequence[Sequence[RowKey]]) -> list[list[Row]] | None:
-        """Return the local copies of all rows, or None if any is not here: then everything has to be read.
+    def copies(
+        self, policies: Sequence[ServingPolicy], keys: Sequence[Sequence[RowKey]]
+    ) -> list[list[Row | None]] | None:
+        """Return what is known here of all rows, or None if anything is not: then everything has to be read.
 
         Args:
             policies: Per group.
@@ -77,9 +79,10 @@ class TieredReader:
         if self._local is None or any(policy.tier == "direct" for policy in policies):
             return None
         now_ms = self._clock.now_ms()
-        found = []
+        found: list[list[Row | None]] = []
         for policy, group in zip(policies, keys, strict=True):
-            rows = self._local.get_all(group, oldest_ms=now_ms - to_ms(policy.soft_ttl))
+            oldest_ms, oldest_none_ms = now_ms - to_ms(policy.soft_ttl), now_ms - to_ms(policy.negative_ttl)
+            rows = self._local.get_all(group, oldest_ms=oldest_ms, oldest_none_ms=oldest_none_ms)
             if rows is None:
                 return None
             found.append(rows)
@@ -97,10 +100,11 @@ class TieredReader:
             StoreError: The record failed.
             FormatError: A row of the record cannot be read, or was computed with another definition.
         """
-        found = self._from_local(wanted)
-        if origins is not None and self._local is not None:
-            origins |= {key: Origin("local", self._local.read_at_ms(key)) for key in found}
-        missing = [want for want in wanted if want.key not in found]
+        copies = self._from_local(wanted)
+        if origins is not None:
+            origins |= {key: Origin("local", copy.read_at_ms) for key, copy in copies.items()}
+        found = {key: copy.row for key, copy in copies.items() if copy.row is not None}
+        missing = [want for want in wanted if want.key not in copies]
         if missing:
             with self._local.reading() if self._local is not None else nullcontext():
                 found |= await self._from_stores(missing, origins)
@@ -118,23 +122,31 @@ class TieredReader:
             self._metrics.tier(self._record.name, hits=len(values), misses=len(keys) - len(values))
             recorded = {want.key: self._decode(want, values[want.key]) for want in missing if want.key in values}
             self._note(origins, self._record, recorded)
+            self._note_none(want for want in missing if want.key not in recorded)
             found |= recorded
         return found
+
+    def _note_none(self, missing: Iterable[Wanted]) -> None:
+        if self._local is not None:
+            for want in missing:
+                if want.policy.tier != "direct":
+                    self._local.put_none(want.key, read_at_ms=self._clock.now_ms())
 
     def _note(self, origins: dict[RowKey, Origin] | None, store: Store, rows: Iterable[RowKey]) -> None:
         if origins is not None:
             origins |= dict.fromkeys(rows, Origin(store.name, self._clock.now_ms()))
 
-    def _from_local(self, wanted: Sequence[Wanted]) -> dict[RowKey, Row]:
+    def _from_local(self, wanted: Sequence[Wanted]) -> dict[RowKey, Copy]:
         if self._local is None:
             return {}
         now_ms = self._clock.now_ms()
         asked = [want for want in wanted if want.policy.tier != "direct"]
         found = {}
         for want in asked:
-            row = self._local.get(want.key, oldest_ms=now_ms - to_ms(want.policy.soft_ttl))
-            if row is not None:
-                found[want.key] = row
+            oldest_ms, oldest_none_ms = now_ms - to_ms(want.policy.soft_ttl), now_ms - to_ms(want.policy.negative_ttl)
+            copy = self._local.get(want.key, oldest_ms=oldest_ms, oldest_none_ms=oldest_none_ms)
+            if copy is not None:
+                found[want.key] = copy
         self._metrics.tier("local", hits=len(found), misses=len(asked) - len(found))
         return found
 

@@ -4,6 +4,7 @@ from tests.mutants.mutant import Mutant
 
 _STORES = "tests/contract/test_stores.py::"
 _DYNAMODB = "tests/contract/test_dynamodb.py::"
+_TIERS = "tests/unit/test_tiers.py::"
 
 STORING = (
     Mutant(
@@ -85,5 +86,52 @@ STORING = (
         old='" WHERE expires_at_ms IS NULL OR expires_at_ms > ?"',
         new='" WHERE expires_at_ms IS NULL OR ? > 0"',
         caught_by=(_STORES + "test_a_row_past_its_expiry_is_not_returned[sqlite]",),
+    ),
+    Mutant(
+        "that a key has no row outlives its first event",
+        rule="2",
+        file="serving/local.py",
+        old="                if row.key in self._copies:",
+        new="                if row.key in self._copies and self._copies[row.key].row is not None:",
+        caught_by=(_TIERS + "test_the_first_event_of_a_key_ends_that_it_has_no_row",),
+    ),
+    Mutant(
+        "a read remembers that there is no row although one was created meanwhile",
+        rule="2",
+        file="serving/local.py",
+        old="and key not in self._announced and",
+        new="and",
+        caught_by=(_TIERS + "test_a_row_that_is_created_while_it_is_looked_for_is_found_afterwards",),
+    ),
+    Mutant(
+        "a read from before a clearing leaves what it has read",
+        rule="2",
+        file="serving/local.py",
+        old="return next(iter(self._reads.values()), self._announcements) <= self._cleared_at",
+        new="return False",
+        caught_by=(
+            _TIERS + "test_a_read_from_before_a_clearing_leaves_no_copy",
+            _TIERS + "test_a_read_from_before_a_clearing_does_not_leave_that_there_is_no_row",
+        ),
+    ),
+    Mutant(
+        "a prepared row is served although a newer one came",
+        rule="2",
+        file="serving/ready.py",
+        old="ready.row is row and",
+        new="",
+        caught_by=("tests/unit/test_ready.py::test_a_new_version_of_a_row_is_prepared_anew",),
+    ),
+    Mutant(
+        "a prepared row is served beyond its tile boundary",
+        rule="Time",
+        file="serving/ready.py",
+        old="<= instant_ms < ready.until_ms:",
+        new="<= instant_ms:",
+        caught_by=(
+            "tests/unit/test_ready.py::test_a_row_is_prepared_once_until_a_tile_boundary_passes",
+            "tests/unit/test_ready.py::test_values_that_became_too_old_are_not_served_from_what_was_prepared",
+            "tests/unit/test_ready.py::test_a_row_whose_windows_are_all_empty_is_served_as_none",
+        ),
     ),
 )

@@ -21,7 +21,7 @@ from tests.serving_kit import FailingStore
 
 USER = RowKey("user#i1", "spend@v1")
 OTHER = RowKey("user#i2", "spend@v1")
-SOFT_TTL_MS = 30_000
+SOFT_TTL_MS = NEGATIVE_TTL_MS = 30_000
 REMOTE = ServingPolicy(soft_ttl=seconds(30))
 DIRECT = ServingPolicy(tier="direct")
 
@@ -40,6 +40,11 @@ def stored(ver: int, key: RowKey = USER, *, padding: int = 0, fingerprint: bytes
 
 def row(ver: int, key: RowKey = USER) -> Row:
     return unpack_row(stored(ver, key).value)
+
+
+def version_of_copy(local: LocalCopies, key: RowKey) -> int | None:
+    copy = local.get(key, oldest_ms=0, oldest_none_ms=0)
+    return copy.row.ver if copy is not None and copy.row is not None else None
 
 
 class CountingStore(MemoryStore):
@@ -213,10 +218,10 @@ def test_an_old_row_stays_out_however_many_other_reads_end_meanwhile(local):
         with local.reading():
             local.announce([stored(2)])
         local.put(USER, row(1), size=10, read_at_ms=0)
-        assert local.get(USER, oldest_ms=0) is None
+        assert local.get(USER, oldest_ms=0, oldest_none_ms=0) is None
         local.put(USER, row(2), size=10, read_at_ms=0)
 
-    assert local.get(USER, oldest_ms=0).ver == 2
+    assert version_of_copy(local, USER) == 2
 
 
 def test_the_newest_announcement_counts(local):
@@ -228,7 +233,7 @@ def test_the_newest_announcement_counts(local):
         local.announce([stored(2)])
         local.put(USER, row(2), size=10, read_at_ms=0)
 
-    assert local.get(USER, oldest_ms=0) is None
+    assert local.get(USER, oldest_ms=0, oldest_none_ms=0) is None
 
 
 def test_a_read_from_before_a_clearing_leaves_no_copy(local):
@@ -238,11 +243,11 @@ def test_a_read_from_before_a_clearing_leaves_no_copy(local):
     with local.reading():
         local.clear()
         local.put(USER, row(1), size=10, read_at_ms=0)
-        assert local.get(USER, oldest_ms=0) is None
+        assert local.get(USER, oldest_ms=0, oldest_none_ms=0) is None
 
     with local.reading():
         local.put(USER, row(2), size=10, read_at_ms=0)
-    assert local.get(USER, oldest_ms=0).ver == 2
+    assert version_of_copy(local, USER) == 2
 
 
 def test_a_newer_copy_is_not_replaced_by_an_older_row(local):
@@ -252,7 +257,7 @@ def test_a_newer_copy_is_not_replaced_by_an_older_row(local):
     local.put(USER, row(2), size=10, read_at_ms=5)
     local.put(USER, row(1), size=10, read_at_ms=6)
 
-    assert local.get(USER, oldest_ms=0).ver == 2
+    assert version_of_copy(local, USER) == 2
 
 
 def test_copies_are_bounded_in_bytes(local):
@@ -264,9 +269,9 @@ def test_copies_are_bounded_in_bytes(local):
         local.put(key, row(1, key), size=800, read_at_ms=1)
     local.put(USER, row(1), size=100_000, read_at_ms=1)
 
-    kept = [key for key in keys if local.get(key, oldest_ms=0)]
+    kept = [key for key in keys if local.get(key, oldest_ms=0, oldest_none_ms=0)]
     assert kept == keys[-100:]
-    assert local.get(USER, oldest_ms=0) is None
+    assert local.get(USER, oldest_ms=0, oldest_none_ms=0) is None
 
 
 async def test_a_key_whose_changes_are_not_announced_here_has_no_copy(reader, cache):
@@ -403,3 +408,72 @@ async def test_progress_that_cannot_be_read_is_what_was_known_last(clock):
 
     assert await board.as_of_ms([("user", 3)]) == {("user", 3): 50}
     assert await down.as_of_ms([("user", 3)]) == {("user", 3): 0}
+
+
+async def test_a_key_without_a_row_is_not_asked_for_again_for_a_while(reader, cache, record, clock):
+    """
+    Half of a feed's users are new: each of their reads would go to Redis and the record, to find nothing.
+    """
+    assert await values(reader, USER) == [None]
+    assert await values(reader, USER) == [None]
+    assert (cache.asked, record.asked) == ([[USER]], [[USER]])
+
+    clock.advance(NEGATIVE_TTL_MS + 1)
+    assert await values(reader, USER) == [None]
+    assert record.asked == [[USER], [USER]]
+
+
+async def test_the_first_event_of_a_key_ends_that_it_has_no_row(reader, cache, record, local):
+    """
+    A new user clicks; the next page must know, not the one after half a minute.
+    """
+    assert await values(reader, USER) == [None]
+    await write(1, record, cache)
+    local.announce([stored(1)])
+
+    assert await values(reader, USER) == [1]
+
+
+async def test_a_row_that_is_created_while_it_is_looked_for_is_found_afterwards(reader, record, local):
+    """
+    The record had said that there is none before it was written; remembered after its announcement, that would hide it.
+    """
+    record.before_answer = lambda: local.announce([stored(1)])
+    assert await values(reader, USER) == [None]
+    record.before_answer = lambda: None
+    await write(1, record)
+
+    assert await values(reader, USER) == [1]
+
+
+@pytest.mark.parametrize("policy", [DIRECT, ServingPolicy(negative_ttl=seconds(0))])
+async def test_who_wants_to_ask_each_time_does(reader, record, clock, policy):
+    """
+    Rows that are written by others than this worker's group are announced to nobody.
+    """
+    await values(reader, USER, policy=policy)
+    clock.advance(1)
+    await values(reader, USER, policy=policy)
+
+    assert len(record.asked) == 2
+
+
+async def test_nothing_is_remembered_of_keys_whose_changes_are_not_announced_here(reader, record):
+    """
+    Another worker owns their partition, and tells this one nothing of their first event.
+    """
+    await values(reader, OTHER)
+    await values(reader, OTHER)
+
+    assert len(record.asked) == 2
+
+
+def test_a_read_from_before_a_clearing_does_not_leave_that_there_is_no_row(local):
+    """
+    The partition was elsewhere meanwhile, and the row was created and announced there.
+    """
+    with local.reading():
+        local.clear()
+        local.put_none(USER, read_at_ms=0)
+
+    assert local.get(USER, oldest_ms=0, oldest_none_ms=0) is None
