@@ -13,7 +13,7 @@ a check of the payload. Segments of like size are merged, so a look-up asks few 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,16 @@ def source_positions(topic_id: str, partition: int, offsets: Sequence[int]) -> l
     return [base ^ offset for offset in offsets]
 
 
+class IdRun(NamedTuple):
+    """Ids of one source partition, in their order; the parts are those of ``SeenIds.judge``."""
+
+    hashes: Sequence[int]
+    positions: Sequence[int]
+    checks: Sequence[int]
+    times: Sequence[int]
+    partition: int
+
+
 class SeenIds:
     """Ids of one source, as far as they reach one partition of an entity.
 
@@ -109,10 +119,30 @@ class SeenIds:
             SeenIdsFullError: A new id does not fit. Those before it are entered; when the run is judged again, they
                 are replays.
         """
-        sealed = self._find_sealed(hashes)
+        return self.judge_all([IdRun(hashes, positions, checks, times, partition)])[0]
+
+    def judge_all(self, runs: "Sequence[IdRun]") -> list[list[Verdict]]:
+        """Decide for several runs, one after the other; ids of long ago are looked up for all of them at once.
+
+        Raises:
+            SeenIdsFullError: As ``judge``.
+        """
+        sealed = self._find_sealed([name for run in runs for name in run.hashes])
+        verdicts, first = [], 0
+        for run in runs:
+            verdicts.append(self._judge(run, sealed, first))
+            first += len(run.hashes)
+        if len(self._young) >= _SEAL_AT:
+            self._seal()
+        return verdicts
+
+    def _judge(self, run: "IdRun", sealed: dict[int, list[_Entry]], first: int) -> list[Verdict]:
+        """Decide for a run whose ids stand in ``sealed`` from a number on."""
+        hashes, positions, checks, times, partition = run
         room, now, verdicts = self._ids_max - len(self), self._clocks.setdefault(partition, -1), []
         young, slice_ends_ms = self._young, (now + 1) * self._slice_ms
-        for number, (name, position, check, time_ms) in enumerate(zip(hashes, positions, checks, times, strict=True)):
+        entries = enumerate(zip(hashes, positions, checks, times, strict=True), first)
+        for number, (name, position, check, time_ms) in entries:
             if time_ms >= slice_ends_ms:
                 now = self._advance(partition, time_ms // self._slice_ms)
                 young, slice_ends_ms = self._young, (now + 1) * self._slice_ms
@@ -131,8 +161,6 @@ class SeenIds:
                 verdicts.append(Verdict.FIRST)
             else:
                 verdicts.append(Verdict.DUPLICATE if known[2] == check & 0xFF else Verdict.CONFLICT)
-        if len(self._young) >= _SEAL_AT:
-            self._seal()
         return verdicts
 
     def _make_room(self) -> int:

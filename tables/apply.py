@@ -6,11 +6,12 @@ published again: its last publication may have been lost between the changelog a
 stamp, so that it stays a duplicate after its id was forgotten.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import xxhash
 
-from core.dedupe import Verdict, source_positions
+from core.dedupe import IdRun, Verdict, source_positions
 from core.errors import FormatError
 from core.packs import Pack
 from core.versions import version
@@ -70,14 +71,31 @@ def judge(table: TablePartition, pack: Pack) -> list[Verdict]:
         SeenIdsFullError: No room for the ids; nothing was changed.
     """
     seen = table.seen(pack.source)
-    if seen is None:
-        verdicts = [Verdict.FIRST] * len(pack.offsets)
-    else:
-        hashes = [
-            xxhash.xxh3_128_intdigest(f"{name}\0{key}".encode()) >> _HASH_SHIFT
-            for name, key in zip(pack.event_ids, pack.keys, strict=True)
-        ]
-        positions = source_positions(pack.topic_id, pack.partition, pack.offsets)
-        verdicts = seen.judge(hashes, positions, pack.checks, pack.record_times, partition=pack.partition)
+    verdicts = seen.judge_all([_ids_of(pack)])[0] if seen is not None else [Verdict.FIRST] * len(pack.offsets)
     table.as_of_ms = max(table.as_of_ms, max(pack.record_times, default=0))
     return verdicts
+
+
+def remember(table: TablePartition, packs: Sequence[Pack]) -> None:
+    """Remember the ids of several packs, in their order, as ``judge`` does.
+
+    Raises:
+        SeenIdsFullError: No room for the ids.
+    """
+    by_source: dict[str, list[Pack]] = {}
+    for pack in packs:
+        by_source.setdefault(pack.source, []).append(pack)
+        table.as_of_ms = max(table.as_of_ms, max(pack.record_times, default=0))
+    for source, mine in by_source.items():
+        seen = table.seen(source)
+        if seen is not None:
+            seen.judge_all([_ids_of(pack) for pack in mine])
+
+
+def _ids_of(pack: Pack) -> IdRun:
+    hashes = [
+        xxhash.xxh3_128_intdigest(f"{name}\0{key}".encode()) >> _HASH_SHIFT
+        for name, key in zip(pack.event_ids, pack.keys, strict=True)
+    ]
+    positions = source_positions(pack.topic_id, pack.partition, pack.offsets)
+    return IdRun(hashes, positions, pack.checks, pack.record_times, pack.partition)

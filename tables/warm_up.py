@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 
 from core.errors import FormatError, NewerFormatError
 from core.packs import Pack, unpack
-from tables.apply import judge
+from tables.apply import remember
 from tables.message import Message
 from tables.restore_progress import RestoreProgress
 from tables.table import TablePartition
@@ -124,11 +124,13 @@ async def warm_up(
             async for tp, run in log_.runs(starts, left):
                 count += len(run)
                 progress.read(records=len(run), offsets=len(run))
+                packs = []
                 for message in run:
                     pack = _pack(tp, message)
                     if pack is not None:
-                        judge(tables[tp], pack)
+                        packs.append(pack)
                         reaches[tp].note(pack, message.timestamp()[1])
+                remember(tables[tp], packs)
         short = {tp: reach.short() & short.get(tp, reach.short()) for tp, reach in reaches.items()}
         left = {tp: stop for tp, stop in left.items() if short[tp] and starts[tp] > begins[tp]}
         for tp, stop in left.items():

@@ -52,8 +52,8 @@ APPLYING = (
         "nothing is taken for a duplicate",
         rule="P3",
         file="tables/apply.py",
-        old="if seen is None:",
-        new="if seen is None or pack.offsets:",
+        old="if seen is not None else [Verdict.FIRST]",
+        new="if seen is not None and not pack.offsets else [Verdict.FIRST]",
         caught_by=(_APPLY + "test_every_event_counts_once_per_key", SIMULATION),
     ),
     Mutant(
