@@ -28,6 +28,8 @@ PATH = "/get-online-features"
 
 _START = f"POST {PATH} HTTP/1.1\r\n".encode()
 _HEAD_BYTES_MAX = 16 << 10
+_BUFFERED_BYTES_MAX = BODY_BYTES_MAX + _HEAD_BYTES_MAX
+"""Of a client that does not wait for answers; more than this holds at least one whole request."""
 _HEADS_REMEMBERED = 1_024
 _REMEMBERED_BYTES_MAX = 1 << 10
 _SWEEP_S = 1.0
@@ -129,9 +131,10 @@ class _Connection(asyncio.Protocol):
     def __init__(self, door: FrontDoor, server: Callable[[], asyncio.Protocol]) -> None:
         self._door = door
         self._server = server
-        self._buffer = b""
+        self._buffer = bytearray()
         self._is_answering = False
         self._is_ending = False
+        self._is_paused = False
         self._can_write = True
         self._has_asked = False
         self._since = door.monotonic()
@@ -147,9 +150,9 @@ class _Connection(asyncio.Protocol):
 
     @override
     def eof_received(self) -> bool:
-        # A client may close its side after its last request; it still waits for the answer.
+        # A client may close its side after its last request; it still waits for the answers.
         self._is_ending = True
-        return self._is_answering
+        return self._is_answering or not self._can_write
 
     @override
     def pause_writing(self) -> None:
@@ -159,18 +162,19 @@ class _Connection(asyncio.Protocol):
     @override
     def resume_writing(self) -> None:
         self._can_write = True
-        self._go_on()
+        # Not at once: asyncio's transport is in the middle of a write, in which it must not be closed.
+        asyncio.get_running_loop().call_soon(self._go_on)
 
     @override
     def data_received(self, data: bytes) -> None:
         if not self._buffer:
             self._since = self._door.monotonic()
         self._buffer += data
-        if not self._is_answering and self._can_write:
-            self._go_on()
-        elif len(self._buffer) > BODY_BYTES_MAX:
+        if len(self._buffer) > _BUFFERED_BYTES_MAX and not self._is_paused:
             # What is sent meanwhile waits in the client.
+            self._is_paused = True
             self._transport.pause_reading()
+        self._go_on()
 
     def close_when_idle(self) -> None:
         """Take no further request."""
@@ -185,50 +189,75 @@ class _Connection(asyncio.Protocol):
         is_idle = self._has_asked and not self._buffer and self._can_write
         if now - self._since <= (idle_s if is_idle else deadline_s):
             return
-        if self._can_write:
+        if self._can_write and not self._transport.is_closing():
             self._transport.close()
         else:
+            # Closing waits until everything is taken, by a client that takes nothing.
             self._transport.abort()
 
     def _go_on(self) -> None:
-        """Answer the requests that have come whole, one after the other."""
-        while self._buffer and self._can_write and not self._is_answering and not self._transport.is_closing():
-            ends = self._buffer.find(b"\r\n\r\n", 0, _HEAD_BYTES_MAX) + 4
-            if ends < 4:
-                if len(self._buffer) >= _HEAD_BYTES_MAX:
-                    self._hand_over()
-                return
-            head = _head_of(self._buffer[:ends])
-            if head is None or not self._door.admits(head.authorization):
+        """Answer the next request if it has come whole."""
+        if self._is_answering or not self._can_write or self._transport.is_closing():
+            return
+        ends = self._buffer.find(b"\r\n\r\n", 0, _HEAD_BYTES_MAX) + 4
+        if ends < 4:
+            if len(self._buffer) >= _HEAD_BYTES_MAX:
                 self._hand_over()
-                return
-            if len(self._buffer) < ends + head.length:
-                return
-            body, self._buffer = self._buffer[ends : ends + head.length], self._buffer[ends + head.length :]
+            else:
+                self._wait_for_more()
+            return
+        head = _head_of(bytes(self._buffer[:ends]))
+        if head is None or not self._door.admits(head.authorization):
+            self._hand_over()
+        elif len(self._buffer) < ends + head.length:
+            self._wait_for_more()
+        else:
+            body = bytes(self._buffer[ends : ends + head.length])
+            del self._buffer[: ends + head.length]
+            self._read_on()
             self._answer(body)
 
+    def _wait_for_more(self) -> None:
+        if self._is_ending:
+            self._transport.close()
+
+    def _read_on(self) -> None:
+        if self._is_paused and len(self._buffer) <= _BUFFERED_BYTES_MAX:
+            self._is_paused = False
+            self._transport.resume_reading()
+
     def _answer(self, body: bytes) -> None:
-        self._has_asked = True
-        answer = self._door.reads.answer(body)
+        self._has_asked = self._is_answering = True
+        try:
+            answer = self._door.reads.answer(body)
+        except BaseException:
+            # A bug. Nothing can be answered; the loop tells the error.
+            self._transport.abort()
+            raise
         if isinstance(answer, Answer):
-            self._write(answer)
+            self._answered(answer)
         else:
-            self._is_answering = True
             self._door.start(self._wait(answer))
 
     async def _wait(self, answer: Awaitable[Answer]) -> None:
         try:
-            self._write(await answer)
+            self._answered(await answer)
         except BaseException:
-            # A bug, or the end of the worker. Nothing can be answered; the loop tells the error of a task.
+            # A bug, or the end of the worker.
             self._transport.abort()
             raise
-        self._is_answering = False
-        self._transport.resume_reading()
-        if self._is_ending and not self._buffer:
-            self._transport.close()
+
+    def _answered(self, answer: Answer) -> None:
+        self._write(answer)
+        if self._buffer:
+            # Others have their turn first: a client may send thousands of requests at once.
+            asyncio.get_running_loop().call_soon(self._next)
         else:
-            self._go_on()
+            self._next()
+
+    def _next(self) -> None:
+        self._is_answering = False
+        self._go_on()
 
     def _write(self, answer: Answer) -> None:
         if self._transport.is_closing():
@@ -246,8 +275,11 @@ class _Connection(asyncio.Protocol):
         self._door.went(self)
         self._transport.set_protocol(behind)
         behind.connection_made(self._transport)
-        behind.data_received(self._buffer)
-        self._transport.resume_reading()
+        behind.data_received(bytes(self._buffer))
+        if self._is_paused:
+            self._transport.resume_reading()
+        if self._is_ending and not behind.eof_received():
+            self._transport.close()
 
 
 def read_head(head: bytes) -> Head | None:

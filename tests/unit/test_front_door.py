@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -339,6 +340,166 @@ async def test_a_client_that_takes_no_answers_is_cut_off(house):
 
     with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
         await reader.readexactly(40 << 20)
+    writer.close()
+
+
+class Echo:
+    """Reads that answer what was asked, as often as asked for."""
+
+    def __init__(self, times: int = 1) -> None:
+        self.times = times
+        self.asked = 0
+
+    def answer(self, body: bytes) -> Answer:
+        """Answer at once."""
+        self.asked += 1
+        return Answer(200, body * self.times)
+
+
+async def test_a_client_that_sends_thousands_of_requests_at_once_stops_nobody(house):
+    """
+    9,000 requests in one breath, 1.4 MB, were answered in one turn of the loop, each of which moved what was left: the
+    worker did nothing else for 2.4 to 7 seconds, not even answer its health.
+    """
+    house.reads = echo = Echo()
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(post(b"1") * 9_000)
+    turns = 0
+    while echo.asked < 1_000:
+        before = echo.asked
+        await asyncio.sleep(0)
+        assert echo.asked <= before + 1
+        turns += 1
+
+    assert turns >= 1_000
+    assert await answers(reader, 9_000) == [(200, b"1")] * 9_000
+    writer.close()
+
+
+async def test_what_a_client_sends_ahead_of_its_answers_is_bounded(house):
+    """
+    Each answer that had to be waited for let 256 KB more in for the 150 bytes that it took: 26 MB in four seconds.
+    """
+
+    class Waiting:
+        def answer(self, body: bytes) -> Any:
+            return self._wait(body)
+
+        async def _wait(self, body: bytes) -> Answer:
+            await asyncio.sleep(0)
+            return Answer(200, body)
+
+    house.reads = Waiting()
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(post(b"1") * 60_000)
+    largest = 0
+    for _ in range(300):
+        await answers(reader, 1)
+        largest = max(largest, *(len(known._buffer) for known in house.door._connections))
+
+    assert BODY_BYTES_MAX < largest < BODY_BYTES_MAX + (1 << 20)
+    writer.transport.abort()
+
+
+async def test_a_client_that_reads_late_gets_everything_it_asked_for(house):
+    """
+    While a client took no answers its requests were not read any more, and when it did take them, never again.
+    """
+    house.reads = Echo()
+    body = b"y" * 100_000
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port, limit=1 << 10)
+    sending = asyncio.create_task(_send_all(writer, [post(body)] * 200))
+    await asyncio.sleep(0.3)
+
+    assert not sending.done()
+    assert await answers(reader, 200) == [(200, body)] * 200
+    await sending
+    writer.close()
+
+
+async def _send_all(writer: asyncio.StreamWriter, requests: Sequence[bytes]) -> None:
+    for request in requests:
+        writer.write(request)
+        await writer.drain()
+
+
+async def test_a_client_that_closes_its_side_and_reads_late_gets_its_answers(house):
+    """
+    Of 40 answers of 1 MB a client that had sent its end got 4: the others were dropped with the closed connection.
+    """
+    house.reads = Echo(1 << 20)
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port, limit=1 << 10)
+    writer.write(post(b"x") * 40)
+    writer.write_eof()
+    await asyncio.sleep(0.2)
+
+    assert [len(body) for _, body in await answers(reader, 40)] == [1 << 20] * 40
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+
+
+@pytest.mark.parametrize("last", [post(b"2"), post(b"2")[:-1], b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n", b""])
+async def test_a_connection_ends_with_the_last_answer_after_the_clients_end(house, last):
+    """
+    Who has sent its end waits for ours, whatever it had sent before.
+    """
+    house.reads = SlowReads()
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(post(b"1") + last)
+    writer.write_eof()
+    await house.reads.asked.wait()
+
+    house.reads.go_on.set()
+
+    found = await asyncio.wait_for(reader.read(), 5)
+    assert found.count(b"HTTP/1.1 200 OK") == 1 + (last == post(b"2"))
+    writer.close()
+
+
+async def test_a_client_that_takes_the_begin_of_an_answer_is_cut_off_too(house):
+    """
+    With less than 64 KB left to take, the connection was closed in good order, which takes as long as the client likes.
+    """
+    house.reads = Echo(60_000)
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    client.connect(("127.0.0.1", house.port))
+    left = 0
+    while not 0 < left <= 60_000:
+        client.send(post(b"z"))
+        await asyncio.sleep(0.01)
+        (connection,) = house.door._connections
+        left = connection._transport.get_write_buffer_size()
+
+    for _ in range(2):
+        house.time.now += 80
+        house.door.sweep()
+        await asyncio.sleep(0.02)
+
+    assert not house.door._connections
+    client.close()
+
+
+async def test_a_bug_in_a_read_costs_its_connection(house):
+    """
+    A client must not wait for an answer that nobody will write, whether its request came first or behind others.
+    """
+
+    class Buggy(Echo):
+        def answer(self, body: bytes) -> Answer:
+            if self.asked:
+                raise RuntimeError("a bug")
+            return super().answer(body)
+
+    house.reads = Buggy()
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(post(b"1") * 2)
+
+    with contextlib.suppress(ConnectionResetError):
+        await asyncio.wait_for(reader.read(), 5)
+    assert [str(error) for error in told] == ["a bug"]
     writer.close()
 
 
