@@ -11,6 +11,7 @@ The door also waits for the head of each first request, so whoever dribbles it c
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
@@ -34,6 +35,7 @@ _HEADS_REMEMBERED = 1_024
 _REMEMBERED_BYTES_MAX = 1 << 10
 _SWEEP_S = 1.0
 _CLOSING_S = 5.0
+_LEAVING_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,12 @@ class FrontDoor:
         self.admits = admits
         self.monotonic = monotonic
         self.date = b""
+        self.is_closing = False
         self._request_deadline_s = request_deadline_s
         self._idle_s = idle_s
         self._connections: set[_Connection] = set()
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
         self._answers: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -90,9 +95,16 @@ class FrontDoor:
         self._sweeper = asyncio.create_task(self._sweep(), name="sweep of the front door")
 
     async def close(self) -> None:
-        """Close the connections; answers that are on their way get a moment."""
+        """Close the connections; answers that are on their way get a moment, and so do requests.
+
+        A client that asks again and again has its next request on the way at any time: it is told with an answer that
+        there will be no other, and asks the next one elsewhere.
+        """
+        self.is_closing = True
         if self._sweeper is not None:
             self._sweeper.cancel()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._is_empty.wait(), timeout=_LEAVING_S)
         for connection in list(self._connections):
             connection.close_when_idle()
         if self._answers:
@@ -101,10 +113,13 @@ class FrontDoor:
     def came(self, connection: "_Connection") -> None:
         """Note a connection."""
         self._connections.add(connection)
+        self._is_empty.clear()
 
     def went(self, connection: "_Connection") -> None:
         """Forget a connection: it is closed, or with the web server."""
         self._connections.discard(connection)
+        if not self._connections:
+            self._is_empty.set()
 
     def start(self, answer: "Awaitable[None]") -> None:
         """Let an answer be waited for."""
@@ -248,7 +263,9 @@ class _Connection(asyncio.Protocol):
             raise
 
     def _answered(self, answer: Answer) -> None:
-        self._write(answer)
+        is_last = self._door.is_closing and not self._buffer
+        self._is_ending |= is_last
+        self._write(answer, is_last=is_last)
         if self._buffer:
             # Others have their turn first: a client may send thousands of requests at once.
             asyncio.get_running_loop().call_soon(self._next)
@@ -259,13 +276,15 @@ class _Connection(asyncio.Protocol):
         self._is_answering = False
         self._go_on()
 
-    def _write(self, answer: Answer) -> None:
+    def _write(self, answer: Answer, *, is_last: bool) -> None:
         if self._transport.is_closing():
             return
-        retry = f"Retry-After: {answer.retry_after}\r\n".encode() if answer.retry_after is not None else b""
+        more = f"Retry-After: {answer.retry_after}\r\n".encode() if answer.retry_after is not None else b""
+        if is_last:
+            more += b"Connection: close\r\n"
         self._transport.write(
             b"%bDate: %b\r\n%bContent-Length: %d\r\n\r\n%b"
-            % (_status_line(answer.status), self._door.date, retry, len(answer.body), answer.body)
+            % (_status_line(answer.status), self._door.date, more, len(answer.body), answer.body)
         )
         self._since = self._door.monotonic()
 

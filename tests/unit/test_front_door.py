@@ -520,3 +520,37 @@ async def test_an_answer_on_its_way_is_given_before_the_door_closes(house):
     assert await asyncio.wait_for(reader.read(), 5) == b""
     await closing
     writer.close()
+
+
+async def test_a_request_that_is_on_its_way_when_the_door_closes_is_answered(house):
+    """
+    Of eight clients that asked without a pause, three lost a request when their worker was stopped: their connections
+    were closed as idle while it was under way. The answer tells them to ask elsewhere from now on.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(post())
+    await answers(reader, 1)
+    closing = asyncio.create_task(house.door.close())
+    await asyncio.sleep(0.05)
+
+    writer.write(post())
+
+    found = await asyncio.wait_for(reader.read(), 5)
+    assert found.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nConnection: close\r\n" in found
+    await closing
+    writer.close()
+
+
+async def test_a_client_that_rests_does_not_hold_up_the_end(house):
+    """
+    A pool keeps connections open for hours; a deployment does not wait for it.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(post())
+    await answers(reader, 1)
+
+    await asyncio.wait_for(house.door.close(), 2)
+
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
