@@ -145,7 +145,7 @@ class Checks:
         for path in self.ledgers:
             for line, end in read_ledger(path, self._ledger_ends.get(path, 0)):
                 self._ledger_ends[path] = end
-                if not self.oracle.check_ledger((line.topic, line.partition, line.offset), line.crc):
+                if not self.oracle.check_ledger(line.topic, line.partition, line.offset, line.crc):
                     self.findings.lost += 1
                     self.findings.tell(f"{line} was acknowledged and does not lie there")
         self.oracle.settle()

@@ -16,12 +16,13 @@ class Line(NamedTuple):
     """A record that was acknowledged.
 
     Attributes:
+        offset: Where it stands, or None: of a record that was sent twice the broker may only say that it has it.
         crc: Of its value.
     """
 
     topic: str
     partition: int
-    offset: int
+    offset: int | None
     crc: int
     kind: str
 
@@ -95,4 +96,5 @@ def read_ledger(path: Path, start: int = 0) -> Iterator[tuple[Line, int]]:
         file.seek(start)
         for text in iter(file.readline, ""):
             topic, partition, offset, crc, kind = text.split()
-            yield Line(topic, int(partition), int(offset), int(crc), kind), file.tell()
+            place = int(offset) if offset != "None" else None
+            yield Line(topic, int(partition), place, int(crc), kind), file.tell()

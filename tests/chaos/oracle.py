@@ -176,9 +176,11 @@ class Oracle:
 
     # -- the accounts
 
-    def check_ledger(self, place: Place, crc: int) -> bool:
-        """Whether a record that was acknowledged at a place lies there."""
-        return self._crcs.get(place) == crc
+    def check_ledger(self, topic: str, partition: int, offset: int | None, crc: int) -> bool:
+        """Whether a record that was acknowledged at a place lies there; without an offset, anywhere in the partition."""
+        if offset is not None:
+            return self._crcs.get((topic, partition, offset)) == crc
+        return any(known == crc and place[:2] == (topic, partition) for place, known in self._crcs.items())
 
     def settle(self) -> None:
         """Note every source offset that came since the last time and is not in exactly one set, for each entity."""
