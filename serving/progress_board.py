@@ -26,7 +26,7 @@ class ProgressBoard:
         """Return the progress of (entity, partition) pairs if nothing has to be read for it, or None."""
         now_ms = self._clock.now_ms()
         found = {place: self._known.get(place, _UNKNOWN) for place in partitions}
-        if any(now_ms - read_at_ms > _FRESH_MS for read_at_ms, _ in found.values()):
+        if any(_is_old(read_at_ms, now_ms) for read_at_ms, _ in found.values()):
             return None
         return {place: as_of_ms for place, (_, as_of_ms) in found.items()}
 
@@ -34,7 +34,7 @@ class ProgressBoard:
         """Return the progress of (entity, partition) pairs; 0 where none is known."""
         wanted = list(dict.fromkeys(partitions))
         now_ms = self._clock.now_ms()
-        old = [place for place in wanted if place not in self._known or now_ms - self._known[place][0] > _FRESH_MS]
+        old = [place for place in wanted if _is_old(self._known.get(place, _UNKNOWN)[0], now_ms)]
         if old:
             await self._refresh(old, now_ms)
         return {place: self._known.get(place, (0, 0))[1] for place in wanted}
@@ -52,3 +52,8 @@ class ProgressBoard:
         for place, key in keys.items():
             known = self._known.get(place, (0, 0))[1]
             self._known[place] = (now_ms, max(known, found.get(key, 0)))
+
+
+def _is_old(read_at_ms: int, now_ms: int) -> bool:
+    # What was read in the future was read before the clock was put back, nobody knows when.
+    return not 0 <= now_ms - read_at_ms <= _FRESH_MS

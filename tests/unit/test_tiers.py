@@ -394,6 +394,23 @@ async def test_progress_is_remembered_for_a_moment_and_never_goes_back(clock):
     assert len(store.asked) == 3
 
 
+async def test_progress_is_read_anew_after_the_clock_was_put_back(clock):
+    """
+    The machine's clock was five minutes ahead and is corrected: for five minutes each answer would say that nothing has
+    become complete since, because what was read in the future looks fresh.
+    """
+    store = MemoryStore(clock)
+    await store.write([progress_row("user", 3, ver=1, as_of_ms=50)], deadline_ms=100)
+    board = ProgressBoard(store=store, clock=clock)
+    await board.as_of_ms([("user", 3)])
+    await store.write([progress_row("user", 3, ver=2, as_of_ms=70)], deadline_ms=100)
+
+    clock.advance(-300_000)
+
+    assert board.known([("user", 3)]) is None
+    assert await board.as_of_ms([("user", 3)]) == {("user", 3): 70}
+
+
 async def test_progress_that_cannot_be_read_is_what_was_known_last(clock):
     """
     A store that fails, or a corrupt row in it, costs the figure its freshness, and nobody their features.
