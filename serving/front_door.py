@@ -28,7 +28,7 @@ from serving.requests import BODY_BYTES_MAX
 PATH = "/get-online-features"
 
 _START = f"POST {PATH} HTTP/1.1\r\n".encode()
-_HEAD_BYTES_MAX = 16 << 10
+_HEAD_BYTES_MAX = 8 << 10
 _BUFFERED_BYTES_MAX = BODY_BYTES_MAX + _HEAD_BYTES_MAX
 """Of a client that does not wait for answers; more than this holds at least one whole request."""
 _HEADS_REMEMBERED = 1_024
@@ -316,7 +316,7 @@ def read_head(head: bytes) -> Head | None:
     headers = _Headers()
     try:
         httptools.HttpRequestParser(headers).feed_data(head)
-    except httptools.HttpParserError:
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
     found = headers.found
     length = found.get(b"content-length", b"")

@@ -142,12 +142,14 @@ async def test_a_plain_request_is_answered_at_the_door(house, pieces):
         post(BODY, "Content-Encoding: identity"),
         post(path="/get-online-features?x=1"),
         post().replace(b"HTTP/1.1", b"HTTP/1.0"),
+        post(BODY, "Connection: upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk"),
     ],
-    ids=["another route", "expects", "closes", "encoded", "with a query", "old protocol"],
+    ids=["another route", "expects", "closes", "encoded", "with a query", "old protocol", "offers another protocol"],
 )
 async def test_what_is_not_plain_goes_to_the_web_server_whole(house, request_bytes):
     """
-    The door knows one kind of request; whoever sends another is served as if there were no door.
+    The door knows one kind of request; whoever sends another is served as if there were no door. Java's HTTP client
+    offers HTTP/2 with its first request: the parser raises an error of its own at that, which cut the connection off.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
     writer.write(request_bytes)
@@ -156,6 +158,15 @@ async def test_what_is_not_plain_goes_to_the_web_server_whole(house, request_byt
 
     assert status in (b"200", b"100")
     assert len(house.through) == 1
+
+
+async def test_a_header_that_the_web_server_refuses_is_refused(house):
+    """
+    What is too long for one of the two is too long for a client, whichever it meets.
+    """
+    answer = await ask(house, post(BODY, "X-Whatever: " + "x" * 9_000))
+
+    assert answer[0][0] == 400
 
 
 async def test_a_body_in_chunks_goes_to_the_web_server(house):
