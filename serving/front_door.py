@@ -270,7 +270,8 @@ class _Connection(asyncio.Protocol):
             # Others have their turn first: a client may send thousands of requests at once.
             asyncio.get_running_loop().call_soon(self._next)
         else:
-            self._next()
+            self._is_answering = False
+            self._wait_for_more()
 
     def _next(self) -> None:
         self._is_answering = False
