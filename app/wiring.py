@@ -42,7 +42,8 @@ from core.windows import to_ms
 from serving.access import Gate
 from serving.console import Console, console_routes
 from serving.explain import Explainer
-from serving.front_door import PATH, FrontDoor
+from serving.front_door import FrontDoor
+from serving.heads import PATH
 from serving.http import Routes
 from serving.local import LocalCopies
 from serving.progress_board import ProgressBoard

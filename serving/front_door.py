@@ -12,43 +12,23 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from typing import cast
 
-import httptools
 from typing_extensions import override
 
 from serving.answers import Answer
+from serving.heads import HEAD_BYTES_MAX, head_of
 from serving.reads import Reads
 from serving.requests import BODY_BYTES_MAX
 
-PATH = "/get-online-features"
-
-_START = f"POST {PATH} HTTP/1.1\r\n".encode()
-_HEAD_BYTES_MAX = 8 << 10
-_BUFFERED_BYTES_MAX = BODY_BYTES_MAX + _HEAD_BYTES_MAX
+_BUFFERED_BYTES_MAX = BODY_BYTES_MAX + HEAD_BYTES_MAX
 """Of a client that does not wait for answers; more than this holds at least one whole request."""
-_HEADS_REMEMBERED = 1_024
-_REMEMBERED_BYTES_MAX = 1 << 10
 _SWEEP_S = 1.0
 _CLOSING_S = 5.0
 _LEAVING_S = 0.3
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What the head of a plain request says.
-
-    Attributes:
-        length: Bytes of the body.
-        authorization: The header of this name, or an empty text.
-    """
-
-    length: int
-    authorization: str
 
 
 class FrontDoor:
@@ -214,14 +194,14 @@ class _Connection(asyncio.Protocol):
         """Answer the next request if it has come whole."""
         if self._is_answering or not self._can_write or self._transport.is_closing():
             return
-        ends = self._buffer.find(b"\r\n\r\n", 0, _HEAD_BYTES_MAX) + 4
+        ends = self._buffer.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX) + 4
         if ends < 4:
-            if len(self._buffer) >= _HEAD_BYTES_MAX:
+            if len(self._buffer) >= HEAD_BYTES_MAX:
                 self._hand_over()
             else:
                 self._wait_for_more()
             return
-        head = _head_of(bytes(self._buffer[:ends]))
+        head = head_of(bytes(self._buffer[:ends]))
         if head is None or not self._door.admits(head.authorization):
             self._hand_over()
         elif len(self._buffer) < ends + head.length:
@@ -300,56 +280,6 @@ class _Connection(asyncio.Protocol):
             self._transport.resume_reading()
         if self._is_ending and not behind.eof_received():
             self._transport.close()
-
-
-def read_head(head: bytes) -> Head | None:
-    r"""Return what the head of a request says, or None if the request is not for the door.
-
-    For it is only what has one meaning: a length and nothing that changes how the body is read or the connection used.
-
-    >>> read_head(b"POST /get-online-features HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
-    Head(length=2, authorization='')
-    >>> read_head(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
-    """
-    # A bare line feed ends a line for some and not for others.
-    if not head.startswith(_START) or head.count(b"\n") != head.count(b"\r\n"):
-        return None
-    headers = _Headers()
-    try:
-        httptools.HttpRequestParser(headers).feed_data(head)
-    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-        return None
-    found = headers.found
-    length = found.get(b"content-length", b"")
-    if not headers.are_plain or not length.isdigit() or int(length) > BODY_BYTES_MAX:
-        return None
-    return Head(int(length), found.get(b"authorization", b"").decode("latin-1"))
-
-
-_remembered = lru_cache(maxsize=_HEADS_REMEMBERED)(read_head)
-
-
-def _head_of(head: bytes) -> Head | None:
-    """Return what a head says; a client sends the same one again and again."""
-    return _remembered(head) if len(head) <= _REMEMBERED_BYTES_MAX else read_head(head)
-
-
-class _Headers:
-    """The headers of one request, as the parser tells them."""
-
-    _NOT_PLAIN = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"trailer", b"te"})
-
-    def __init__(self) -> None:
-        self.found: dict[bytes, bytes] = {}
-        self.are_plain = True
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Note a header."""
-        name = name.lower()
-        is_kept_alive = name != b"connection" or value.lower() == b"keep-alive"
-        if name in self.found or name in self._NOT_PLAIN or not is_kept_alive:
-            self.are_plain = False
-        self.found[name] = value
 
 
 @lru_cache(maxsize=64)

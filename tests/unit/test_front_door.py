@@ -11,7 +11,8 @@ import pytest
 from aiohttp import ClientSession, web
 
 from serving.answers import Answer
-from serving.front_door import FrontDoor, read_head
+from serving.front_door import FrontDoor
+from serving.heads import read_head
 from serving.reads import Reads
 from serving.requests import BODY_BYTES_MAX
 from tests.clock import ManualClock
