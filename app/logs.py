@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from aiohttp.http_exceptions import HttpProcessingError
 from typing_extensions import override
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "extra", "data"}
@@ -28,6 +29,19 @@ class FactsFormatter(logging.Formatter):
         return f"{line} {facts}" if facts else line
 
 
+class WithoutBytes(logging.Filter):
+    """Tells of a request that is no HTTP in one line: the error quotes the bytes, and a key may be among them."""
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.exc_info = record.exc_text = None
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            record.error = type(error).__name__
+        return True
+
+
 def logging_config(level: str) -> dict[str, Any]:
     """Return the configuration of the root logger; libraries speak from WARNING on."""
     # At DEBUG Amazon's client tells its signed headers, and a session token is one of them.
@@ -36,7 +50,11 @@ def logging_config(level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"facts": {"()": FactsFormatter}},
+        "filters": {"without_bytes": {"()": WithoutBytes}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "facts"}},
         "root": {"handlers": ["stderr"], "level": level},
-        "loggers": {name: {"level": "WARNING"} for name in quiet},
+        "loggers": {
+            **{name: {"level": "WARNING"} for name in quiet},
+            "aiohttp.server": {"filters": ["without_bytes"]},
+        },
     }
