@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 BESIDE := .venv/acceptance.log
 
-.PHONY: help setup run test acceptance simulate fuzz torture handover mutants bench-serving profile check lock clean
+.PHONY: help setup run test acceptance simulate fuzz torture handover mutants bench-serving bench-ingest profile check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ mutants: $(READY) ## Break one rule of the pipeline at a time; the tests must no
 
 bench-serving: $(READY) ## Requests per second of one core, beside Feast's server; wants wrk and h2load: ROUNDS=3 SECONDS=5
 	@$(BIN)/python -m bench.serving --rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),5)
+
+bench-ingest: $(READY) ## Events per second beside Faust, Quix Streams and Bytewax, answers checked: EVENTS=300000 ROUNDS=3
+	@$(BIN)/python -m bench.ingest --events $(or $(EVENTS),300000) --rounds $(or $(ROUNDS),3)
 
 profile: $(READY) ## Where each microsecond of an event goes; renews the table in docs/explanation/hot-path.md
 	@$(BIN)/python -m bench.steps --write docs/explanation/hot-path.md

@@ -14,28 +14,24 @@ import argparse
 import asyncio
 import gc
 import json
-import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
 from agents.decode import SourceDecoder
 from agents.dispatch import Dispatcher
-from core.definitions import Count, Entity, FeatureGroup, Registry, Source, Sum, aggregate, col
+from bench.w1 import REGISTRY as REGISTRY_W1
+from bench.w1 import purchases
+from core.definitions import Registry
 from core.metrics import Metrics
 from core.packs import Pack, unpack
 from core.plans import plan_group
 from core.topics import repartition_topic
-from core.windows import hours
 from demo.log import load_log
 from features import REGISTRY
-from features.videos_events import EventId, Natural
 from tables.apply import apply_pack
 from tables.table import GroupTable, TablePartition, freeze
 
@@ -48,34 +44,7 @@ FLUSH_EVENTS = 5_000
 STEPS = ("decode", "pack", "unpack", "apply", "freeze")
 BEGIN, END = "<!-- steps -->", "<!-- end of steps -->"
 
-_USERS, _PARTITIONS = 20_000, 4
 _START_MS, _APART_MS = 1_700_000_000_000, 10
-
-
-class Purchase(BaseModel):
-    """An event of W1, 150 bytes of JSON."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
-
-    event_id: EventId
-    time_ms: Natural
-    user_id: Natural
-    item_id: Natural
-    price_cents: Natural
-    country: str
-    device: str
-
-
-PURCHASES = Source("purchases", Purchase, event_time="time_ms", event_id="event_id")
-SPEND = FeatureGroup(
-    "spend",
-    entity=Entity("user", keys=("user_id",), partitions=_PARTITIONS),
-    owner="bench",
-    features=(
-        aggregate("purchases", PURCHASES, Count(), over=(hours(1),)),
-        aggregate("cents", PURCHASES, Sum(col("price_cents")), over=(hours(1),)),
-    ),
-)
 
 
 class Record(NamedTuple):
@@ -125,23 +94,9 @@ class Producer:
 
 
 def w1(events: int) -> Load:
-    """Return purchases of users of whom the n-th buys a n-th as often as the first (Zipf 1.0)."""
-    chance = random.Random(1)  # noqa: S311  # the same users each time
-    weights = list(accumulate(1 / (rank + 1) for rank in range(_USERS)))
-    users = chance.choices(range(_USERS), cum_weights=weights, k=events)
-    values = (
-        {
-            "event_id": f"{number:016x}",
-            "time_ms": _START_MS + number * _APART_MS,
-            "user_id": user,
-            "item_id": chance.randrange(100_000),
-            "price_cents": chance.randrange(100, 10_000),
-            "country": "DE",
-            "device": "android",
-        }
-        for number, user in enumerate(users)
-    )
-    return Load("w1", Registry((SPEND,)), _runs(("purchases", value) for value in values))
+    """Return purchases of 20,000 users."""
+    values = purchases(events, start_ms=_START_MS, apart_ms=_APART_MS)
+    return Load("w1", REGISTRY_W1, _runs(("purchases", value) for value in values))
 
 
 def demo(events: int) -> Load:

@@ -1,4 +1,4 @@
-"""An environment with the stock Feast SDK, made once and kept in the user's cache: its dependencies are not ours."""
+"""Environments for others' packages, made once and kept in the user's cache: their dependencies are not ours."""
 
 import fcntl
 import hashlib
@@ -14,13 +14,18 @@ _INSTALL_DEADLINE_S = 900
 
 
 def feast_python() -> Path:
-    """Return the interpreter of the environment, which is made first if it is not there: 600 MB, one to four minutes.
+    """Return the interpreter of an environment with the stock Feast SDK: 600 MB, one to four minutes if it is made."""
+    return locked_python("feast-0.67", LOCK)
 
-    Its name holds the hash of the locked requirements, so a changed lock makes another one.
+
+def locked_python(name: str, requirements: Path) -> Path:
+    """Return the interpreter of an environment, which is made first if it is not there.
+
+    Its directory's name holds the hash of the locked requirements, so a changed lock makes another one.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "freshet"
-    tag = f"py{sys.version_info.major}{sys.version_info.minor}-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:8]}"
-    place = cache / f"feast-0.67-{tag}"
+    tag = f"py{sys.version_info.major}{sys.version_info.minor}-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:8]}"
+    place = cache / f"{name}-{tag}"
     ready, python = place / ".ready", place / "bin" / "python"
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f"{place.name}.lock").open("w") as lock:
@@ -40,7 +45,7 @@ def feast_python() -> Path:
                 ":all:",
             ]
             subprocess.run(
-                [python, *install, "--require-hashes", "-r", LOCK], check=True, timeout=_INSTALL_DEADLINE_S
+                [python, *install, "--require-hashes", "-r", requirements], check=True, timeout=_INSTALL_DEADLINE_S
             )  # fmt: skip
             ready.touch()
     return python
