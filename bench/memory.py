@@ -202,7 +202,7 @@ class Pipeline:
         """Return how many keys are left in each place; copies are looked for among these users."""
         with redis.Redis.from_url(self._redis_url) as client:
             cached = int(client.dbsize())
-        copies = sum(self._copies.get(place, oldest_ms=0) is not None for place in _places(users))
+        copies = sum(self._copies.get(place, oldest_ms=0, oldest_none_ms=0) is not None for place in _places(users))
         return {
             "tables": self._rows,
             "changelog": len(self.log.rows),
