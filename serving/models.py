@@ -213,7 +213,9 @@ class Explanation(Answer):
     why: str = Field(description="Why this status, in a sentence.")
     instant_ms: int = Field(description="The instant that the value holds for.")
     age_ms: int | None = Field(description="Instant less newest event time, or null without a row.")
-    tier: str | None = Field(description="local, or the store that the row came from; null without a row.")
+    tier: str | None = Field(
+        description="local, or the store that the row came from; without a row, local where that is known, else null."
+    )
     copy_age_ms: int | None = Field(description="How long ago this process read the row from a store.")
     as_of_ms: int = Field(description="Up to when the row is known to be complete, by its own or its partition's word.")
     definition: Definition

@@ -35,6 +35,8 @@ from tests.chaos.recovery import Probe
 _SILENCE_S = 330.0
 _POLL_S = 0.1
 _TOLD_EVERY_S = 30.0
+_PRODUCER_LOG = "producer.log"
+_LOG_TAIL = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +106,16 @@ class Torture:
     async def amid(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do some work amid a fleet, a producer and readers."""
         (self.directory / PACE).write_text("0")
-        producer = subprocess.Popen(  # noqa: ASYNC220  # it takes no time worth speaking of
-            [
-                *(sys.executable, "-m", "tests.chaos.producer", str(self.directory)),
-                *(self.ground.kafka.bootstrap, str(self.targets.seed)),
-            ],
-            start_new_session=True,
-        )
-        tasks = [asyncio.create_task(self.fleet.supervise())]
+        with (self.directory / _PRODUCER_LOG).open("wb") as log:
+            producer = subprocess.Popen(  # noqa: ASYNC220  # it takes no time worth speaking of
+                [
+                    *(sys.executable, "-m", "tests.chaos.producer", str(self.directory)),
+                    *(self.ground.kafka.bootstrap, str(self.targets.seed)),
+                ],
+                stderr=log,
+                start_new_session=True,
+            )
+        tasks = [asyncio.create_task(self.fleet.supervise()), asyncio.create_task(self._watch(producer))]
         try:
             await self.checks.settle()
             print(f"{self.targets.workers} workers are ready", flush=True)
@@ -126,6 +130,12 @@ class Torture:
             await self.fleet.stop()
             self.checks.close()
             self.probes.close()
+
+    async def _watch(self, producer: "subprocess.Popen[bytes]") -> None:
+        while producer.poll() is None:  # noqa: ASYNC110  # a process sets no event
+            await asyncio.sleep(_POLL_S)
+        told = (self.directory / _PRODUCER_LOG).read_text(errors="replace")[-_LOG_TAIL:]
+        raise RuntimeError(f"the producer has ended with status {producer.returncode}: {told}")
 
     async def _until_done(self) -> None:
         while not self._is_done():
