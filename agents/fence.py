@@ -1,9 +1,9 @@
 """The fence: a worker that may have been replaced writes nothing (PROTOCOL, P7).
 
-While the group coordinator's last answer is older than 0.7 x the session timeout, another worker may already own our
-partitions, so produce requests wait. A heartbeat or a commit that the coordinator refuses means that it does: the
-process ends at once. Age alone never ends it: no heartbeat is sent during a join, and none is answered by a dead
-coordinator.
+While the last heartbeat that the group coordinator answered was sent more than 0.7 x the session timeout ago, another
+worker may already own our partitions, so produce requests wait. A heartbeat or a commit that the coordinator refuses
+means that it does: the process ends at once. Age alone never ends it: no heartbeat is sent during a join, and none is
+answered by a dead coordinator.
 
 A commit may also be refused because it was sent just before a rebalance that we take part in and answered after it.
 So only an answer counts that belongs to the ownership under which its request was sent: partitions were given away or
@@ -62,12 +62,12 @@ class Fence:
         send = coordinator._send_req  # noqa: SLF001  # aiokafka has no hook; held by tests/contract/test_transport.py
 
         async def observed(request: Any) -> Any:
-            era = self._era
+            era, asked_at = self._era, self._monotonic()
             answer = await send(request)
             name = type(request).__name__
             if name.startswith("Heartbeat"):
                 self._refused({answer.error_code}, "heartbeat", era)
-                self._heard(kafka_errors.for_code(answer.error_code))
+                self._heard(kafka_errors.for_code(answer.error_code), asked_at)
             elif name.startswith("OffsetCommit"):
                 codes = {code for _, partitions in answer.topics for _, code in partitions}
                 self._refused(codes, "commit", era)
@@ -93,6 +93,7 @@ class Fence:
                 f"the group coordinator refused a {what} ({refusals[0]}): another worker owns our partitions{named}"
             )
 
-    def _heard(self, error: type[Exception]) -> None:
+    def _heard(self, error: type[Exception], asked_at: float) -> None:
+        # A process that stood still finds an old answer in its socket: it is as old as its question may be.
         if error in (kafka_errors.NoError, kafka_errors.RebalanceInProgressError):
-            self._answered_at = self._monotonic()
+            self._answered_at = max(self._answered_at, asked_at)

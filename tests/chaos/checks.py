@@ -34,6 +34,8 @@ SETTLE_S = 180.0
 _POLL_S = 0.2
 _STORE_KEYS = 500
 _DEADLINE_S = 30.0
+_MEND_S = 30.0
+"""Several times what a worker takes to see that a dead one's bytes landed late."""
 _COUNTS = ("taps_all", "buys_all")
 
 
@@ -52,6 +54,7 @@ class Checks:
     oracle: Oracle = field(default_factory=Oracle)
     lost_cache_ms: int = 0
     _rows: dict[RowKey, bytes] = field(default_factory=dict)
+    _last: dict[RowKey, bytes] = field(default_factory=dict)
     _ledger_ends: dict[Path, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -138,7 +141,7 @@ class Checks:
         for message in self._changes.read():
             key = RowKey(*message.key().decode().split(" "))
             if message.value() is not None:
-                row = unpack_change(message.value())[0]
+                row = self._last[key] = unpack_change(message.value())[0]
                 self._rows[key] = max(self._rows.get(key, b""), row, key=lambda one: one[:8])
 
     def _check_accounts(self) -> None:
@@ -148,6 +151,10 @@ class Checks:
                 if not self.oracle.check_ledger(line.topic, line.partition, line.offset, line.crc):
                     self.findings.lost += 1
                     self.findings.tell(f"{line} was acknowledged and does not lie there")
+                elif line.offset is not None:
+                    place = (line.topic, line.partition, line.offset)
+                    if not self.oracle.is_meant(place, line.kind):
+                        self.oracle.problems.append(f"{line} was judged as something else")
         self.oracle.settle()
         self.findings.lost += self.oracle.counts.pop("in no set", 0)
         self.findings.double += self.oracle.counts.pop("in two sets", 0)
@@ -190,6 +197,7 @@ class Checks:
 
     async def _check_rows(self) -> None:
         """Compare the highest version of every row in the changelog with the oracle, the record and Redis."""
+        await self._check_changelog()
         instant_ms = SystemClock().now_ms()
         for key, value in self._rows.items():
             row, plan = unpack_row(value), self._plans[key.sk]
@@ -214,6 +222,25 @@ class Checks:
                 self.findings.stale += 1
                 version = unpack_row(stored[key]).ver if key in stored else None
                 self.findings.tell(f"{key} is {unpack_row(value).ver} in the changelog and {version} in {store.name}")
+
+    async def _check_changelog(self) -> None:
+        """Note keys without a row, and rows after which an older one stands for good: compaction would keep that."""
+        has = {(entity, int(encoded[1:])) for entity, _, encoded in (key.pk.partition("#") for key in self._rows)}
+        for entity, histories in self.oracle.histories.items():
+            for key, history in histories.items():
+                if history.events and (entity, key) not in has:
+                    self.findings.lost += len(history.events)
+                    self.findings.tell(f"{entity} {key} has no row in the changelog")
+        ends = time.monotonic() + _MEND_S
+        while (hidden := self._hidden()) and time.monotonic() < ends:
+            await asyncio.sleep(_POLL_S)
+            await asyncio.to_thread(self._read_logs)
+        for key in hidden:
+            self.findings.stale += 1
+            self.findings.tell(f"{key} stands last in the changelog in a version that is not its highest")
+
+    def _hidden(self) -> list[RowKey]:
+        return [key for key, row in self._rows.items() if self._last[key][:8] < row[:8]]
 
 
 async def _read_all(store: Store, keys: list[RowKey]) -> dict[RowKey, bytes]:

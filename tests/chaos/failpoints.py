@@ -13,10 +13,12 @@ from pathlib import Path
 from app.clock import SystemClock
 
 NAMES = (
+    "after_send",
     "after_put",
     "after_changelog_ack",
     "after_record_write",
     "before_redis",
+    "after_redis",
     "before_commit",
     "after_commit",
     "in_recovery",

@@ -24,6 +24,7 @@ from tests.chaos.ground import Ground
 from tests.chaos.proxy import Proxy
 from tests.chaos.weather import Weather, failing, partial, throttling
 
+KILLED_AFTER_SIGTERM = "killed after SIGTERM"
 SESSION_S = 8.0
 _SKEW_MS = 300_000
 _SHORT_S, _LONG_S = (3.0, 8.0), (SESSION_S + 2, SESSION_S + 6)
@@ -71,14 +72,14 @@ class Faults:
 
     # -- workers
 
-    def _victim(self) -> Slot | None:
-        alive = self.fleet.alive
-        return self.chance.choice(alive) if alive else None
+    async def _victim(self) -> Slot:
+        while not self.fleet.alive:  # noqa: ASYNC110  # a process tells nobody that it lives
+            await asyncio.sleep(_POLL_S)
+        return self.chance.choice(self.fleet.alive)
 
     async def sigterm(self) -> None:
         """A deploy: a worker is asked to end."""
-        if (slot := self._victim()) is not None:
-            await self.end(slot)
+        await self.end(await self._victim())
 
     async def end(self, slot: Slot) -> None:
         """Ask a worker to end, and end it if it does not."""
@@ -90,17 +91,16 @@ class Faults:
             await asyncio.sleep(_POLL_S)
         if worker.is_alive:
             # What it should settle cannot be settled while others are down; a supervisor loses patience too.
-            self.fleet.exits["killed after SIGTERM"] += 1
+            self.fleet.exits[KILLED_AFTER_SIGTERM] += 1
             self.fleet.kill(slot, signal.SIGUSR1)
             await asyncio.sleep(_TOLD_S)
             worker.process.kill()
 
     async def sigstop(self) -> None:
         """A worker stands still for longer than its session, and wakes up replaced."""
-        if (slot := self._victim()) is None or slot.worker is None:
-            return
-        pid = slot.worker.process.pid
-        with _stopped(pid):
+        worker = (await self._victim()).worker
+        assert worker is not None
+        with _stopped(worker.process.pid):
             await self._last(_LONG_S)
 
     async def rebalance_storm(self) -> None:
@@ -115,9 +115,7 @@ class Faults:
 
     async def clock_jump(self) -> None:
         """A worker's clock is five minutes wrong, in one direction or the other."""
-        if (slot := self._victim()) is None:
-            return
-        clock = slot.directory / "clock"
+        clock = (await self._victim()).directory / "clock"
         clock.write_text(str(self.chance.choice((-1, 1)) * _SKEW_MS))
         try:
             await self._last(_LONG_S)

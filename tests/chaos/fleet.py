@@ -16,6 +16,17 @@ from tests.chaos.failpoints import DIRECTORY
 
 RESTART_S, BACK_OFF_S = 0.5, 4.0
 """How long a supervisor waits before it starts a worker again, and how long if that one has ended by itself."""
+EXPECTED_ENDS = (
+    # By the rig.
+    *("SIGKILL", "SIGTERM", "status 0"),
+    # Replaced, or started at the same time as another one with new definitions.
+    *("the group coordinator refused", "group 'item_activity' was applied", "group 'user_activity' was applied"),
+    # At its start, while something that it needs is away.
+    *("Kafka at ", "dynamodb table ", "FRESHET_REDIS: ", "FRESHET_RECORD: "),
+    # librdkafka 2 ends the process when an administrator's request times out while its connection breaks.
+    "SIGABRT: python: rdkafka_queue.h:1086: rd_kafka_enq_once_del_source_return",
+)
+"""How a worker may end, by the beginning of what it says."""
 _POLL_S = 0.05
 _STOP_S = 20.0
 
@@ -59,6 +70,7 @@ class Fleet:
     Attributes:
         settings: ``FRESHET_*`` settings that all have in common.
         exits: How often a process ended, by what it said last or the signal that ended it.
+        strange: Ends that no fault explains.
     """
 
     settings: Mapping[str, str]
@@ -66,6 +78,7 @@ class Fleet:
     ports: list[int]
     slots: list[Slot] = field(default_factory=list)
     exits: Counter[str] = field(default_factory=Counter)
+    strange: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for number, port in enumerate(self.ports):
@@ -96,7 +109,7 @@ class Fleet:
     def kill(self, slot: Slot, number: int = signal.SIGKILL) -> None:
         """Send a signal to a slot's process."""
         if slot.worker is not None:
-            os.kill(slot.worker.process.pid, number)
+            slot.worker.process.send_signal(number)
 
     async def stop(self) -> None:
         """End all workers, in order as far as they can."""
@@ -149,11 +162,17 @@ class Fleet:
         assert slot.worker is not None
         status = slot.worker.process.returncode
         told = f"status {status}"
-        if status < 0:
+        lines = slot.worker.log.read_text(errors="replace").splitlines()
+        if status in (-signal.SIGKILL, -signal.SIGTERM):
             told = signal.Signals(-status).name
+        elif status < 0:
+            told = f"{signal.Signals(-status).name}: {lines[-1][:200] if lines else ''}"
         elif status > 0:
-            lines = [line for line in slot.worker.log.read_text(errors="replace").splitlines() if "freshet: " in line]
-            told = lines[-1].partition("freshet: ")[2].removeprefix("worker ends: ")[:200] if lines else told
+            said = [line for line in lines if "freshet: " in line]
+            told = said[-1].partition("freshet: ")[2].removeprefix("worker ends: ") if said else "".join(lines[-1:])
+            told = told[:200] or f"status {status}"
         self.exits[told] += 1
+        if not told.startswith(EXPECTED_ENDS):
+            self.strange.append(f"{slot.process_name} has ended: {told}")
         slot.worker = None
         slot.next_start_at = time.monotonic() + (RESTART_S if status <= 0 else BACK_OFF_S)

@@ -14,8 +14,11 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from confluent_kafka import KafkaException
 
 from app.kafka.admin import KafkaAdmin
 from app.kafka.groups import group_of
@@ -23,6 +26,7 @@ from app.settings import Role
 from core.errors import BrokerError
 from core.topics import repartition_topic
 from tests.chaos.domain import REGISTRY
+from tests.chaos.faults import KILLED_AFTER_SIGTERM
 from tests.chaos.ground import open_ground
 from tests.chaos.log import Logs
 from tests.chaos.torture import Targets, Torture
@@ -82,11 +86,16 @@ class Handover:
             await asyncio.sleep(_STAY_S)
             self._spare.wanted = False
             await self._torture.faults.end(self._spare)
+            if self._torture.fleet.exits[KILLED_AFTER_SIGTERM]:
+                raise TimeoutError(f"{self._spare.name} does not end in order")
             await asyncio.sleep(_STAY_S)
             self.done += 1
             print(f"{self.done} times, longest standstill {max(self.standstill.longest.values()):.1f} s", flush=True)
             if number % 10 == 9 or number == self._times - 1:
                 watching.cancel()
+                # If it has ended by itself, its reason ends the run.
+                with suppress(asyncio.CancelledError):
+                    await watching
                 watching = None
                 await self._torture.compare()
 
@@ -98,6 +107,7 @@ class Handover:
             if worker is not None and worker.is_alive and await asyncio.to_thread(worker.answers):
                 return
             await asyncio.sleep(_LOOK_S)
+        raise TimeoutError(f"{self._spare.name} is not ready after {_READY_S:.0f} s")
 
     async def _watch(self) -> None:
         ground = self._torture.ground
@@ -109,7 +119,7 @@ class Handover:
                 try:
                     committed = await asyncio.to_thread(admin.offsets, group_of(Role.ALL))
                     ends = await asyncio.to_thread(logs.ends)
-                except BrokerError as error:
+                except (BrokerError, KafkaException) as error:
                     print(f"not looked: {error}", flush=True)
                 else:
                     self.standstill.look(time.monotonic(), committed, ends)

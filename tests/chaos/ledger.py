@@ -81,8 +81,13 @@ class LedgerProducer:
         self._producer.poll(wait_s)
 
     def flush(self) -> None:
-        """Wait until every record is acknowledged or given up, and the ledger is on disk."""
-        self._producer.flush(FLUSH_S)
+        """Wait until every record is acknowledged or given up, and the ledger is on disk.
+
+        Raises:
+            TimeoutError: Some are neither.
+        """
+        if left := self._producer.flush(FLUSH_S):
+            raise TimeoutError(f"{left} records are neither acknowledged nor refused after {FLUSH_S:.0f} s")
         self._file.flush()
 
     def close(self) -> None:

@@ -182,6 +182,10 @@ class Oracle:
             return self._crcs.get((topic, partition, offset)) == crc
         return any(known == crc and place[:2] == (topic, partition) for place, known in self._crcs.items())
 
+    def is_meant(self, place: Place, kind: str) -> bool:
+        """Whether a record was judged as its sender means it."""
+        return self._bad.get(place, "good") == {"repeat": "good", "probe": "good"}.get(kind, kind)
+
     def settle(self) -> None:
         """Note every source offset that came since the last time and is not in exactly one set, for each entity."""
         for place in self._unsettled:

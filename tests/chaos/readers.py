@@ -16,7 +16,7 @@ import orjson
 from tests.chaos.domain import FEATURES
 from tests.chaos.findings import Findings
 from tests.chaos.fleet import Fleet, Slot
-from tests.chaos.oracle import ENTITIES, Oracle
+from tests.chaos.oracle import ENTITIES, History, Oracle
 from tests.chaos.traffic import ITEMS, USERS
 
 KEYS = {"user": USERS, "item": ITEMS}
@@ -26,7 +26,7 @@ _DEADLINE_S = 5.0
 _EVERY_S = 0.1
 _KEYS_PER_REQUEST = 8
 _BRUTE_MAX = 300
-"""So many values of windows are computed by brute force at each check; those of all time always are."""
+"""So many values of windows are computed by brute force at each check; those of all time all are."""
 
 
 class Explained(NamedTuple):
@@ -64,6 +64,7 @@ class Readers:
     explained: list[Explained] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)
+    _floors: dict[tuple[str, int], "Floor"] = field(default_factory=dict)
     _seen: dict[tuple[str, str, int], tuple[int, int]] = field(default_factory=dict)
     _counted: dict[tuple[str, str, int], tuple[int, ...]] = field(default_factory=dict)
 
@@ -130,7 +131,10 @@ class Readers:
             return
         if slot.process_name != process:
             return
-        for key, values in zip(keys, told.values, strict=True):
+        for key, values, statuses in zip(keys, told.values, told.statuses, strict=True):
+            if not _are_true(values, statuses):
+                self.findings.unexplained += 1
+                self.findings.tell(f"{process} read {entity} {key} as {values} with {statuses}")
             place = (process, entity, key)
             if any(now < then for now, then in zip(values, self._counted.get(place, (0, 0, 0)), strict=True)):
                 self.findings.stale += 1
@@ -144,26 +148,63 @@ class Readers:
 
     def check(self, oracle: Oracle) -> None:
         """Compare what was answered with the oracle's value at some prefix: at that of its version, if it told one."""
-        self.findings.answers += len(self.explained) + len(self.reads)
-        brute = 0
-        for one in self.explained:
+        all_time = [one for one in self.explained if one.feature in ALL_TIME]
+        windows = [one for one in self.explained if one.feature not in ALL_TIME]
+        # Drawn over the whole time: each fault has its share.
+        windows = self.chance.sample(windows, min(len(windows), _BRUTE_MAX))
+        self.findings.answers += len(all_time) + len(windows) + len(self.reads)
+        for one in (*all_time, *windows):
             history = oracle.histories[one.entity][one.key]
             if one.feature in ALL_TIME:
                 expected = history.totals(one.offset)[one.feature]
-            elif brute < _BRUTE_MAX:
-                brute += 1
-                expected = history.features(one.entity, one.instant_ms, one.offset)[one.feature]
             else:
-                continue
+                expected = history.features(one.entity, one.instant_ms, one.offset)[one.feature]
+            self._check_floor(one, one.offset, self._floor(one).offset)
             if one.value != expected:
                 self.findings.unexplained += 1
                 self.findings.tell(f"{one} must be {expected}")
         for read in self.reads:
+            self._check_floor(read, read.values, self._floor(read).values)
             if not oracle.histories[read.entity][read.key].has_prefix(*read.values):
                 self.findings.unexplained += 1
                 self.findings.tell(f"{read} is the value at no prefix")
         self.explained.clear()
         self.reads.clear()
+        for entity, histories in oracle.histories.items():
+            self._floors |= {(entity, key): Floor.of(history) for key, history in histories.items()}
+
+    def _floor(self, one: Explained | Read) -> "Floor":
+        return self._floors.get((one.entity, one.key), Floor(-1, (0, 0, 0)))
+
+    def _check_floor(self, one: Explained | Read, found: Any, least: Any) -> None:
+        """Note an answer of before the last time when everything was seen to be everywhere, or of none."""
+        is_old = found < least if isinstance(found, int) else any(map(int.__lt__, found, least))
+        if is_old:
+            self.findings.stale += 1
+            self.findings.tell(f"{one} is older than {least}, which was everywhere before")
+
+
+class Floor(NamedTuple):
+    """What is known to be everywhere of one key.
+
+    Attributes:
+        offset: Of its newest event in the repartition topic.
+        values: Its features of all time.
+    """
+
+    offset: int
+    values: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, history: History) -> "Floor":
+        offset = history.events[-1][0] if history.events else -1
+        totals = history.totals(offset)
+        return cls(offset, (totals["taps_all"], totals["buys_all"], totals["spent_all"]))
+
+
+def _are_true(values: tuple[int, ...], statuses: tuple[str, ...]) -> bool:
+    """Whether statuses say of features of all time what they are: all there, or of no event at all."""
+    return set(statuses) == {"PRESENT"} or (set(statuses) == {"NOT_FOUND"} and not any(values))
 
 
 class Told(NamedTuple):
@@ -171,10 +212,12 @@ class Told(NamedTuple):
 
     Attributes:
         values: Of each key, in the order of the features.
+        statuses: Likewise.
     """
 
     instant_ms: int
     values: list[tuple[Any, ...]]
+    statuses: list[tuple[str, ...]]
 
 
 async def ask(
@@ -188,4 +231,5 @@ async def ask(
             return None
         told = orjson.loads(await answer.read())
     columns = [result["values"] for result in told["results"]][1:]
-    return Told(told["metadata"]["instant_ms"], list(zip(*columns, strict=True)))
+    statuses = [result["statuses"] for result in told["results"]][1:]
+    return Told(told["metadata"]["instant_ms"], list(zip(*columns, strict=True)), list(zip(*statuses, strict=True)))

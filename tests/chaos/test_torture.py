@@ -1,10 +1,10 @@
-"""The torture in short, with every run of the tests: kills alone, at every failpoint and at random."""
+"""The torture in short, with every run of the tests: kills alone, at failpoints and at random."""
 
 import pytest
 
 from tests.chaos.torture import Targets, torture
 
-KILLS, EVENTS = 8, 30_000
+KILLS, EVENTS, FAILPOINTS = 11, 30_000, 6
 
 
 @pytest.fixture
@@ -31,4 +31,4 @@ def test_workers_that_are_killed_lose_nothing_and_count_nothing_twice(targets, t
 
     assert (findings.told, findings.is_exact) == ([], True), line
     assert findings.kills >= KILLS
-    assert set(findings.failpoints), line
+    assert len(findings.failpoints) >= FAILPOINTS, line

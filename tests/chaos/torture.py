@@ -155,7 +155,8 @@ class Torture:
         self.pace(self.targets.pace)
         wanted = self.targets
         self._is_quiet = wanted.quiet_share > 0
-        await self._repeat(self.killer.kill_one, wanted.round_s * wanted.quiet_share)
+        if wanted.kills:
+            await self._repeat(self.killer.kill_one, wanted.round_s * wanted.quiet_share)
         self._is_quiet = False
         storm = [self.killer.kill_one] if wanted.kills else []
         storm += [self.faults.inject_one] if wanted.faults else []
@@ -170,6 +171,10 @@ class Torture:
         settled = time.monotonic()
         await self.checks.check()
         self.readers.check(self.checks.oracle)
+        for end in self.fleet.strange:
+            self.findings.unexplained += 1
+            self.findings.tell(end)
+        self.fleet.strange.clear()
         print(
             f"checked: {self.events} records, {dict(self.checks.oracle.counts)}, {self.findings.answers} answers; "
             f"settled in {settled - began:.1f} s, compared in {time.monotonic() - settled:.1f} s",

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agents import publish, transport
+from agents import dispatch, publish, transport
 from app import endpoints, wiring
 from core.ports import Store
 from tables import changelog, restore
@@ -20,6 +20,14 @@ from tests.chaos.failpoints import DIRECTORY, Failpoints, SkewedClock
 
 _DIRECTORY = Path(os.environ[DIRECTORY])
 POINTS = Failpoints(_DIRECTORY)
+
+
+class Dispatcher(dispatch.Dispatcher):
+    """Dies when a run was sent and is not acknowledged yet."""
+
+    async def take(self, message: Any) -> None:
+        await super().take(message)
+        POINTS.reach("after_send")
 
 
 class Publisher(publish.Publisher):
@@ -79,15 +87,19 @@ def open_record(*args: Any) -> Store:
 
 
 def open_cache(*args: Any, **kwargs: Any) -> Store | None:
-    """Open a cache that dies before it is given rows."""
+    """Open a cache that dies before it is given rows, or after it has taken them."""
     store = endpoints.open_cache(*args, **kwargs)
     if store is not None:
         write = store.write
 
         async def die_and_write(rows: Any, *, deadline_ms: int) -> int:
-            if _rows_of_features(rows):
+            is_of_features = _rows_of_features(rows)
+            if is_of_features:
                 POINTS.reach("before_redis")
-            return await write(rows, deadline_ms=deadline_ms)
+            taken = await write(rows, deadline_ms=deadline_ms)
+            if is_of_features:
+                POINTS.reach("after_redis")
+            return taken
 
         store.write = die_and_write  # type: ignore[method-assign]  # this one store alone
     return store
@@ -99,13 +111,16 @@ def _tell_tasks(*_: Any) -> None:
         task.print_stack(file=sys.__stderr__)
 
 
+def _take_place(owner: Any, name: str, value: Any) -> None:
+    """Set what is there: a failpoint under a name that nobody uses any more would never be reached."""
+    getattr(owner, name)
+    setattr(owner, name, value)
+
+
 signal.signal(signal.SIGUSR1, _tell_tasks)
-wiring.Publisher = Publisher
-wiring.ChangelogWriter = ChangelogWriter
-wiring.ChangelogReader = ChangelogReader
-wiring.SystemClock = lambda: SkewedClock(_DIRECTORY)
-wiring.open_record = open_record
-wiring.open_cache = open_cache
-transport.Transport.Consumer = Consumer
+for adapter in (Dispatcher, Publisher, ChangelogWriter, ChangelogReader, open_record, open_cache):
+    _take_place(wiring, adapter.__name__, adapter)
+_take_place(wiring, "SystemClock", lambda: SkewedClock(_DIRECTORY))
+_take_place(transport.Transport, "Consumer", Consumer)
 
 from app.worker import app  # noqa: E402, F401  # it builds the worker when it is imported

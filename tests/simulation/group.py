@@ -37,7 +37,9 @@ class Group:
 
     Attributes:
         committed: Committed offsets.
-        generations: How many there were.
+        furthest: The furthest of them, whatever a late request has set back since.
+        generation: How many there were.
+        heard_at: When each member, past ones too, was last heard of.
     """
 
     def __init__(self, loop: VirtualLoop, partitions: list[TopicPartition]) -> None:
@@ -49,6 +51,8 @@ class Group:
         self._began_at = 0.0
         self.generation = 0
         self.committed: dict[TopicPartition, int] = {}
+        self.furthest: dict[TopicPartition, int] = {}
+        self.heard_at: dict[str, float] = {}
 
     @property
     def owners(self) -> dict[str, list[TopicPartition]]:
@@ -88,7 +92,7 @@ class Group:
         self.expire()
         code = self._code(name, generation)
         if code == OK:
-            self._members[name].heard_at = self._loop.time()
+            self._members[name].heard_at = self.heard_at[name] = self._loop.time()
             return REBALANCING if self._is_rebalancing else OK
         return code
 
@@ -98,6 +102,8 @@ class Group:
         code = self._code(name, generation)
         if code == OK:
             self.committed.update(offsets)
+            for tp, offset in offsets.items():
+                self.furthest[tp] = max(self.furthest.get(tp, 0), offset)
         return code
 
     def expire(self) -> None:

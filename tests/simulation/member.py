@@ -185,7 +185,11 @@ class Client(GroupClient):
 
 
 class Member:
-    """Joins, beats, commits, and lets partitions come and go."""
+    """Joins, beats, commits, and lets partitions come and go.
+
+    Attributes:
+        assigned_at: When it last heard what it owns.
+    """
 
     def __init__(
         self, client: Client, owned: OwnedPartitions, fence: Fence, group: Group, network: Network, *,
@@ -197,6 +201,7 @@ class Member:
         self._must_rejoin = asyncio.Event()
         self._leaving = False
         self._generation = 0
+        self.assigned_at = 0.0
         fence.watch_coordinator(client.coordinator)
 
     async def run(self) -> None:
@@ -210,6 +215,7 @@ class Member:
                 self._must_rejoin.clear()
             self._owned.forget()
             self._client.begin(self._generation)
+            self.assigned_at = self._network.loop.time()
             # In the order of the assignment, whatever the process' hashes are.
             mine = cast("set[TopicPartition]", dict.fromkeys(assigned).keys())
             self._owned.assign(mine, self._generation, stopping=self._leaving)

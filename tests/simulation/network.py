@@ -30,14 +30,17 @@ class Network:
         cut_until: By the name of a service, until when nothing gets through to it.
         loss: Probability that a message is lost while the network is bad.
         late: Probability that one is very late while the network is bad.
+        latest_s: How late at most.
+        was_late: Whether any was.
     """
 
-    def __init__(self, loop: VirtualLoop, chance: random.Random, *, loss: float, late: float) -> None:
+    def __init__(self, loop: VirtualLoop, chance: random.Random, *, loss: float, late: float, latest_s: float) -> None:
         self.loop = loop
         self.chance = chance
         self.carried = 0
         self.cut_until: dict[str, float] = {}
-        self.loss, self.late = loss, late
+        self.loss, self.late, self.latest_s = loss, late, latest_s
+        self.was_late = False
         self.last_arrival_s = 0.0
         self._lives: Counter[str] = Counter()
         self.trace = 0
@@ -73,7 +76,8 @@ class Network:
     def _way_s(self, slow_s: float) -> float:
         chance = self.chance
         if chance.random() < self.late:
-            return chance.uniform(0.1, 25.0)
+            self.was_late = True
+            return chance.uniform(0.1, self.latest_s)
         return chance.uniform(0.001, max(slow_s, 0.02))
 
     def restart(self, service: str) -> None:

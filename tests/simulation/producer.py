@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict, deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
@@ -42,12 +43,14 @@ class Batch:
 class _Sender:
     """Writes requests; the fence stands before its one method, as before aiokafka's."""
 
-    def __init__(self, broker: Broker, network: Network, number: int) -> None:
+    def __init__(self, broker: Broker, network: Network, number: int, on_send: Callable[[], None]) -> None:
         self._broker, self._network, self._number = broker, network, number
+        self._on_send = on_send
         self.answers: dict[TopicPartition, int] = {}
 
     async def _send_produce_req(self, tp: TopicPartition, request: tuple[int, list[Item]]) -> None:
         sequence, items = request
+        self._on_send()
         self.answers[tp] = await self._network.ask(
             "broker",
             lambda: self._broker.append(tp, items, producer=self._number, sequence=sequence),
@@ -58,9 +61,11 @@ class _Sender:
 class Producer:
     """What ``aiokafka.AIOKafkaProducer`` is to the pipeline."""
 
-    def __init__(self, broker: Broker, network: Network, clock: Clock, number: int) -> None:
+    def __init__(
+        self, broker: Broker, network: Network, clock: Clock, number: int, *, on_send: Callable[[], None]
+    ) -> None:
         self._clock = clock
-        self.sender = _Sender(broker, network, number)
+        self.sender = _Sender(broker, network, number, on_send)
         self._waiting: defaultdict[TopicPartition, deque[tuple[list[Item], asyncio.Future[Metadata]]]]
         self._waiting = defaultdict(deque)
         self._sequences: defaultdict[TopicPartition, int] = defaultdict(int)

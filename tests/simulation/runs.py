@@ -74,11 +74,14 @@ def _undisturbed() -> Iterator[None]:
     """Let nobody log, and garbage of a schedule wait: what was killed leaves tasks behind that never end."""
     logging.disable(logging.CRITICAL)
     gc.disable()
+    # What is there before is not looked through again each time.
+    gc.freeze()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
             gc.collect()
     finally:
+        gc.unfreeze()
         gc.enable()
         logging.disable(logging.NOTSET)

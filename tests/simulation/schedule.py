@@ -8,11 +8,39 @@ from typing import Any, NamedTuple
 
 from tests.simulation.worker import PARTITIONS, START_MS
 
-EVENTS_S = 8.0
-FAULTS_S = 13.0
 _HOUR_MS = 3_600_000
-_EVENTS = (12, 40)
-_FAULTS = (1, 6)
+
+
+class Size(NamedTuple):
+    """Bounds of what happens in a world.
+
+    Attributes:
+        workers: How many there are.
+        events: How many there are.
+        events_s: Until when.
+        faults: How many.
+        faults_s: Until when they begin.
+        last_s: How long they last, more or less.
+        heal_s: When everything is made well.
+        latest_s: How late a message may be.
+    """
+
+    workers: tuple[int, ...]
+    events: tuple[int, int]
+    events_s: float
+    faults: tuple[int, int]
+    faults_s: float
+    last_s: tuple[float, ...]
+    heal_s: float
+    latest_s: float
+
+
+SHORT = Size((1, 1, 2), (3, 9), 1.5, (1, 2), 2.5, (0.05, 1.0, 2.0), 4.0, 6.0)
+"""Most of what goes wrong takes two records and one kill, so many short lives find more than few long ones."""
+SESSION = Size((2,), (4, 12), 13.0, (1, 2), 4.0, (1.0, 12.0), 15.0, 15.0)
+"""Long enough for a worker to be replaced while it stands still."""
+LONG = Size((1, 2, 2, 3), (12, 40), 8.0, (1, 6), 13.0, (0.05, 1.0, 4.0, 12.0), 20.0, 25.0)
+SIZES = (SHORT,) * 14 + (SESSION,) * 4 + (LONG,) * 2
 
 
 class Arrival(NamedTuple):
@@ -74,6 +102,7 @@ class Schedule:
     skews_ms: tuple[int, ...]
     loss: float
     late: float
+    size: Size
     arrivals: Sequence[Arrival]
     faults: Sequence[Fault]
 
@@ -81,15 +110,16 @@ class Schedule:
 def draw(seed: int) -> Schedule:
     """Return the schedule of a seed."""
     chance = random.Random(seed)  # noqa: S311  # the same schedule every time
-    workers = chance.choice((1, 2, 2, 3))
+    size = chance.choice(SIZES)
+    workers = chance.choice(size.workers)
     faults = sorted(
         Fault(
-            round(chance.uniform(0.5, FAULTS_S), 3),
+            round(chance.uniform(0.1, size.faults_s), 3),
             chance.choice((*KINDS[:3], *KINDS)),
             chance.randrange(workers),
-            round(chance.choice((0.05, 1.0, 4.0, 12.0)) * chance.uniform(0.5, 1.5), 3),
+            round(chance.choice(size.last_s) * chance.uniform(0.5, 1.5), 3),
         )
-        for _ in range(chance.randint(*_FAULTS))
+        for _ in range(chance.randint(*size.faults))
     )
     return Schedule(
         seed,
@@ -98,16 +128,17 @@ def draw(seed: int) -> Schedule:
         tuple(chance.choice((0, 0, -3_000, 4_000, 120_000)) for _ in range(workers)),
         chance.choice((0.0, 0.01, 0.05)),
         chance.choice((0.0, 0.01, 0.04)),
-        _arrivals(chance),
+        size,
+        _arrivals(chance, size),
         faults,
     )
 
 
-def _arrivals(chance: random.Random) -> list[Arrival]:
+def _arrivals(chance: random.Random, size: Size) -> list[Arrival]:
     """Good events, some of them repeated, later or in another partition; late, future and broken ones."""
     arrivals = []
-    for number in range(chance.randint(*_EVENTS)):
-        topic, at_s = chance.choice(("taps", "taps", "buys")), chance.uniform(0.2, EVENTS_S)
+    for number in range(chance.randint(*size.events)):
+        topic, at_s = chance.choice(("taps", "taps", "buys")), chance.uniform(0.2, size.events_s)
         record_ms = START_MS + int(at_s * 1000)
         age_ms = chance.choice((0, 200, 5_000, 299_000, 1_800_000, _HOUR_MS, _HOUR_MS + 1, -9_000, -10_001))
         fields: dict[str, Any] = {

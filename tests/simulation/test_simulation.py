@@ -14,7 +14,7 @@ from tests.simulation.schedule import KINDS, draw
 from tests.simulation.shrink import shrink
 from tests.simulation.world import run
 
-SEEDS = range(500)
+SEEDS = range(5_000)
 STEPS_MIN = 100
 
 
@@ -23,8 +23,8 @@ def test_no_schedule_leaves_a_wrong_value_a_lost_event_or_a_stale_copy():
     Whatever dies, is late, is lost or comes twice: in the end everything is what a plain computation gives.
     """
     total = Sum()
-    for first in SEEDS[::50]:
-        total.add(run_seeds(range(first, first + 50)))
+    for first in SEEDS[::100]:
+        total.add(run_seeds(range(first, first + 100)))
         assert total.wrong == {}, f"make simulate SEEDS=1 SEED={next(iter(total.wrong))}"
 
     assert total.steps_min >= STEPS_MIN

@@ -82,7 +82,11 @@ class WallClock:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What all workers share."""
+    """What all workers share.
+
+    Attributes:
+        wrong: What must not happen and has happened.
+    """
 
     loop: VirtualLoop
     network: Network
@@ -90,6 +94,7 @@ class Outside:
     group: Group
     record: MemoryStore
     cache: MemoryStore
+    wrong: list[str]
 
 
 class Worker:
@@ -106,7 +111,7 @@ class Worker:
         loop, network, broker = outside.loop, outside.network, outside.broker
         self.fence = Fence(session_timeout_ms=int(SESSION_S * 1000), die=self._die, monotonic=loop.time)
         self.client = Client(broker, outside.group, network, name, _AGENT_OF)
-        producer = Producer(broker, network, clock, number)
+        producer = Producer(broker, network, clock, number, on_send=self._check_send)
         self.fence.guard_sends(producer.sender)
         record = SimulatedStore("record", outside.record, network)
         cache = SimulatedStore("cache", outside.cache, network)
@@ -173,6 +178,13 @@ class Worker:
         queue = self.client.queues[name]
         while True:
             await take(await queue.get())
+
+    def _check_send(self) -> None:
+        """A send of one who owns something and whom the coordinator has given up may follow its successor's."""
+        now, name = self._outside.loop.time(), self.process.name
+        heard_at = max(self._outside.group.heard_at.get(name, 0.0), self.member.assigned_at)
+        if self.owned.ready and now - heard_at > SESSION_S:
+            self._outside.wrong.append(f"{name} sends at {now:.3f} s and was last heard of at {heard_at:.3f} s")
 
     def _finish(self, message: Message) -> None:
         self.owned.finish(message.delivery)

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 from aiokafka import TopicPartition
 
+from core.ports import RowKey
 from stores.memory import MemoryStore
 from tests.simulation.broker import Broker, Item
 from tests.simulation.checks import check
 from tests.simulation.group import Group
 from tests.simulation.loop import StuckError, VirtualLoop
 from tests.simulation.network import Network
-from tests.simulation.schedule import FAULTS_S, Arrival, Fault, Schedule
+from tests.simulation.schedule import Arrival, Fault, Schedule
 from tests.simulation.worker import INPUTS, Outside, WallClock, Worker
 
-HEAL_S = FAULTS_S + 7.0
 _SETTLE_S = 240.0
 _LOOK_S = 1.0
 _MEND_S = 7.0
@@ -56,8 +56,9 @@ class World:
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
         self._loop = loop = VirtualLoop()
+        self.wrong: list[str] = []
         chance = random.Random(schedule.seed ^ 0x5EED)  # noqa: S311  # the same every time
-        self._network = Network(loop, chance, loss=schedule.loss, late=schedule.late)
+        self._network = Network(loop, chance, loss=schedule.loss, late=schedule.late, latest_s=schedule.size.latest_s)
         self._true_clock = WallClock(loop, 0)
         self.outside = Outside(
             loop,
@@ -66,24 +67,26 @@ class World:
             Group(loop, INPUTS),
             MemoryStore(self._true_clock),
             MemoryStore(self._true_clock),
+            self.wrong,
         )
         self._clocks = [WallClock(loop, skew_ms) for skew_ms in schedule.skews_ms]
         self._workers: list[Worker] = []
         self._started = 0
         self._is_healing = False
         self._faults: Counter[str] = Counter()
-        self.wrong: list[str] = []
-        self.cache_was_lost = False
+        self._back_at: dict[int, float] = {}
+        self.lost_copies: dict[RowKey, bytes] = {}
 
     def run(self) -> Outcome:
         """Run to the end, and check."""
         loop = self._loop
         try:
             loop.run_until(loop.create_task(self._drive()))
+            self.wrong += check(self.outside, self._true_clock.now_ms(), lost_copies=self.lost_copies)
         except StuckError as error:
             self.wrong.append(f"it does not end: {error}")
-        else:
-            self.wrong += check(self.outside, self._true_clock.now_ms(), cache_was_lost=self.cache_was_lost)
+        except Exception as error:  # noqa: BLE001  # whatever it is, its seed must be told
+            self.wrong.append(f"{type(error).__name__}: {error}")
         return Outcome(tuple(self.wrong), loop.steps, self._trace(), self._faults)
 
     def _trace(self) -> int:
@@ -101,7 +104,7 @@ class World:
             loop.later(arrival.at_s, self._write, arrival)
         for fault in schedule.faults:
             loop.later(fault.at_s, self._fail, fault)
-        while loop.time() < HEAL_S:
+        while loop.time() < schedule.size.heal_s:
             await asyncio.sleep(_LOOK_S)
             self._look_after()
         self._heal()
@@ -121,16 +124,16 @@ class World:
         match fault.kind:
             case "kill":
                 self._loop.kill(worker.process)
-                self._loop.later(fault.for_s, self._restart, fault.worker)
+                self._come_back(fault)
             case "stop":
                 self._loop.stop_process(worker.process)
                 self._loop.later(fault.for_s, self._loop.resume, worker.process)
             case "leave":
                 self._loop.start(worker.process, _call(worker.member.leave))
-                self._loop.later(fault.for_s, self._restart, fault.worker)
+                self._come_back(fault)
             case "cache lost":
-                self.cache_was_lost = True
                 self._network.restart("cache")
+                self.lost_copies |= {key: row.value for key, row in self.outside.cache._rows.items()}
                 self.outside.cache._rows.clear()
             case "clock jumps":
                 self._clocks[fault.worker].skew_ms += 300_000 if fault.for_s < 1 else -300_000
@@ -141,16 +144,20 @@ class World:
             case _:
                 self._network.cut_until[fault.kind.removesuffix(" away")] = self._loop.time() + fault.for_s
 
+    def _come_back(self, fault: Fault) -> None:
+        self._back_at[fault.worker] = self._loop.time() + fault.for_s
+        self._loop.later(fault.for_s, self._restart, fault.worker)
+
     def _restart(self, number: int) -> None:
         if not self._workers[number].is_alive:
             self._bury(number)
             self._workers[number] = self._new_worker(number)
 
     def _look_after(self) -> None:
-        """Start again whoever has ended by itself, as a supervisor does."""
+        """Start again whoever has ended by itself or took its time to leave, as a supervisor does."""
         self.outside.group.expire()
         for number, worker in enumerate(self._workers):
-            if worker.last_words and not worker.is_alive:
+            if not worker.is_alive and (worker.last_words or self._loop.time() > self._back_at.get(number, 0.0)):
                 self._restart(number)
 
     def _bury(self, number: int) -> None:
@@ -191,11 +198,15 @@ class World:
                 settled_at = None
             elif settled_at is None:
                 settled_at = self._loop.time()
-            elif self._loop.time() - settled_at > _MEND_S:
+            if settled_at is not None and self._loop.time() - settled_at >= self._mend_s:
                 for number in range(len(self._workers)):
                     self._bury(number)
                 return
         raise StuckError(f"not settled {_SETTLE_S:.0f} s after everything was well: {self._left()}")
+
+    @property
+    def _mend_s(self) -> float:
+        return _MEND_S if self._network.was_late else 0.0
 
     def _late_until(self) -> float:
         return self._late_s if self._is_healing else self._note_late()
@@ -206,12 +217,13 @@ class World:
         return self._late_s
 
     def _is_settled(self) -> bool:
-        # What the workers have finished counts, not what the group has as committed: a late request may have set that
-        # back, which costs nothing but a replay.
+        # What was committed once counts, not what is: a late request may have set that back, which costs nothing but a
+        # replay.
         logs = self.outside.broker.logs
         finished = {tp: worker.owned.finished(tp) for worker in self._workers for tp in worker.owned.ready}
         return (
             self.outside.group.is_stable
+            and all(self.outside.group.furthest.get(tp, 0) >= logs[tp].end for tp in INPUTS)
             and len(finished) == len(INPUTS)
             and all(end >= logs[tp].end for tp, end in finished.items())
             and all(worker.is_settled for worker in self._workers)

@@ -246,3 +246,29 @@ async def test_the_fence_is_not_in_force_while_nothing_is_owned():
     made.owns(anything=False)
 
     assert made.is_open
+
+
+async def test_an_answer_that_was_heard_late_opens_nothing():
+    """
+    A worker stood still for longer than its session, right after the coordinator had answered it. It woke up, found the
+    answer in its socket, and would have sent what it held, after its successor had begun.
+    """
+    now = [0.0]
+    stands_still = asyncio.Event()
+    guard = Fence(session_timeout_ms=10_000, die=[].append, monotonic=lambda: now[0])
+    guard.owns(anything=True)
+
+    class Late(Coordinator):
+        async def _send_req(self, request: Any) -> Answer:
+            await stands_still.wait()
+            return await super()._send_req(request)
+
+    coordinator = Late()
+    guard.watch_coordinator(coordinator)
+    heartbeat = asyncio.create_task(coordinator._send_req(HeartbeatRequest()))
+    await idle()
+    now[0] = 12.0
+    stands_still.set()
+    await heartbeat
+
+    assert not guard.is_open
