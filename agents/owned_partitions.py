@@ -48,6 +48,11 @@ class Ownership(Protocol):
         """Restore the state of assigned partitions; they are read from the committed offsets on when this returns."""
         ...
 
+    @property
+    def has_state(self) -> bool:
+        """Whether anything was ever applied to what is owned."""
+        ...
+
 
 class GroupClient(Protocol):
     """A member of a consumer group, as far as the owner of partitions needs it."""
@@ -292,6 +297,14 @@ class OwnedPartitions:
                     f"{ends[tp]}: the topic was made anew, or its tail is lost; see docs/how-to/recover.md"
                 )
         await self._ownership.take_over(committed, assigned)
+        hole = next((tp for tp in sorted(assigned) if starts[tp] > 0), None)
+        if not committed and hole is not None and self._ownership.has_state:
+            # Kafka drops the offsets of a group that was away for long, and a log's beginning moves on meanwhile.
+            self._die(
+                f"the group has committed nothing of {hole.topic}[{hole.partition}] and others although their "
+                f"events were applied before, and the broker has deleted everything before {starts[hole]}: where to "
+                f"read on is not known any more; see docs/how-to/recover.md"
+            )
         begin = {tp: committed.get(tp, starts[tp]) for tp in assigned}
         async with self._io:
             if generation != self._client.generation:

@@ -80,6 +80,11 @@ class Pipeline(Ownership):
         self._publisher.given_away()
         self._debt.given_away()
 
+    @property
+    @override
+    def has_state(self) -> bool:
+        return any(len(table) for table in self._tables)
+
     @override
     async def take_over(self, committed: Mapping[TopicPartition, int], assigned: set[TopicPartition]) -> None:
         """Restore the tables of assigned partitions; the cache is owed what their former owner may have owed it."""

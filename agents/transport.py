@@ -229,6 +229,13 @@ class Producer(driver.Producer):
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
 
+    async def flush(self) -> None:
+        """Do nothing: whoever needs an acknowledgement has awaited it.
+
+        Faust flushes once more when partitions are given away. An idempotent send is tried for ever, and while it is,
+        the member would not join: it would be expelled with everything that it owns.
+        """
+
     async def on_start(self) -> None:
         """Start and guard every request that is written."""
         await super().on_start()

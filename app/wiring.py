@@ -276,6 +276,11 @@ class Platform:
         await require_same_topics(self.access, self.ground, {tp.topic for tp in assigned})
         await self.pipeline.take_over(committed, assigned)
 
+    @property
+    def has_state(self) -> bool:
+        """Whether anything was ever applied to what is owned."""
+        return self.pipeline.has_state
+
     def _is_announced(self, key: RowKey) -> bool:
         entity, _, encoded = key.pk.partition("#")
         definition = self.registry.entities.get(entity)

@@ -88,6 +88,7 @@ RELIED_ON = [
     (driver.Producer, "_settings_default", "9c39987fb719e984", "Producer._settings_extra"),
     (driver.Producer, "_settings_extra", "a4c7bc41b6382223", "Producer._settings_extra"),
     (driver.Producer, "_new_producer", "e72355c3430ed02f", "Producer._settings_extra"),
+    (driver.Producer, "flush", "36d0cb3615f65b01", "Producer.flush"),
     (driver.Producer, "on_start", "219c9a7a785d77b2", "Producer.on_start"),
     (driver.Producer, "on_stop", "86799c5ab7b662f7", "Producer.on_start"),
     (driver.Transport, "__init__", "a06006f6ae8ed716", "Transport.__init__"),

@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import faust
 import pytest
@@ -84,6 +85,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.has_state = False
         self.settled, self.restored = asyncio.Event(), asyncio.Event()
         self.settled.set()
         self.restored.set()
@@ -379,6 +381,31 @@ async def test_a_commit_beyond_the_end_of_the_log_ends_the_worker():
         await made.own(ZERO)
 
         assert "committed at offset 17, but the broker's log ends at 4" in made.deaths[0]
+
+
+@pytest.mark.parametrize(("has_state", "start", "ends"), [(True, 5, True), (False, 5, False), (True, 0, False)])
+async def test_offsets_that_the_broker_has_dropped_end_the_worker_only_if_events_may_be_lost(has_state, start, ends):
+    """
+    Nothing ran for two weeks: Kafka forgets such a group's offsets, and a beginning that has moved on looked like that
+    of a topic which was never read. A new group may begin there.
+    """
+    async with bench() as made:
+        made.owner.has_state, made.thread.starts[ONE] = has_state, start
+        await made.own(ZERO, ONE)
+
+        assert ["deleted everything before 5" in death for death in made.deaths] == [True] * ends
+
+
+async def test_a_send_that_never_ends_does_not_hold_up_a_rebalance():
+    """
+    A partition's leader was behind a network that swallows: the flush that Faust asks for when partitions are given away
+    waited for it beyond the rebalance, and the worker was expelled with everything that it owned.
+    """
+    async with bench() as made:
+        producer = made.app.transport.create_producer()
+        producer._producer = SimpleNamespace(flush=asyncio.Event().wait)
+
+        await asyncio.wait_for(producer.flush(), timeout=5)
 
 
 async def test_a_commit_that_moves_on_during_a_take_over_is_no_loss():
