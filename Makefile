@@ -4,10 +4,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 BESIDE := .venv/acceptance.log
 
-.PHONY: help setup run test acceptance simulate fuzz torture handover mutants bench-serving bench-ingest profile check lock clean
+.PHONY: help setup run test acceptance simulate simulate-caches fuzz torture handover mutants bench-serving bench-ingest profile check lock clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make the virtual environment in .venv with the locked dependencies
 
@@ -34,6 +34,9 @@ acceptance: $(READY) ## Share the whole demo log between two workers on real ser
 
 simulate: $(READY) ## Run the pipeline in simulated worlds where everything goes wrong: SEEDS=200000 SEED=0, or SEEDS=1 for one
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --seed $(or $(SEED),0)
+
+simulate-caches: $(READY) ## Read and write rows through simulated caches in every order: SEEDS=1000000 SEED=0
+	@$(BIN)/python -m tests.simulation.caches --seeds $(or $(SEEDS),100000) --seed $(or $(SEED),0)
 
 fuzz: $(READY) ## Give the pipeline malformed events: PAYLOADS=1000000 SEED=17, or BATCH=4 of a seed alone
 	@$(BIN)/python -m tests.fuzz --payloads $(or $(PAYLOADS),1000000) --seed $(or $(SEED),0) --batch $(or $(BATCH),-1)

@@ -83,7 +83,7 @@ class Pipeline(Ownership):
     @property
     @override
     def has_state(self) -> bool:
-        return any(len(table) for table in self._tables)
+        return any(len(group) for table in self._tables for group in table.groups)
 
     @override
     async def take_over(self, committed: Mapping[TopicPartition, int], assigned: set[TopicPartition]) -> None:

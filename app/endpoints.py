@@ -10,7 +10,7 @@ from app.clock import SystemClock
 from app.settings import EMBEDDED, Role, Settings
 from core.definitions import Registry
 from core.errors import ConfigurationError
-from core.ports import Clock, Store
+from core.ports import Cache, Clock, Store
 from core.topics import DEAD_LETTERS, changelog_topic, repartition_topic
 from services.embedded import EmbeddedServices, start_embedded
 from stores.dynamodb import DynamoStore
@@ -120,7 +120,7 @@ async def kept_record(settings: Settings) -> AsyncIterator[Store]:
         await record.close()
 
 
-def open_cache(endpoints: Endpoints, *, ca: Path | None) -> Store | None:
+def open_cache(endpoints: Endpoints, *, ca: Path | None) -> Cache | None:
     """Return the cache, or None where there is no Redis."""
     url = endpoints.redis_url
     if url is None:

@@ -36,7 +36,7 @@ from core.errors import ConfigurationError
 from core.keys import kafka_partition
 from core.metrics import Metrics
 from core.plans import plan_group
-from core.ports import RowKey, Store
+from core.ports import Cache, RowKey, Store
 from core.topics import repartition_topic, row_name
 from core.windows import to_ms
 from serving.access import Gate
@@ -90,7 +90,7 @@ class Platform:
         self.app.transport.url = [_url(place) for place in self.endpoints.bootstrap]
         self.record: Store = open_record(self.endpoints, self.clock)
         await check_record(self.record)
-        self.cache: Store | None = open_cache(self.endpoints, ca=self.settings.redis_ca)
+        self.cache: Cache | None = open_cache(self.endpoints, ca=self.settings.redis_ca)
         await check_cache(self.cache, writes=self.settings.role.aggregates)
         may_apply = self.settings.apply if self.settings.apply is not None else self.settings.is_embedded
         applied = await resolve_versions(

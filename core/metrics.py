@@ -30,6 +30,7 @@ class Metrics:
         self._store_seconds = self._histogram("freshet_store_seconds", "Time of a store call", "store", "operation")
         self._store_errors = self._counter("freshet_store_errors_total", "Failed store calls", "store", "operation")
         self._tier_keys = self._counter("freshet_tier_keys_total", "Keys asked of a tier", "tier", "outcome")
+        self._breaker = self._gauge("freshet_breaker_open", "Whether a store is not asked because it failed", "store")
         self._read_seconds = self._histogram("feast_feature_server_request_latency_seconds", "Time of a read request")
         self._requests = self._counter("freshet_requests_total", "Requests by status", "status")
         self._pushed = self._counter(
@@ -75,11 +76,15 @@ class Metrics:
         if failed:
             self._store_errors.labels(store, operation).inc()
 
-    def tier(self, name: str, *, hits: int, misses: int, failed: int = 0) -> None:
-        """Count keys asked of a tier; a tier that fails is a counted miss."""
-        for outcome, number in (("hit", hits), ("miss", misses), ("failed", failed)):
+    def tier(self, name: str, *, hits: int, misses: int, failed: int = 0, old: int = 0) -> None:
+        """Count keys asked of a tier; a tier that fails is a counted miss, what is old is served because it fails."""
+        for outcome, number in (("hit", hits), ("miss", misses), ("failed", failed), ("old", old)):
             if number:
                 self._tier_keys.labels(name, outcome).inc(number)
+
+    def breaker(self, store: str, *, is_open: bool) -> None:
+        """Set whether a store is kept from being asked."""
+        self._breaker.labels(store).set(is_open)
 
     def request(self, status: int, seconds: float) -> None:
         """Observe one read request."""

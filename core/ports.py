@@ -62,6 +62,40 @@ class Store(Protocol):
         ...
 
 
+class Filling(NamedTuple):
+    """What a reader has found in the record, as a cache may keep it.
+
+    Attributes:
+        value: The packed row, or ``core.leases.NO_ROW``.
+        expires_at_ms: Instant from which the cache must not tell it any more, or None for never.
+    """
+
+    key: RowKey
+    value: bytes
+    expires_at_ms: int | None
+
+
+class Cache(Store, Protocol):
+    """A store that may lose anything at any time, and that readers fill again (``core.leases``).
+
+    ``read`` may also return leases and ``NO_ROW``.
+    """
+
+    async def lease(
+        self, keys: Sequence[RowKey], *, token: bytes, lease_ms: int, deadline_ms: int
+    ) -> dict[RowKey, bytes]:
+        """Leave a lease under each key that has nothing, for so long; return what the other keys have."""
+        ...
+
+    async def fill(self, fillings: Sequence[Filling], *, token: bytes, deadline_ms: int) -> int:
+        """Put what was found in the place of the lease, where that is still there.
+
+        Returns:
+            How many were taken; the others are no error: a row was written, or the lease is over.
+        """
+        ...
+
+
 class Clock(Protocol):
     """Tells the time, so that tests can."""
 

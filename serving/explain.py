@@ -23,8 +23,9 @@ from serving.progress_board import ProgressBoard
 from serving.read_plans import GroupRead, Planner, row_pk
 from serving.ready import serve_row
 from serving.requests import NAME_CHARS_MAX, EntityKeys
-from serving.tiers import Origin, TieredReader, Wanted
+from serving.tiers import Origin, TieredReader
 from serving.tiles_shown import show_tiles
+from serving.wanted import Wanted
 from serving.why import why
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")

@@ -14,7 +14,8 @@ from serving.progress_board import ProgressBoard
 from serving.read_plans import Planner, ReadPlan
 from serving.ready import ReadyRows
 from serving.requests import FeaturesRequest, check_size
-from serving.tiers import TieredReader, Wanted
+from serving.tiers import TieredReader
+from serving.wanted import Wanted
 
 _Place: TypeAlias = tuple[str, int]
 """Entity and partition."""

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from typing_extensions import override
 
 from core.errors import StoreTimeoutError
-from core.ports import Clock, RowKey, Store, StoredRow
+from core.leases import NO_ROW
+from core.ports import Cache, Clock, Filling, RowKey, StoredRow
+from core.versions import version_of
 
 _LOOKED_THROUGH_MIN = 10_000
+_NO_VERSION = -1
 
 
-class MemoryStore(Store):
+class MemoryStore(Cache):
     """Rows in this process; they die with it.
 
     It is bounded by its caller: it keeps what it is given until that expires. Expired rows are dropped when they are
@@ -25,6 +28,9 @@ class MemoryStore(Store):
 
     @override
     async def read(self, keys: Sequence[RowKey], *, deadline_ms: int) -> dict[RowKey, bytes]:
+        return self._held(keys, deadline_ms)
+
+    def _held(self, keys: Sequence[RowKey], deadline_ms: int) -> dict[RowKey, bytes]:
         _require_time(deadline_ms)
         now_ms = self._clock.now_ms()
         found: dict[RowKey, bytes] = {}
@@ -52,6 +58,26 @@ class MemoryStore(Store):
             self._rows = {key: row for key, row in self._rows.items() if not _is_expired(row, now_ms)}
             self._full_at = max(2 * len(self._rows), _LOOKED_THROUGH_MIN)
         return taken
+
+    @override
+    async def lease(
+        self, keys: Sequence[RowKey], *, token: bytes, lease_ms: int, deadline_ms: int
+    ) -> dict[RowKey, bytes]:
+        found = self._held(keys, deadline_ms)
+        expires_at_ms = self._clock.now_ms() + lease_ms
+        for key in keys:
+            if key not in found:
+                self._rows[key] = StoredRow(key, _NO_VERSION, token, expires_at_ms)
+        return found
+
+    @override
+    async def fill(self, fillings: Sequence[Filling], *, token: bytes, deadline_ms: int) -> int:
+        held = self._held([one.key for one in fillings], deadline_ms)
+        taken = [one for one in fillings if held.get(one.key) == token]
+        for one in taken:
+            ver = version_of(one.value) if one.value != NO_ROW else _NO_VERSION
+            self._rows[one.key] = StoredRow(one.key, ver, one.value, one.expires_at_ms)
+        return len(taken)
 
     @override
     async def close(self) -> None:

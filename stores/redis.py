@@ -12,12 +12,20 @@ from redis.exceptions import ResponseError
 from typing_extensions import override
 
 from core.errors import StoreError
-from core.ports import RowKey, Store, StoredRow
-from stores.redis_commands import pack_read, pack_write, raise_partial, read_chunks, write_chunks
+from core.ports import Cache, Filling, RowKey, StoredRow
+from stores.redis_commands import (
+    pack_fill,
+    pack_lease,
+    pack_read,
+    pack_write,
+    raise_partial,
+    read_chunks,
+    write_chunks,
+)
 from stores.redis_node import RedisLimits, RedisNode, connection_factory, within
 
 
-class RedisStore(Store):
+class RedisStore(Cache):
     """Rows in one Redis server, version 5 or later, through a bounded number of connections.
 
     The server decides by its own clock when a row has expired.
@@ -44,10 +52,7 @@ class RedisStore(Store):
         await self._call(
             [pack_read(chunk) for chunk in chunks], replies, what=f"read of {len(keys)} keys", deadline_ms=deadline_ms
         )
-        found: dict[RowKey, bytes] = {}
-        for chunk, values in zip(chunks, replies, strict=True):
-            found.update((key, value) for key, value in zip(chunk, values, strict=True) if value is not None)
-        return found
+        return _found(chunks, replies)
 
     @override
     async def write(self, rows: Sequence[StoredRow], *, deadline_ms: int) -> int:
@@ -66,6 +71,21 @@ class RedisStore(Store):
         return sum(replies)
 
     @override
+    async def lease(
+        self, keys: Sequence[RowKey], *, token: bytes, lease_ms: int, deadline_ms: int
+    ) -> dict[RowKey, bytes]:
+        chunks, replies = list(read_chunks(keys)), list[Any]()
+        commands = [pack_lease(chunk, token, lease_ms) for chunk in chunks]
+        await self._call(commands, replies, what=f"lease of {len(keys)} keys", deadline_ms=deadline_ms)
+        return _found(chunks, replies)
+
+    @override
+    async def fill(self, fillings: Sequence[Filling], *, token: bytes, deadline_ms: int) -> int:
+        commands, replies = [pack_fill(chunk, token) for chunk in write_chunks(fillings)], list[Any]()
+        await self._call(commands, replies, what=f"filling of {len(fillings)} rows", deadline_ms=deadline_ms)
+        return sum(replies)
+
+    @override
     async def close(self) -> None:
         await self._node.close()
 
@@ -78,3 +98,12 @@ class RedisStore(Store):
             for reply in replies:
                 if isinstance(reply, ResponseError):
                     raise reply
+
+
+def _found(chunks: Sequence[Sequence[RowKey]], replies: Sequence[Sequence[bytes | None]]) -> dict[RowKey, bytes]:
+    return {
+        key: value
+        for chunk, values in zip(chunks, replies, strict=True)
+        for key, value in zip(chunk, values, strict=True)
+        if value is not None
+    }

@@ -16,8 +16,18 @@ from redis.exceptions import AskError, ClusterDownError, MovedError
 from typing_extensions import override
 
 from core.errors import ConfigurationError, StoreError
-from core.ports import RowKey, Store, StoredRow
-from stores.redis_commands import pack, pack_read, pack_write, raise_partial, read_chunks, redis_key, write_chunks
+from core.ports import Cache, Filling, RowKey, StoredRow
+from stores.redis_commands import (
+    pack,
+    pack_fill,
+    pack_lease,
+    pack_read,
+    pack_write,
+    raise_partial,
+    read_chunks,
+    redis_key,
+    write_chunks,
+)
 from stores.redis_node import RedisLimits, RedisNode, connection_factory, within
 from stores.redis_topology import Place, Topology
 
@@ -44,7 +54,7 @@ class _Command:
     reply: Any = None
 
 
-class RedisClusterStore(Store):
+class RedisClusterStore(Cache):
     """Rows in a Redis Cluster, version 5 or later; each node's connections are bounded.
 
     A call either reaches all nodes that it needs, or is an error; it goes to all that can be reached in any case.
@@ -68,17 +78,7 @@ class RedisClusterStore(Store):
 
     @override
     async def read(self, keys: Sequence[RowKey], *, deadline_ms: int) -> dict[RowKey, bytes]:
-        chunks = [
-            (slot, chunk)
-            for slot, of_slot in _by_slot(keys, lambda key: key).items()
-            for chunk in read_chunks(of_slot)
-        ]  # fmt: skip
-        commands = [_Command(slot, pack_read(chunk)) for slot, chunk in chunks]
-        await self._call(commands, what=f"read of {len(keys)} keys", deadline_ms=deadline_ms)
-        found: dict[RowKey, bytes] = {}
-        for (_, chunk), command in zip(chunks, commands, strict=True):
-            found.update((key, value) for key, value in zip(chunk, command.reply, strict=True) if value is not None)
-        return found
+        return await self._find(keys, pack_read, what="read", deadline_ms=deadline_ms)
 
     @override
     async def write(self, rows: Sequence[StoredRow], *, deadline_ms: int) -> int:
@@ -94,6 +94,39 @@ class RedisClusterStore(Store):
             raise_partial(error, [chunk for _, chunk in chunks], [command.reply for command in commands])
             raise
         return sum(command.reply for command in commands)
+
+    @override
+    async def lease(
+        self, keys: Sequence[RowKey], *, token: bytes, lease_ms: int, deadline_ms: int
+    ) -> dict[RowKey, bytes]:
+        return await self._find(
+            keys, lambda chunk: pack_lease(chunk, token, lease_ms), what="lease", deadline_ms=deadline_ms
+        )
+
+    @override
+    async def fill(self, fillings: Sequence[Filling], *, token: bytes, deadline_ms: int) -> int:
+        commands = [
+            _Command(slot, pack_fill(chunk, token))
+            for slot, of_slot in _by_slot(fillings, lambda one: one.key).items()
+            for chunk in write_chunks(of_slot)
+        ]
+        await self._call(commands, what=f"filling of {len(fillings)} rows", deadline_ms=deadline_ms)
+        return sum(command.reply for command in commands)
+
+    async def _find(
+        self, keys: Sequence[RowKey], pack: Callable[[Sequence[RowKey]], bytes], *, what: str, deadline_ms: int
+    ) -> dict[RowKey, bytes]:
+        chunks = [
+            (slot, chunk)
+            for slot, of_slot in _by_slot(keys, lambda key: key).items()
+            for chunk in read_chunks(of_slot)
+        ]  # fmt: skip
+        commands = [_Command(slot, pack(chunk)) for slot, chunk in chunks]
+        await self._call(commands, what=f"{what} of {len(keys)} keys", deadline_ms=deadline_ms)
+        found: dict[RowKey, bytes] = {}
+        for (_, chunk), command in zip(chunks, commands, strict=True):
+            found.update((key, value) for key, value in zip(chunk, command.reply, strict=True) if value is not None)
+        return found
 
     @override
     async def close(self) -> None:

@@ -5,12 +5,14 @@ the server, many rows a script, so that a late write never undoes a newer one.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from hiredis import pack_command
 
 from core.errors import PartialWriteError, StoreError
-from core.ports import RowKey, StoredRow
+from core.ports import Filling, RowKey, StoredRow
+
+_Written = TypeVar("_Written", StoredRow, Filling)
 
 # One script blocks the whole server: 128 rows of 500 bytes for about 0.3 ms, and large rows are fewer a script.
 SCRIPT_ROWS_MAX = 128
@@ -36,6 +38,33 @@ for i, key in ipairs(KEYS) do
     redis.call('SET', key, value)
     if expires_at_ms ~= '' then
       redis.call('PEXPIREAT', key, expires_at_ms)
+    end
+  end
+end
+return taken
+"""
+
+
+# A row is compared by as many bytes as it takes to see that it is no lease.
+_LEASE = b"""
+local found = {}
+for i, key in ipairs(KEYS) do
+  found[i] = redis.call('GET', key)
+  if not found[i] then
+    redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
+  end
+end
+return found
+"""
+
+_FILL = b"""
+local taken = 0
+for i, key in ipairs(KEYS) do
+  if redis.call('GETRANGE', key, 0, 7) == ARGV[1] then
+    taken = taken + 1
+    redis.call('SET', key, ARGV[2 * i])
+    if ARGV[2 * i + 1] ~= '' then
+      redis.call('PEXPIREAT', key, ARGV[2 * i + 1])
     end
   end
 end
@@ -73,13 +102,26 @@ def pack_write(rows: Sequence[StoredRow]) -> bytes:
     return pack(command)
 
 
+def pack_lease(keys: Sequence[RowKey], token: bytes, lease_ms: int) -> bytes:
+    """Return one EVAL that leaves leases; its reply is as that of MGET."""
+    return pack([b"EVAL", _LEASE, len(keys), *map(redis_key, keys), token, lease_ms])
+
+
+def pack_fill(fillings: Sequence[Filling], token: bytes) -> bytes:
+    """Return one EVAL that puts what was found in the place of leases; its reply is their number."""
+    command: list[bytes | str | int] = [b"EVAL", _FILL, len(fillings), *(redis_key(one.key) for one in fillings), token]
+    for one in fillings:
+        command += (one.value, b"" if one.expires_at_ms is None else one.expires_at_ms)
+    return pack(command)
+
+
 def read_chunks(keys: Sequence[RowKey]) -> Iterator[Sequence[RowKey]]:
     """Yield the keys of each MGET."""
     for start in range(0, len(keys), MGET_KEYS_MAX):
         yield keys[start : start + MGET_KEYS_MAX]
 
 
-def write_chunks(rows: Sequence[StoredRow]) -> Iterator[Sequence[StoredRow]]:
+def write_chunks(rows: Sequence[_Written]) -> Iterator[Sequence[_Written]]:
     """Yield the rows of each script, bounded in number and in bytes."""
     start, size = 0, 0
     for index, row in enumerate(rows):

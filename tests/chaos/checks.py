@@ -16,6 +16,7 @@ from app.kafka.admin import KafkaAdmin
 from app.kafka.groups import group_of
 from app.settings import Role, load_settings
 from core.errors import BrokerError
+from core.leases import NO_ROW, is_lease
 from core.plans import plan_group
 from core.ports import RowKey, Store
 from core.rows import unpack_change, unpack_row, unpack_tail
@@ -246,5 +247,7 @@ class Checks:
 async def _read_all(store: Store, keys: list[RowKey]) -> dict[RowKey, bytes]:
     found: dict[RowKey, bytes] = {}
     for start in range(0, len(keys), _STORE_KEYS):
-        found |= await store.read(keys[start : start + _STORE_KEYS], deadline_ms=30_000)
+        held = await store.read(keys[start : start + _STORE_KEYS], deadline_ms=30_000)
+        # A reader's lease is no row; neither is there one where the cache is told so, which is found out as missing.
+        found |= {key: value for key, value in held.items() if value != NO_ROW and not is_lease(value)}
     return found

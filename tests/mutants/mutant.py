@@ -6,6 +6,8 @@ from pathlib import Path
 FUZZ = "tests/fuzz/test_fuzz.py::test_no_payload_crashes_the_pipeline_or_is_lost"
 SIMULATION = "tests/simulation/test_simulation.py::test_no_schedule_leaves_a_wrong_value_a_lost_event_or_a_stale_copy"
 
+CACHES = "tests/simulation/test_simulation.py::test_no_interleaving_of_caches_leaves_an_old_row_or_none"
+
 
 class StaleMutantError(Exception):
     """The text that a mutant replaces is not in its file exactly once: the code has moved on, and it must follow."""

@@ -14,7 +14,25 @@ OWNING = (
         file="agents/fence.py",
         old="while not self.is_open:",
         new="while self._fresh_s < 0:",
-        caught_by=(_FENCE + "test_writes_wait_while_the_coordinator_is_silent",),
+        caught_by=(_FENCE + "test_writes_wait_while_the_coordinator_is_silent", SIMULATION),
+    ),
+    Mutant(
+        "an answer counts from when it is heard",
+        rule="P7",
+        file="agents/fence.py",
+        old="self._answered_at = max(self._answered_at, asked_at)",
+        new="self._answered_at = self._monotonic()",
+        caught_by=(_FENCE + "test_an_answer_that_was_heard_late_opens_nothing",),
+    ),
+    Mutant(
+        "a group whose offsets were dropped begins where the log begins now",
+        rule="P9",
+        file="agents/owned_partitions.py",
+        old="and self._ownership.has_state:",
+        new="and False:",
+        caught_by=(
+            _RUNS + "test_offsets_that_the_broker_has_dropped_end_the_worker_only_if_events_may_be_lost[True-5-True]",
+        ),
     ),
     Mutant(
         "a refused heartbeat is passed over",

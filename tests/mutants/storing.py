@@ -1,9 +1,10 @@
 """Bugs in the stores."""
 
-from tests.mutants.mutant import Mutant
+from tests.mutants.mutant import CACHES, Mutant
 
 _STORES = "tests/contract/test_stores.py::"
 _DYNAMODB = "tests/contract/test_dynamodb.py::"
+_CACHES = "tests/contract/test_caches.py::"
 _TIERS = "tests/unit/test_tiers.py::"
 
 STORING = (
@@ -113,6 +114,65 @@ STORING = (
             _TIERS + "test_a_read_from_before_a_clearing_leaves_no_copy",
             _TIERS + "test_a_read_from_before_a_clearing_does_not_leave_that_there_is_no_row",
         ),
+    ),
+    Mutant(
+        "what a reader has found is put into Redis without its lease",
+        rule="2",
+        file="stores/redis_commands.py",
+        old="  if redis.call('GETRANGE', key, 0, 7) == ARGV[1] then\n    taken = taken + 1\n    redis.call('SET', key, ARGV[2 * i])",
+        new="  if true then\n    taken = taken + 1\n    redis.call('SET', key, ARGV[2 * i])",
+        caught_by=(
+            _CACHES + "test_what_is_found_takes_the_place_of_its_own_lease_alone[redis]",
+            _CACHES + "test_a_write_ends_a_lease[redis]",
+        ),
+    ),
+    Mutant(
+        "a filling is taken wherever there is no newer row",
+        rule="2",
+        file="stores/memory.py",
+        old="if held.get(one.key) == token]",
+        new="if held.get(one.key, b'')[:8] < one.value[:8] or held.get(one.key) == token]",
+        caught_by=(_CACHES + "test_a_lease_ends_by_itself[memory]", CACHES),
+    ),
+    Mutant(
+        "a lease is given to whoever asks",
+        rule="2",
+        file="stores/redis_commands.py",
+        old="  if not found[i] then",
+        new="  if not found[i] or #found[i] < 8 then",
+        caught_by=(_CACHES + "test_what_is_found_takes_the_place_of_its_own_lease_alone[redis]",),
+    ),
+    Mutant(
+        "who joins a load is told what was there when it began",
+        rule="2",
+        file="serving/tiers.py",
+        old="return (version_of(loaded[key].value) if key in loaded else 0) < self._floor.of(key)",
+        new="return False",
+        caught_by=(_TIERS + "test_who_joins_a_load_is_told_nothing_older_than_was_served_meanwhile", CACHES),
+    ),
+    Mutant(
+        "that there is no row is never forgotten by the cache",
+        rule="2",
+        file="serving/fills.py",
+        old="return Filling(want.key, NO_ROW, nothing_until_ms)",
+        new="return Filling(want.key, NO_ROW, None)",
+        caught_by=(_TIERS + "test_what_is_filled_in_is_forgotten_after_a_while[30000]",),
+    ),
+    Mutant(
+        "each reader of a row loads it",
+        rule="2",
+        file="serving/flights.py",
+        old="if key not in self._under_way]",
+        new="]",
+        caught_by=("tests/unit/test_flights.py::test_ten_thousand_readers_are_one_load",),
+    ),
+    Mutant(
+        "who goes away takes the load from the others",
+        rule="2",
+        file="serving/flights.py",
+        old="await asyncio.shield(flight)",
+        new="await flight",
+        caught_by=("tests/unit/test_flights.py::test_who_goes_away_takes_the_load_from_nobody",),
     ),
     Mutant(
         "a prepared row is served although a newer one came",

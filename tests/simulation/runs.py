@@ -47,7 +47,7 @@ class Sum:
 def run_seeds(seeds: Sequence[int]) -> Sum:
     """Run the schedules of some seeds."""
     total, started = Sum(), time.process_time()
-    with _undisturbed():
+    with undisturbed():
         for number, seed in enumerate(seeds):
             outcome: Outcome = run(draw(seed))
             total.schedules += 1
@@ -70,7 +70,7 @@ def run_many(first: int, count: int, *, processes: int) -> Iterator[Sum]:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Let nobody log, and garbage of a schedule wait: what was killed leaves tasks behind that never end."""
     logging.disable(logging.CRITICAL)
     gc.disable()

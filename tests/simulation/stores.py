@@ -26,7 +26,7 @@ class SimulatedStore(Store):
 
     @override
     async def read(self, keys: Sequence[RowKey], *, deadline_ms: int) -> dict[RowKey, bytes]:
-        return await self._ask(lambda: _run(self._held.read(keys, deadline_ms=deadline_ms)), deadline_ms)
+        return await self._ask(lambda: run_now(self._held.read(keys, deadline_ms=deadline_ms)), deadline_ms)
 
     @override
     async def write(self, rows: Sequence[StoredRow], *, deadline_ms: int) -> int:
@@ -35,7 +35,7 @@ class SimulatedStore(Store):
         if len(taken) > 1 and chance.random() < self._network.loss:
             chance.shuffle(taken)
             taken = taken[: chance.randrange(len(taken))]
-        await self._ask(lambda: _run(self._held.write(taken, deadline_ms=deadline_ms)), deadline_ms)
+        await self._ask(lambda: run_now(self._held.write(taken, deadline_ms=deadline_ms)), deadline_ms)
         if len(taken) < len(rows):
             sure = {row.key for row in taken}
             failed = frozenset(row.key for row in rows if row.key not in sure)
@@ -54,7 +54,7 @@ class SimulatedStore(Store):
             raise StoreTimeoutError(f"{self.name}: no answer within {deadline_ms} ms") from None
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
+def run_now(work: Coroutine[Any, Any, T]) -> T:
     """Return what something that never waits returns."""
     try:
         work.send(None)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.simulation.caches import run_caches
 from tests.simulation.loop import Process, StuckError, VirtualLoop
 from tests.simulation.runs import Sum, run_seeds
 from tests.simulation.schedule import KINDS, draw
@@ -15,6 +16,7 @@ from tests.simulation.shrink import shrink
 from tests.simulation.world import run
 
 SEEDS = range(5_000)
+CACHES = range(10_000)
 STEPS_MIN = 100
 
 
@@ -29,6 +31,15 @@ def test_no_schedule_leaves_a_wrong_value_a_lost_event_or_a_stale_copy():
 
     assert total.steps_min >= STEPS_MIN
     assert set(total.faults) == set(KINDS)
+
+
+def test_no_interleaving_of_caches_leaves_an_old_row_or_none():
+    """
+    Rows are written, filled in by readers, evicted, copied, and late, in every order: in the end everybody is told the
+    newest row, and nobody was told an older one after a newer one.
+    """
+    for first in CACHES[::500]:
+        assert run_caches(range(first, first + 500)).wrong == {}
 
 
 def test_a_seed_is_the_same_schedule_in_every_process():

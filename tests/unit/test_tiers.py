@@ -1,5 +1,6 @@
 """Tiers: which copy of a row is read, and that no copy hides a newer row for longer than it may."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -7,20 +8,25 @@ from typing_extensions import override
 
 from core.definitions import ServingPolicy
 from core.errors import FormatError, StoreTimeoutError
+from core.leases import NO_ROW, new_token
 from core.metrics import Metrics
-from core.ports import RowKey, StoredRow
+from core.ports import Filling, RowKey, StoredRow
 from core.progress import progress_key, progress_row
 from core.rows import Row, pack_row, unpack_row
 from core.windows import seconds
 from serving.local import LocalCopies
 from serving.progress_board import ProgressBoard
-from serving.tiers import TieredReader, Wanted
+from serving.tiers import TieredReader
+from serving.wanted import Wanted
 from stores.memory import MemoryStore
 from tests.clock import ManualClock
+from tests.fakes import until
 from tests.serving_kit import FailingStore
 
 USER = RowKey("user#i1", "spend@v1")
 OTHER = RowKey("user#i2", "spend@v1")
+NOBODY = RowKey("user#i2", "nothing@v1")
+FAILURES_MAX = 5
 SOFT_TTL_MS = NEGATIVE_TTL_MS = 30_000
 REMOTE = ServingPolicy(soft_ttl=seconds(30))
 DIRECT = ServingPolicy(tier="direct")
@@ -451,14 +457,14 @@ async def test_the_first_event_of_a_key_ends_that_it_has_no_row(reader, cache, r
     assert await values(reader, USER) == [1]
 
 
-async def test_a_row_that_is_created_while_it_is_looked_for_is_found_afterwards(reader, record, local):
+async def test_a_row_that_is_created_while_it_is_looked_for_is_found_afterwards(reader, cache, record, local):
     """
     The record had said that there is none before it was written; remembered after its announcement, that would hide it.
     """
     record.before_answer = lambda: local.announce([stored(1)])
     assert await values(reader, USER) == [None]
     record.before_answer = lambda: None
-    await write(1, record)
+    await write(1, record, cache)
 
     assert await values(reader, USER) == [1]
 
@@ -475,14 +481,16 @@ async def test_who_wants_to_ask_each_time_does(reader, record, clock, policy):
     assert len(record.asked) == 2
 
 
-async def test_nothing_is_remembered_of_keys_whose_changes_are_not_announced_here(reader, record):
+async def test_nothing_is_remembered_here_of_keys_whose_changes_are_not_announced_here(reader, cache, record):
     """
-    Another worker owns their partition, and tells this one nothing of their first event.
+    Another worker owns their partition, and tells this one nothing of their first event; it tells the cache.
     """
     await values(reader, OTHER)
     await values(reader, OTHER)
+    assert (len(cache.asked), len(record.asked)) == (2, 1)
 
-    assert len(record.asked) == 2
+    await write(1, record, cache, key=OTHER)
+    assert await values(reader, OTHER) == [1]
 
 
 def test_a_read_from_before_a_clearing_does_not_leave_that_there_is_no_row(local):
@@ -494,3 +502,123 @@ def test_a_read_from_before_a_clearing_does_not_leave_that_there_is_no_row(local
         local.put_none(USER, read_at_ms=0)
 
     assert local.get(USER, oldest_ms=0, oldest_none_ms=0) is None
+
+
+async def test_a_row_that_the_cache_has_lost_is_filled_in_by_its_first_reader(reader, cache, record):
+    """
+    Redis was emptied: until a row's next event, which may be days away, each read of it went to the record.
+    """
+    await write(1, record, key=OTHER)
+
+    assert await values(reader, OTHER, NOBODY) == [1, None]
+    assert await values(reader, OTHER, NOBODY) == [1, None]
+
+    assert record.asked == [[OTHER, NOBODY]]
+    assert (await cache.read([OTHER], deadline_ms=100))[OTHER] == stored(1, OTHER).value
+
+
+@pytest.mark.parametrize("past_ms", [0, SOFT_TTL_MS])
+async def test_what_is_filled_in_is_forgotten_after_a_while(reader, cache, record, clock, past_ms):
+    """
+    Nothing that a reader has put into the cache is true for ever, least of all that there is no row; and a row that is
+    past was read in the record each time.
+    """
+    await write(1, record, key=OTHER)
+    await values(reader, OTHER, NOBODY)
+    clock.advance(past_ms)
+
+    left = await cache.read([OTHER, NOBODY], deadline_ms=100)
+
+    assert left == ({OTHER: stored(1, OTHER).value, NOBODY: NO_ROW} if not past_ms else {})
+
+
+async def test_what_another_process_fills_in_is_waited_for(reader, cache, record):
+    """
+    The hottest row expires, and every worker of the fleet would read it in the record.
+    """
+    token = new_token()
+    await write(1, record, key=OTHER)
+    await cache.lease([OTHER], token=token, lease_ms=1_000, deadline_ms=100)
+    reading = asyncio.create_task(values(reader, OTHER))
+    await asyncio.sleep(0.01)
+    await cache.fill([Filling(OTHER, stored(1, OTHER).value, None)], token=token, deadline_ms=100)
+
+    assert await reading == [1]
+    assert record.asked == []
+
+
+async def test_who_holds_a_lease_and_has_died_is_not_waited_for(reader, cache, record):
+    """
+    A worker was killed between its lease and its filling; nobody could read the row until the lease ended.
+    """
+    await write(1, record, key=OTHER)
+    await cache.lease([OTHER], token=new_token(), lease_ms=60_000, deadline_ms=100)
+
+    assert await values(reader, OTHER) == [1]
+
+
+async def test_a_cache_that_gives_no_answer_is_asked_less_and_less(reader, cache, record, metrics):
+    """
+    Each read would wait for its whole deadline first, and then go to the record all the same.
+    """
+    await write(1, record, key=OTHER)
+    cache.before_answer = fail
+
+    assert [await values(reader, OTHER) for _ in range(20)] == [[1]] * 20
+
+    assert len(cache.asked) == FAILURES_MAX
+    assert metrics.registry.get_sample_value("freshet_breaker_open", {"store": "cache"}) == 1
+
+
+async def test_old_copies_are_served_while_the_record_is_away_until_they_are_too_old(reader, cache, record, clock):
+    """
+    DynamoDB throttled for a minute, and the whole feed was empty although nothing had changed.
+    """
+    policy = ServingPolicy(soft_ttl=seconds(30), hard_ttl=seconds(90))
+    await write(1, cache, record)
+    assert await values(reader, USER, policy=policy) == [1]
+    cache.before_answer = record.before_answer = fail
+
+    clock.advance(60_000)
+    assert await values(reader, USER, policy=policy) == [1]
+    with pytest.raises(StoreTimeoutError):
+        await values(reader, USER, OTHER, policy=policy)
+
+    clock.advance(31_000)
+    with pytest.raises(StoreTimeoutError):
+        await values(reader, USER, policy=policy)
+
+
+async def test_who_joins_a_load_is_told_nothing_older_than_was_served_meanwhile(reader, cache, record):
+    """
+    A slow read of the record was under way when the row changed; the new one was served from Redis, Redis failed, and
+    who asked then joined the slow read: time went back.
+    """
+    await write(1, record, key=OTHER)
+    slow = SlowStore(record)
+    reader._record = slow
+    first = asyncio.create_task(values(reader, OTHER))
+    await until(lambda: slow.found is not None)
+    await write(2, record, cache, key=OTHER)
+    assert await values(reader, OTHER) == [2]
+    cache._rows.clear()
+    second = asyncio.create_task(values(reader, OTHER))
+    await asyncio.sleep(0.01)
+    slow.may.set()
+
+    assert [await first, await second][1] == [2]
+
+
+class SlowStore:
+    """Finds what there is at once, and tells it when it may."""
+
+    def __init__(self, held: CountingStore) -> None:
+        self.name = held.name
+        self._held = held
+        self.found: dict[RowKey, bytes] | None = None
+        self.may = asyncio.Event()
+
+    async def read(self, keys: Sequence[RowKey], *, deadline_ms: int) -> dict[RowKey, bytes]:
+        found = self.found = await self._held.read(keys, deadline_ms=deadline_ms)
+        await self.may.wait()
+        return found

@@ -1,0 +1,168 @@
+"""Fills: rows that the cache does not have are read in the record, by one reader for all, and put into the cache.
+
+The lease that a reader leaves in the cache tells the others that the row is coming; it also keeps an older row from
+being put where a newer one was (``core.leases``). Nothing of it is needed to answer: without a lease the record is
+asked, and a lease whose holder has died is not waited for longer than a moment.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from core.errors import FormatError, StoreError
+from core.leases import NO_ROW, is_lease, new_token
+from core.ports import Cache, Clock, Filling, RowKey
+from core.rows import unpack_row
+from core.windows import to_ms
+from serving.breaker import Breaker
+from serving.wanted import Wanted
+
+log = logging.getLogger(__name__)
+
+LEASE_MS = 2_000
+"""More than a read of the record takes; after it, another reader may fill."""
+_DEADLINE_MS = 50
+_LOOKS_S = (0.004, 0.008, 0.016, 0.032)
+
+
+class Loaded(NamedTuple):
+    """A packed row, and the name of the store that it was read in."""
+
+    value: bytes
+    tier: str
+
+
+ReadRecord = Callable[[Sequence[RowKey]], Awaitable[Mapping[RowKey, bytes]]]
+
+
+class Fills:
+    """Reads what the cache does not have."""
+
+    def __init__(
+        self, cache: Cache | None, read_record: ReadRecord, clock: Clock, *, record_name: str, breaker: Breaker
+    ) -> None:
+        """Fill one cache.
+
+        Args:
+            cache: Without one there is nothing to fill.
+            read_record: Reads keys consistently, within its own deadline.
+            clock: Tells until when the cache may keep what it is told.
+            record_name: Of the record.
+            breaker: Keeps leases away from a cache that takes none.
+        """
+        self._cache = cache
+        self._read_record = read_record
+        self._record_name = record_name
+        self._clock = clock
+        self._breaker = breaker
+
+    async def load(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
+        """Return the packed rows that exist.
+
+        Raises:
+            StoreError: The record failed.
+        """
+        cached = [want for want in wanted if want.is_cached]
+        token = new_token()
+        held = await self._lease(self._cache, cached, token) if self._cache is not None and cached else None
+        if self._cache is None or held is None:
+            return await self.recorded(wanted)
+        coming = [want.key for want in cached if is_lease(held.get(want.key, NO_ROW))]
+        ours = [want for want in cached if want.key not in held]
+        # What the cache has and nobody can use is passed over, and left to whoever writes the row next.
+        useless = [want.key for want in cached if _is_row(held.get(want.key)) and not _is_of(want, held[want.key])]
+        others = [*useless, *(want.key for want in wanted if not want.is_cached)]
+        late, own = await asyncio.gather(
+            self._wait_for(self._cache, coming), self._read_and_fill(self._cache, ours, others, token)
+        )
+        return _rows(held, self._cache.name) | late | own
+
+    async def recorded(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
+        """Return the packed rows that exist in the record, and leave the cache alone.
+
+        Raises:
+            StoreError: The record failed.
+        """
+        return await self._recorded([want.key for want in wanted])
+
+    async def _recorded(self, keys: Sequence[RowKey]) -> dict[RowKey, Loaded]:
+        return _rows(await self._read_record(keys), self._record_name) if keys else {}
+
+    async def _lease(self, cache: Cache, wanted: Sequence[Wanted], token: bytes) -> dict[RowKey, bytes] | None:
+        """Return what the cache has of the keys, with our lease on the others; None if it takes none."""
+        if not self._breaker.admits():
+            return None
+        try:
+            held = await cache.lease(
+                [want.key for want in wanted], token=token, lease_ms=LEASE_MS, deadline_ms=_DEADLINE_MS
+            )
+        except StoreError as error:
+            # A user who may only read is refused each time: once is enough to know.
+            if not self._breaker.is_open:
+                log.warning("no lease on rows: %s", error)
+            self._breaker.failed()
+            return None
+        self._breaker.succeeded()
+        return held
+
+    async def _read_and_fill(
+        self, cache: Cache, ours: Sequence[Wanted], others: Sequence[RowKey], token: bytes
+    ) -> dict[RowKey, Loaded]:
+        found = await self._recorded([*(want.key for want in ours), *others])
+        fillings = [filling for want in ours if (filling := self._filling(want, found.get(want.key))) is not None]
+        if fillings:
+            await self._fill(cache, fillings, token)
+        return found
+
+    async def _fill(self, cache: Cache, fillings: Sequence[Filling], token: bytes) -> None:
+        try:
+            await cache.fill(fillings, token=token, deadline_ms=_DEADLINE_MS)
+        except StoreError as error:
+            # The lease ends by itself.
+            log.warning("rows not filled: %s", error)
+
+    def _filling(self, want: Wanted, loaded: Loaded | None) -> Filling | None:
+        """Return what the cache may be told; nothing of a row that is not the one that is served."""
+        now_ms = self._clock.now_ms()
+        nothing_until_ms = now_ms + to_ms(want.policy.negative_ttl)
+        if loaded is None:
+            return Filling(want.key, NO_ROW, nothing_until_ms)
+        if not _is_of(want, loaded.value):
+            return None
+        # A row that is past is as good as none.
+        until_ms = max(unpack_row(loaded.value).expires_at_ms, nothing_until_ms)
+        return Filling(want.key, loaded.value, min(now_ms + to_ms(want.policy.hard_ttl), until_ms))
+
+    async def _wait_for(self, cache: Cache, keys: Sequence[RowKey]) -> dict[RowKey, Loaded]:
+        """Return rows that others are filling in, from the cache as soon as they are there, or else from the record."""
+        found: dict[RowKey, Loaded] = {}
+        left = list(keys)
+        for look_s in _LOOKS_S:
+            if not left:
+                return found
+            await asyncio.sleep(look_s)
+            try:
+                held = await cache.read(left, deadline_ms=_DEADLINE_MS)
+            except StoreError:
+                break
+            found |= _rows(held, cache.name)
+            # What is gone again was refused or evicted: nobody is on the way with it any more.
+            left = [key for key in left if key not in held or is_lease(held[key])]
+        return found | await self._recorded(left)
+
+
+def _rows(held: Mapping[RowKey, bytes], tier: str) -> dict[RowKey, Loaded]:
+    return {key: Loaded(value, tier) for key, value in held.items() if _is_row(value)}
+
+
+def _is_row(value: bytes | None) -> bool:
+    return value is not None and value != NO_ROW and not is_lease(value)
+
+
+def _is_of(want: Wanted, value: bytes) -> bool:
+    """Whether a packed row can be read and is of the definition that is served."""
+    try:
+        return unpack_row(value).fingerprint == want.fingerprint
+    except FormatError:
+        return False

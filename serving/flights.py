@@ -1,0 +1,55 @@
+"""Flights: in one process, a key is loaded once at a time; whoever asks for it meanwhile gets the same answer.
+
+A load belongs to nobody who waits for it: one that goes away takes it from no other.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+W = TypeVar("W")
+V = TypeVar("V")
+
+
+class Flights(Generic[K, W, V]):
+    """Loads that are under way, as many as their callers let in."""
+
+    def __init__(self, load: Callable[[Sequence[W]], Awaitable[Mapping[K, V]]], *, key_of: Callable[[W], K]) -> None:
+        """Begin without any.
+
+        Args:
+            load: Returns the values that exist, within a deadline of its own.
+            key_of: The key of what is wanted.
+        """
+        self._load = load
+        self._key_of = key_of
+        self._under_way: dict[K, asyncio.Task[Mapping[K, V]]] = {}
+
+    async def get(self, wanted: Sequence[W]) -> dict[K, V]:
+        """Return the values that exist: those that nobody is loading are loaded together.
+
+        Raises:
+            Exception: What a load that brings any of them raised.
+        """
+        keys = [self._key_of(want) for want in wanted]
+        mine = [want for key, want in zip(keys, wanted, strict=True) if key not in self._under_way]
+        if mine:
+            self._begin(mine)
+        flights = {key: self._under_way[key] for key in keys}
+        for flight in dict.fromkeys(flights.values()):
+            await asyncio.shield(flight)
+        return {key: flight.result()[key] for key, flight in flights.items() if key in flight.result()}
+
+    def _begin(self, wanted: Sequence[W]) -> None:
+        keys = [self._key_of(want) for want in wanted]
+        flight = asyncio.ensure_future(self._load(wanted))
+        self._under_way |= dict.fromkeys(keys, flight)
+        flight.add_done_callback(lambda landed: self._landed(keys, landed))
+
+    def _landed(self, keys: Sequence[K], flight: "asyncio.Future[Mapping[K, V]]") -> None:
+        for key in keys:
+            del self._under_way[key]
+        # If all who waited have gone, nobody else asks what became of it.
+        if not flight.cancelled():
+            flight.exception()

@@ -1,0 +1,257 @@
+"""Caches in simulated worlds: one owner writes rows, several processes read them, and copies come, go and are late.
+
+What runs is the reading side as it is (``serving.tiers`` with its fills, flights and copies) and what writes the cache
+(``agents.cache_debt``). The stores, the network before them, evictions and time are simulated.
+``make simulate-caches`` runs many; its last line is one line of JSON, its status 1 if anything went wrong.
+"""
+
+import asyncio
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+
+import typer
+
+from agents.cache_debt import CacheDebt
+from agents.store_write import try_write
+from core.definitions import ServingPolicy
+from core.errors import StoreError
+from core.leases import NO_ROW, is_lease
+from core.ports import Cache, Filling, RowKey, StoredRow
+from core.rows import pack_row
+from core.versions import version_of
+from core.windows import NEVER_MS, seconds
+from serving.local import LocalCopies
+from serving.tiers import TieredReader
+from serving.wanted import Wanted
+from stores.memory import MemoryStore
+from tests.simulation.loop import StuckError, VirtualLoop
+from tests.simulation.network import Network
+from tests.simulation.runs import undisturbed
+from tests.simulation.stores import SimulatedStore, run_now
+from tests.simulation.worker import METRICS, WallClock
+
+KEYS = tuple(RowKey(f"user#i{number}", "spend@v1") for number in range(2))
+MEANING = bytes(8)
+POLICY = ServingPolicy(soft_ttl=seconds(30), negative_ttl=seconds(30))
+_CHUNK = 200
+_BUSY_S = 0.12
+_SETTLE_S = 6.0
+"""Longer than a lease lasts and than a message is late."""
+_LATEST_S = (0.12, 0.3, 1.5)
+
+
+class SimulatedCache(SimulatedStore, Cache):
+    """One process' way to the cache."""
+
+    async def lease(
+        self, keys: Sequence[RowKey], *, token: bytes, lease_ms: int, deadline_ms: int
+    ) -> dict[RowKey, bytes]:
+        held = self._held
+        return await self._ask(
+            lambda: run_now(held.lease(keys, token=token, lease_ms=lease_ms, deadline_ms=1)), deadline_ms
+        )
+
+    async def fill(self, fillings: Sequence[Filling], *, token: bytes, deadline_ms: int) -> int:
+        held = self._held
+        return await self._ask(lambda: run_now(held.fill(fillings, token=token, deadline_ms=1)), deadline_ms)
+
+
+@dataclass(slots=True)
+class Sum:
+    """What became of several interleavings.
+
+    Attributes:
+        wrong: Seeds that went wrong, and how.
+        cpu_s: Seconds of one core.
+    """
+
+    interleavings: int = 0
+    steps: int = 0
+    cpu_s: float = 0.0
+    wrong: dict[int, list[str]] = field(default_factory=dict)
+
+    def add(self, other: "Sum") -> None:
+        """Add others."""
+        self.interleavings += other.interleavings
+        self.steps += other.steps
+        self.cpu_s += other.cpu_s
+        self.wrong |= other.wrong
+
+
+def packed(ver: int) -> bytes:
+    """Return a row whose one value is its version."""
+    return pack_row(
+        ver=ver, fingerprint=MEANING, as_of_ms=1, valid_from_ms=1, valid_until_ms=2, expires_at_ms=NEVER_MS,
+        event_time_ms=1, values=[ver], tail=[],
+    )  # fmt: skip
+
+
+class CacheWorld:
+    """One interleaving."""
+
+    def __init__(self, seed: int) -> None:
+        self._chance = chance = random.Random(seed)  # noqa: S311  # the same every time
+        self._loop = loop = VirtualLoop()
+        loss = chance.choice((0.0, 0.0, 0.05))
+        late, latest_s = chance.choice((0.0, 0.2, 0.4)), chance.choice(_LATEST_S)
+        self._network = Network(loop, chance, loss=loss, late=late, latest_s=latest_s)
+        self._clock = clock = WallClock(loop, 0)
+        self._cache, self._record = MemoryStore(clock), MemoryStore(clock)
+        cache = SimulatedCache("cache", self._cache, self._network)
+        record = SimulatedStore("record", self._record, self._network)
+        self._record_way = record
+        self._locals = [LocalCopies(bytes_max=100_000, is_announced=lambda _key: True), None]
+        self._readers = [
+            TieredReader(local=local, cache=cache, record=record, clock=clock, metrics=METRICS, monotonic=loop.time)
+            for local in self._locals
+        ]
+        self._debt = CacheDebt(
+            cache, record, METRICS, clock, lifetimes={"spend@v1": 86_400_000}, announce=self._announce
+        )
+        self._seen: dict[tuple[int, RowKey], int] = {}
+        self._vers = dict.fromkeys(KEYS, 0)
+        self._wrong: list[str] = []
+
+    def run(self) -> tuple[list[str], int]:
+        """Run it to its end; return what is wrong, and the number of steps."""
+        loop = self._loop
+        try:
+            loop.run_until(loop.create_task(self._drive()))
+        except StuckError as error:
+            self._wrong.append(f"it does not end: {error}")
+        except Exception as error:  # noqa: BLE001  # whatever it is, its seed must be told
+            self._wrong.append(f"{type(error).__name__}: {error}")
+        return self._wrong, loop.steps
+
+    async def _drive(self) -> None:
+        chance, loop = self._chance, self._loop
+        settling = loop.create_task(self._debt.settle())
+        work = [loop.create_task(self._write(KEYS[0], chance.randint(1, 3)))]
+        work += [loop.create_task(self._write(KEYS[1], chance.randint(0, 2)))]
+        work += [
+            loop.create_task(self._read(number, chance.randint(1, 4)))
+            for number in range(len(self._readers))
+            for _ in range(chance.randint(1, 2))
+        ]
+        for _ in range(chance.randint(0, 8)):
+            loop.later(chance.uniform(0, 3 * _BUSY_S), self._evict, chance.choice(KEYS))
+        if chance.random() < 0.2:
+            self._network.cut_until["cache"] = loop.time() + chance.uniform(0, 2 * _BUSY_S)
+        await asyncio.gather(*work)
+        self._network.loss = self._network.late = 0.0
+        await asyncio.sleep(_SETTLE_S)
+        settling.cancel()
+        await self._check()
+
+    # -- what happens
+
+    async def _write(self, key: RowKey, times: int) -> None:
+        """Write versions of a row as the publisher does: the record, then the cache or a debt, then all copies here."""
+        chance = self._chance
+        for _ in range(times):
+            await asyncio.sleep(chance.uniform(0, _BUSY_S))
+            self._vers[key] += 1
+            row = StoredRow(key, self._vers[key], packed(self._vers[key]))
+            left = [row]
+            while left:
+                left, _, _ = await try_write(self._record_way, left, deadline_ms=100, metrics=METRICS)
+                if not left and chance.random() < 0.1:
+                    # The writer has died between record and cache; its successor writes the row once more.
+                    await asyncio.sleep(chance.uniform(0, _BUSY_S))
+                    left = [row]
+            await self._debt.write([row])
+            self._announce([row])
+
+    def _announce(self, rows: Sequence[StoredRow]) -> None:
+        for local in self._locals:
+            if local is not None:
+                local.announce(rows)
+
+    async def _read(self, number: int, times: int) -> None:
+        chance = self._chance
+        for _ in range(times):
+            await asyncio.sleep(chance.uniform(0, _BUSY_S))
+            keys = KEYS if chance.random() < 0.5 else (chance.choice(KEYS),)
+            before = {key: self._seen.get((number, key), 0) for key in keys}
+            reading = self._loop.create_task(self._readers[number].read([_wanted(key) for key in keys]))
+            if chance.random() < 0.1:
+                self._loop.later(chance.uniform(0, 0.01), reading.cancel)
+            try:
+                rows = await reading
+            except (StoreError, asyncio.CancelledError):
+                continue
+            for key in keys:
+                self._judge(number, key, rows[key].values[0] if key in rows else 0, before[key])
+
+    def _judge(self, number: int, key: RowKey, ver: int, before: int) -> None:
+        if ver < before:
+            self._wrong.append(f"process {number} was told {ver} of {key} after {before}")
+        if ver > self._vers[key]:
+            self._wrong.append(f"process {number} was told {ver} of {key}, which there is not yet")
+        self._seen[number, key] = max(ver, self._seen.get((number, key), 0))
+
+    def _evict(self, key: RowKey) -> None:
+        self._cache._rows.pop(key, None)
+
+    # -- the end
+
+    async def _check(self) -> None:
+        for key, ver in self._vers.items():
+            for number, reader in enumerate(self._readers):
+                rows = await reader.read([_wanted(key)])
+                told = rows[key].values[0] if key in rows else 0
+                if told != ver:
+                    self._wrong.append(f"process {number} is told {told} of {key} for good, must be {ver}")
+            held = self._cache._rows.get(key)
+            if held is None or is_lease(held.value):
+                self._wrong.append(f"the cache was not filled with {key}")
+            elif (held.value == NO_ROW) is not (ver == 0) or (ver and version_of(held.value) != ver):
+                self._wrong.append(f"the cache holds {held.value[:8]!r} of {key}, must be {ver}")
+
+
+def _wanted(key: RowKey) -> Wanted:
+    return Wanted(key, POLICY, written_through=True, fingerprint=MEANING)
+
+
+def run_caches(seeds: Sequence[int]) -> Sum:
+    """Run the interleavings of some seeds."""
+    total, started = Sum(interleavings=len(seeds)), time.process_time()
+    with undisturbed():
+        for seed in seeds:
+            wrong, steps = CacheWorld(seed).run()
+            total.steps += steps
+            if wrong:
+                total.wrong[seed] = wrong
+    total.cpu_s = time.process_time() - started
+    return total
+
+
+def main(seeds: int = 100_000, seed: int = 0, processes: int = 0) -> None:
+    """Run the interleavings of so many seeds, from one on, on so many cores (0 for all)."""
+    chunks = [range(start, min(start + _CHUNK, seed + seeds)) for start in range(seed, seed + seeds, _CHUNK)]
+    total, started = Sum(), time.monotonic()
+    with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
+        for some in pool.map(run_caches, chunks):
+            total.add(some)
+            for wrong, how in some.wrong.items():
+                print(f"seed {wrong} is wrong: {how[0]}", flush=True)
+    figures = {
+        "interleavings": total.interleavings,
+        "interleavings_per_s": round(total.interleavings / total.cpu_s, 1),
+        "wrong": len(total.wrong),
+        "steps": total.steps,
+        "took_s": round(time.monotonic() - started),
+        "seed": seed,
+    }
+    print(json.dumps(figures))
+    sys.exit(bool(total.wrong))
+
+
+if __name__ == "__main__":
+    typer.run(main)
