@@ -42,7 +42,7 @@ fuzz: $(READY) ## Give the pipeline malformed events: PAYLOADS=1000000 SEED=17, 
 	@$(BIN)/python -m tests.fuzz --payloads $(or $(PAYLOADS),1000000) --seed $(or $(SEED),0) --batch $(or $(BATCH),-1)
 
 torture: $(READY) ## Kill workers and break services under load, then compare everything: KILLS=200 FAULTS=100 MINUTES=60 SEED=17
-	@$(BIN)/python -m tests.chaos.torture --kills $(or $(KILLS),200) --faults $(or $(FAULTS),100) --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.chaos.torture --kills $(or $(KILLS),200) --faults $(or $(FAULTS),100) --minutes $(or $(MINUTES),60) $(if $(EVENTS),--events $(EVENTS)) $(if $(SEED),--seed $(SEED))
 
 handover: $(READY) ## Let a worker join and leave under load, again and again: TIMES=50 SEED=17
 	@$(BIN)/python -m tests.chaos.handover --times $(or $(TIMES),50) $(if $(SEED),--seed $(SEED))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
 import faust
+from aiokafka.errors import KafkaConnectionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
@@ -53,7 +54,9 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         await super().on_start()
-        self.transport.fence.watch_coordinator(self._ensure_consumer()._coordinator)  # noqa: SLF001  # aiokafka's
+        consumer = self._ensure_consumer()
+        _tell_resets(consumer._client)  # noqa: SLF001  # aiokafka's
+        self.transport.fence.watch_coordinator(consumer._coordinator)  # noqa: SLF001  # aiokafka's
 
 
 class Consumer(driver.Consumer):
@@ -239,8 +242,26 @@ class Producer(driver.Producer):
     async def on_start(self) -> None:
         """Start and guard every request that is written."""
         await super().on_start()
-        sender: Any = getattr(self._producer, "_sender", None)
-        self.transport.fence.guard_sends(sender)
+        producer: Any = self._producer
+        _tell_resets(producer.client)
+        self.transport.fence.guard_sends(producer._sender)  # noqa: SLF001  # aiokafka's
+
+
+def _tell_resets(client: Any) -> None:
+    """Let an aiokafka client tell of a connection that was reset, and try again, whatever the loop says of it.
+
+    uvloop raises a RuntimeError where asyncio's own loop raises an OSError. aiokafka takes that for the end: the
+    producer sends nothing any more [found by the torture].
+    """
+    send = client.send
+
+    async def told(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await send(*args, **kwargs)
+        except RuntimeError as error:
+            raise KafkaConnectionError(str(error)) from error
+
+    client.send = told
 
 
 class Transport(driver.Transport):

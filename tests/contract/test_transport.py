@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import Fetcher as KafkaFetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
@@ -154,6 +155,7 @@ RELIED_ON = [
     (MessageAccumulator, "_pop_batch", "41cc98a298ef2628", "Dispatcher._send_run: no send overtakes"),
     (MessageAccumulator, "reenqueue", "f75f518a1ae27ade", "Dispatcher._send_run: no send overtakes"),
     (BatchBuilder, "append", "657d76f55157d9ca", "ChangelogWriter._batches"),
+    (AIOKafkaClient, "send", "246b277687d7b687", "_tell_resets"),
     (AIOKafkaProducer, "send", "08ce81263f439838", "Dispatcher._send_run"),
     (AIOKafkaProducer, "send_batch", "bf42b0f0c5c0646d", "ChangelogWriter._send"),
     (AIOKafkaProducer, "create_batch", "c4efda4bb7a09741", "ChangelogWriter._batches"),

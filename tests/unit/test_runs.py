@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import faust
 import pytest
+from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
 from agents import transport
@@ -406,6 +407,23 @@ async def test_a_send_that_never_ends_does_not_hold_up_a_rebalance():
         producer._producer = SimpleNamespace(flush=asyncio.Event().wait)
 
         await asyncio.wait_for(producer.flush(), timeout=5)
+
+
+async def test_a_connection_that_was_reset_is_told_as_such():
+    """
+    What uvloop says of it is its own; aiokafka's producer ended for good, and with it the worker, at a broken
+    connection [found by the torture].
+    """
+
+    class Client:
+        async def send(self, node_id, request, *, group=0):
+            raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    client = Client()
+    transport._tell_resets(client)
+
+    with pytest.raises(KafkaConnectionError, match="handler is closed"):
+        await client.send(1, object(), group=1)
 
 
 async def test_a_commit_that_moves_on_during_a_take_over_is_no_loss():
