@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from serving.answers import Answer
 from serving.heads import HEAD_BYTES_MAX, head_of
-from serving.reads import Reads
+from serving.reads import DEADLINE_MS, Reads
 from serving.requests import BODY_BYTES_MAX
 
 _BUFFERED_BYTES_MAX = BODY_BYTES_MAX + HEAD_BYTES_MAX
@@ -210,7 +210,7 @@ class _Connection(asyncio.Protocol):
             body = bytes(self._buffer[ends : ends + head.length])
             del self._buffer[: ends + head.length]
             self._read_on()
-            self._answer(body)
+            self._answer(body, head.deadline_ms or DEADLINE_MS)
 
     def _wait_for_more(self) -> None:
         if self._is_ending:
@@ -221,10 +221,10 @@ class _Connection(asyncio.Protocol):
             self._is_paused = False
             self._transport.resume_reading()
 
-    def _answer(self, body: bytes) -> None:
+    def _answer(self, body: bytes, deadline_ms: int) -> None:
         self._has_asked = self._is_answering = True
         try:
-            answer = self._door.reads.answer(body)
+            answer = self._door.reads.answer(body, deadline_ms=deadline_ms)
         except BaseException:
             # A bug. Nothing can be answered; the loop tells the error.
             self._transport.abort()

@@ -5,12 +5,13 @@ from functools import lru_cache
 
 import httptools
 
-from serving.requests import BODY_BYTES_MAX
+from serving.requests import BODY_BYTES_MAX, DEADLINE_MS_MAX
 
 PATH = "/get-online-features"
 HEAD_BYTES_MAX = 8 << 10
 """The web server refuses single lines that are longer."""
 
+_DEADLINE = b"freshet-deadline-ms"
 _START = f"POST {PATH} HTTP/1.1\r\n".encode()
 _HEADS_REMEMBERED = 1_024
 _REMEMBERED_BYTES_MAX = 1 << 10
@@ -23,10 +24,12 @@ class Head:
     Attributes:
         length: Bytes of the body.
         authorization: The header of this name, or an empty text.
+        deadline_ms: How long the client waits, or None if it does not say.
     """
 
     length: int
     authorization: str
+    deadline_ms: int | None = None
 
 
 def read_head(head: bytes) -> Head | None:
@@ -35,7 +38,7 @@ def read_head(head: bytes) -> Head | None:
     For it is only what has one meaning: a length and nothing that changes how the body is read or the connection used.
 
     >>> read_head(b"POST /get-online-features HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
-    Head(length=2, authorization='')
+    Head(length=2, authorization='', deadline_ms=None)
     >>> read_head(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
     """
     # A bare line feed ends a line for some and not for others.
@@ -50,7 +53,14 @@ def read_head(head: bytes) -> Head | None:
     length = found.get(b"content-length", b"")
     if not headers.are_plain or not length.isdigit() or int(length) > BODY_BYTES_MAX:
         return None
-    return Head(int(length), found.get(b"authorization", b"").decode("latin-1"))
+    deadline = found.get(_DEADLINE)
+    if deadline is not None and not (deadline.isdigit() and 0 < int(deadline) <= DEADLINE_MS_MAX):
+        return None
+    return Head(
+        int(length),
+        found.get(b"authorization", b"").decode("latin-1"),
+        int(deadline) if deadline is not None else None,
+    )
 
 
 _remembered = lru_cache(maxsize=_HEADS_REMEMBERED)(read_head)

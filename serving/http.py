@@ -21,7 +21,8 @@ from serving.models import (
     Readiness,
 )
 from serving.openapi import describe
-from serving.reads import Reads
+from serving.reads import DEADLINE_HEADER, DEADLINE_MS, Reads
+from serving.requests import deadline_of
 from serving.routes import JSON, Parameter, Route, mistakes
 
 _BODY_DEADLINE_MS = 10_000
@@ -80,7 +81,12 @@ class Routes:
             Route(
                 "POST", "/get-online-features", self.get_online_features, "Values of features, as Feast's clients ask",
                 takes=OnlineFeaturesRequest, answer=OnlineFeaturesAnswer,
-                failures=mistakes(408, 413, 422, 500, 503) | {400: either, 404: either},
+                failures=mistakes(408, 413, 422, 500, 503, 504) | {400: either, 404: either},
+                parameters=(
+                    Parameter(
+                        DEADLINE_HEADER, "How long the client waits, in milliseconds", required=False, place="header"
+                    ),
+                ),
             ),
             Route(
                 "GET", "/explain", self.explain, "Why one served number is what it is",
@@ -105,10 +111,11 @@ class Routes:
     async def get_online_features(self, request: web.Request) -> web.Response:
         """Answer ``POST /get-online-features``."""
         try:
+            deadline_ms = deadline_of(request.headers.get(DEADLINE_HEADER), default_ms=DEADLINE_MS)
             body = await read_body(request, deadline_ms=self._body_deadline_ms)
         except RequestError as error:
             return response(self._reads.refuse(mistake(error)))
-        answer = self._reads.answer(body)
+        answer = self._reads.answer(body, deadline_ms=deadline_ms)
         return response(answer if isinstance(answer, Answer) else await answer)
 
     async def explain(self, request: web.Request) -> web.Response:

@@ -3,13 +3,24 @@
 Two carry them: the worker's web server and, where there is nothing but this to do, the front door before it.
 """
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import orjson
 
 from core.metrics import Metrics
-from serving.answers import ANSWERED, Answer, failure
+from serving.admission import Admission
+from serving.answers import ANSWERED, RETRY_AFTER_S, Answer, failure
 from serving.requests import parse_request
 from serving.server import FeatureServer
+
+DEADLINE_HEADER = "Freshet-Deadline-Ms"
+DEADLINE_MS = 5_000
+"""For who names none; nobody is given more."""
+
+_BUSY = Answer(503, orjson.dumps({"detail": "too many reads wait for the stores; try again"}), RETRY_AFTER_S)
 
 
 class Reads:
@@ -19,9 +30,15 @@ class Reads:
         """Answer for a server that is asked for at each request: the routes are there before it."""
         self._server = server
         self._metrics = metrics
+        self._admission = Admission()
 
-    def answer(self, body: bytes) -> Answer | Awaitable[Answer]:
-        """Return the answer to the body of a request, at once where nothing has to be waited for."""
+    def answer(self, body: bytes, *, deadline_ms: int = DEADLINE_MS) -> Answer | Coroutine[Any, Any, Answer]:
+        """Return the answer to the body of a request, at once where nothing has to be waited for.
+
+        Args:
+            body: JSON.
+            deadline_ms: How long its client waits for it.
+        """
         started = time.perf_counter()
         try:
             answered = self._server().answer(parse_request(body))
@@ -29,17 +46,27 @@ class Reads:
             return self._told(failure(error), started)
         if isinstance(answered, bytes):
             return self._told(Answer(200, answered), started)
-        return self._wait(answered, started)
+        if self._admission.is_full:
+            answered.close()
+            return self._told(_BUSY, started)
+        return self._wait(answered, started, min(deadline_ms, DEADLINE_MS))
 
     def refuse(self, answer: Answer) -> Answer:
         """Count a request whose body never came whole."""
         return self._told(answer, time.perf_counter())
 
-    async def _wait(self, answered: Awaitable[bytes], started: float) -> Answer:
+    async def _wait(self, answered: Coroutine[Any, Any, bytes], started: float, deadline_ms: int) -> Answer:
+        # Here, and not where the read was let in: what is cancelled before it begins would never end.
+        began_at = self._admission.begin()
         try:
-            answer = Answer(200, await answered)
+            async with asyncio.timeout(deadline_ms / 1000):
+                answer = Answer(200, await answered)
         except ANSWERED as error:
             answer = failure(error)
+        except TimeoutError:
+            answer = Answer(504, orjson.dumps({"detail": f"the stores gave no answer within {deadline_ms} ms"}))
+        finally:
+            self._admission.end(began_at)
         return self._told(answer, started)
 
     def _told(self, answer: Answer, started: float) -> Answer:

@@ -16,6 +16,7 @@ FEATURES_MAX = 1_000
 VALUES_MAX = 200_000
 NAME_CHARS_MAX = 512
 BODY_BYTES_MAX = 2 << 20
+DEADLINE_MS_MAX = 600_000
 
 
 class FeaturesRequest(msgspec.Struct, omit_defaults=True):
@@ -91,6 +92,25 @@ def _bound(request: FeaturesRequest) -> None:
         # The message and the search for similar names would grow with it.
         if longest > NAME_CHARS_MAX:
             raise RequestError(400, f"{field}: a name of {longest} characters, the limit is {NAME_CHARS_MAX}")
+
+
+def deadline_of(text: str | None, *, default_ms: int) -> int:
+    """Return the milliseconds that a client waits.
+
+    Args:
+        text: What it says, if it says anything.
+        default_ms: For who does not.
+
+    Raises:
+        RequestError: 400: that is no number of milliseconds.
+    """
+    if text is None:
+        return default_ms
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= DEADLINE_MS_MAX):
+        raise RequestError(
+            400, f"Freshet-Deadline-Ms: {_short(text)} is no number of milliseconds from 1 to {DEADLINE_MS_MAX}"
+        )
+    return int(text)
 
 
 def check_size(*, rows: int, features: int) -> None:

@@ -23,7 +23,7 @@ class Parameter:
     """A parameter of a URL.
 
     Attributes:
-        place: ``query`` or ``path``.
+        place: ``query``, ``path`` or ``header``.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """The feature server: from a request to an answer, one instant for all of it."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -54,7 +54,7 @@ class FeatureServer:
         self._clock = clock
         self._ready = ReadyRows(empty_lists=empty_lists)
 
-    def answer(self, request: FeaturesRequest) -> bytes | Awaitable[bytes]:
+    def answer(self, request: FeaturesRequest) -> bytes | Coroutine[Any, Any, bytes]:
         """Return the body of the answer in Feast's shape, at once where nothing has to be waited for.
 
         One result per key column and feature, one value per entity row.

@@ -13,7 +13,7 @@ from aiohttp import ClientSession, web
 from serving.answers import Answer
 from serving.front_door import FrontDoor
 from serving.heads import read_head
-from serving.reads import Reads
+from serving.reads import DEADLINE_MS, Reads
 from serving.requests import BODY_BYTES_MAX
 from tests.clock import ManualClock
 from tests.serving_kit import ServingKit, impression
@@ -45,9 +45,9 @@ class House:
         self._app = kit.web_app()
         self._app.middlewares.append(self._watch())
 
-    def answer(self, body: bytes) -> Any:
+    def answer(self, body: bytes, *, deadline_ms: int = 0) -> Any:
         """Play the reads of the door."""
-        return self.reads.answer(body)
+        return self.reads.answer(body, deadline_ms=deadline_ms)
 
     def _watch(self) -> Any:
         @web.middleware
@@ -266,7 +266,7 @@ class SlowReads:
         self.asked, self.go_on = asyncio.Event(), asyncio.Event()
         self.bodies: list[bytes] = []
 
-    def answer(self, body: bytes) -> Any:
+    def answer(self, body: bytes, *, deadline_ms: int = 0) -> Any:
         """Answer what was asked, later."""
         self.bodies.append(body)
         self.asked.set()
@@ -293,6 +293,22 @@ async def test_a_read_that_waits_for_a_store_holds_up_its_own_connection_only(ho
     slow.go_on.set()
     assert await answers(reader, 2) == [(200, b"1"), (200, b"2")]
     writer.close()
+
+
+async def test_the_door_knows_how_long_a_client_waits_and_leaves_to_the_server_what_it_cannot_read(house):
+    """
+    A deadline that counted on one way and not on the other would be found in production.
+    """
+    told = []
+    house.reads.answer = lambda _, *, deadline_ms: told.append(deadline_ms) or Answer(200, b"{}")
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(post(b"1", "Freshet-Deadline-Ms: 70") + post(b"2"))
+    await answers(reader, 2)
+    writer.close()
+
+    assert told == [70, DEADLINE_MS]
+    assert read_head(post(b"", "Freshet-Deadline-Ms: soon")) is None
+    assert read_head(post(b"", "Freshet-Deadline-Ms: 0")) is None
 
 
 async def closed(house: House, sent: Sequence[bytes], *, after_s: float) -> bool:
@@ -339,7 +355,7 @@ async def test_a_client_that_takes_no_answers_is_cut_off(house):
     body = b"x" * (1 << 20)
 
     class Large:
-        def answer(self, _: bytes) -> Answer:
+        def answer(self, _: bytes, *, deadline_ms: int = 0) -> Answer:
             return Answer(200, body)
 
     house.reads = Large()
@@ -362,7 +378,7 @@ class Echo:
         self.times = times
         self.asked = 0
 
-    def answer(self, body: bytes) -> Answer:
+    def answer(self, body: bytes, *, deadline_ms: int = 0) -> Answer:
         """Answer at once."""
         self.asked += 1
         return Answer(200, body * self.times)
@@ -394,7 +410,7 @@ async def test_what_a_client_sends_ahead_of_its_answers_is_bounded(house):
     """
 
     class Waiting:
-        def answer(self, body: bytes) -> Any:
+        def answer(self, body: bytes, *, deadline_ms: int = 0) -> Any:
             return self._wait(body)
 
         async def _wait(self, body: bytes) -> Answer:
@@ -498,7 +514,7 @@ async def test_a_bug_in_a_read_costs_its_connection(house):
     """
 
     class Buggy(Echo):
-        def answer(self, body: bytes) -> Answer:
+        def answer(self, body: bytes, *, deadline_ms: int = 0) -> Answer:
             if self.asked:
                 raise RuntimeError("a bug")
             return super().answer(body)

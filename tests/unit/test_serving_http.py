@@ -1,5 +1,6 @@
 """What a client reads over HTTP: the shape that Feast's clients know, and what every value says of itself."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,7 +9,11 @@ from aiohttp.test_utils import TestClient, TestServer
 from core.errors import StoreError, StoreTimeoutError
 from core.ports import RowKey, StoredRow
 from core.versions import version_bytes
+from serving.admission import LIMIT_MAX
+from serving.answers import Answer
+from serving.reads import Reads
 from tests.clock import ManualClock
+from tests.fakes import idle
 from tests.serving_kit import REGISTRY, FailingStore, ServingKit, click, impression, visit
 
 NOW_MS = 1_700_000_000_000
@@ -332,6 +337,49 @@ async def test_a_record_that_is_down_is_told_as_such(kit):
 
     assert kit.metric("freshet_store_errors_total", store="record", operation="read") == 2
     assert kit.metric("freshet_requests_total", status="503") == 2
+
+
+class HangingStore(FailingStore):
+    """Gives no answer."""
+
+    async def read(self, keys, *, deadline_ms):
+        await asyncio.Event().wait()
+
+
+async def test_who_says_how_long_it_waits_is_answered_by_then(kit):
+    """
+    A feed has 50 ms for its features and goes on without them; an answer after that is for nobody.
+    """
+    kit.record, kit.cache = HangingStore("record", StoreError("")), None
+    asked = {"entities": {"user_id": [1]}, "feature_service": "home_feed"}
+    async with TestClient(TestServer(kit.web_app())) as client:
+        async with client.post("/get-online-features", json=asked, headers={"Freshet-Deadline-Ms": "50"}) as answer:
+            assert (answer.status, (await answer.json())["detail"]) == (504, "the stores gave no answer within 50 ms")
+        async with client.post("/get-online-features", json=asked, headers={"Freshet-Deadline-Ms": "soon"}) as answer:
+            assert answer.status == 400
+            assert "Freshet-Deadline-Ms: 'soon' is no number of milliseconds" in (await answer.json())["detail"]
+
+
+async def test_reads_beyond_what_the_stores_can_take_are_refused_at_once(kit):
+    """
+    The record hangs and requests keep coming: each would hold memory, and none would be answered in time.
+    """
+    kit.record, kit.cache = HangingStore("record", StoreError("")), None
+    kit.web_app()
+    reads = Reads(lambda: kit.server, kit.metrics)
+    body = b'{"entities": {"user_id": [1]}, "feature_service": "home_feed"}'
+    waiting = [asyncio.ensure_future(reads.answer(body)) for _ in range(LIMIT_MAX)]
+    await idle()
+
+    refused = reads.answer(body)
+
+    assert isinstance(refused, Answer)
+    assert (refused.status, refused.retry_after) == (503, "1")
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    later = asyncio.ensure_future(reads.answer(body, deadline_ms=1))
+    assert (await later).status == 504
 
 
 @pytest.mark.parametrize("error", [StoreError("it is down"), StoreTimeoutError("no answer within 150 ms")])
