@@ -1,0 +1,178 @@
+"""Reading features: from a service's or features' names and keys to columns, rows or a data frame.
+
+    with FeatureClient("http://127.0.0.1:6566", deadline_ms=50) as client:
+        features = client.read("home_feed", user_id=[24720, 7])
+        features.rows()[0]["ctr_7d"]
+
+Connections are kept and used again. Nothing is tried twice: who waits for 50 ms has no time for that, and knows what to
+do without.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+_SLACK_MS = 200
+_DEADLINE_MS = 1_000
+_PATH = "/get-online-features"
+
+
+class ReadError(Exception):
+    """There are no features: the request is wrong, the worker is busy, or nobody answers.
+
+    Attributes:
+        status: Of the answer in HTTP, or None without one.
+    """
+
+    def __init__(self, detail: str, status: int | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """An answer; ``columns`` makes a data frame as it is, of polars or of pandas.
+
+    Attributes:
+        columns: By name, one value per key: first the keys themselves, then the features as they were asked for.
+        statuses: Likewise: ``PRESENT``, ``NULL_VALUE``, ``NOT_FOUND`` (the default is served) or ``OUTSIDE_MAX_AGE``.
+        event_times: Likewise: when the newest event was, RFC 3339.
+        instant_ms: The instant that all values hold for.
+        as_of_ms: Every event up to this one is in them.
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    statuses: Mapping[str, Sequence[str]]
+    event_times: Mapping[str, Sequence[str]]
+    instant_ms: int
+    as_of_ms: int
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one dictionary per key."""
+        return [dict(zip(self.columns, values, strict=True)) for values in zip(*self.columns.values(), strict=True)]
+
+
+class FeatureClient:
+    """Reads features of one worker, or of several behind one address."""
+
+    def __init__(self, url: str, *, key: str | None = None, deadline_ms: int = _DEADLINE_MS) -> None:
+        """Connect at the first read.
+
+        Args:
+            url: Of a serving worker, ``http://host:port``.
+            key: API key of scope ``read``, if the worker has keys.
+            deadline_ms: How long a read may take; the worker is told and does not work longer for it.
+        """
+        self._deadline_ms = deadline_ms
+        self._http = httpx.Client(**_settings(url, key, deadline_ms))
+
+    def read(self, names: str | Sequence[str], /, **keys: Sequence[int | str]) -> Features:
+        """Return features.
+
+        Args:
+            names: A service's name, or ``group:feature`` references.
+            keys: Columns of key values, all of one length.
+
+        Raises:
+            ReadError: There is no answer, or it is an error.
+        """
+        try:
+            return _parse(self._http.post(_PATH, content=_body(names, keys)))
+        except httpx.HTTPError as error:
+            raise _no_answer(error, self._deadline_ms) from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+class AsyncFeatureClient:
+    """The same for programs with an event loop."""
+
+    def __init__(self, url: str, *, key: str | None = None, deadline_ms: int = _DEADLINE_MS) -> None:
+        """Connect at the first read; the arguments are those of ``FeatureClient``."""
+        self._deadline_ms = deadline_ms
+        self._http = httpx.AsyncClient(**_settings(url, key, deadline_ms))
+
+    async def read(self, names: str | Sequence[str], /, **keys: Sequence[int | str]) -> Features:
+        """Return features, as ``FeatureClient.read`` does.
+
+        Raises:
+            ReadError: There is no answer, or it is an error.
+        """
+        try:
+            return _parse(await self._http.post(_PATH, content=_body(names, keys)))
+        except httpx.HTTPError as error:
+            raise _no_answer(error, self._deadline_ms) from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        await self.close()
+
+
+def _settings(url: str, key: str | None, deadline_ms: int) -> dict[str, Any]:
+    headers = {"Content-Type": "application/json", "Freshet-Deadline-Ms": str(deadline_ms)}
+    if key is not None:
+        headers["Authorization"] = f"Bearer {key}"
+    # The worker's own word that the time is over is better than none.
+    return {"base_url": url, "headers": headers, "timeout": (deadline_ms + _SLACK_MS) / 1000}
+
+
+def _body(names: str | Sequence[str], keys: Mapping[str, Sequence[int | str]]) -> bytes:
+    wanted: dict[str, Any] = {"feature_service": names} if isinstance(names, str) else {"features": list(names)}
+    return json.dumps(wanted | {"entities": {name: list(values) for name, values in keys.items()}}).encode()
+
+
+def _parse(answer: httpx.Response) -> Features:
+    if answer.status_code != httpx.codes.OK:
+        raise ReadError(_detail(answer), answer.status_code)
+    told = answer.json()
+    metadata, results = told["metadata"], told["results"]
+    by_name = dict(zip(metadata["feature_names"], results, strict=True))
+    return Features(
+        columns={name: result["values"] for name, result in by_name.items()},
+        statuses={name: result["statuses"] for name, result in by_name.items()},
+        event_times={name: result["event_timestamps"] for name, result in by_name.items()},
+        instant_ms=metadata["instant_ms"],
+        as_of_ms=metadata["min_as_of_ms"],
+    )
+
+
+def _detail(answer: httpx.Response) -> str:
+    """Return what an answer says is wrong: an object with ``detail``, or Feast's string of JSON."""
+    try:
+        told = answer.json()
+        told = json.loads(told) if isinstance(told, str) else told
+        return str(told.get("detail") or told.get("message"))
+    except (ValueError, AttributeError):
+        return answer.text[:500]
+
+
+def _no_answer(error: httpx.HTTPError, deadline_ms: int) -> ReadError:
+    if isinstance(error, httpx.TimeoutException):
+        return ReadError(f"no answer within {deadline_ms} ms")
+    return ReadError(f"no answer: {error}")

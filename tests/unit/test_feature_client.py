@@ -1,0 +1,125 @@
+"""The client that reads features, against the routes that every worker has."""
+
+import asyncio
+import re
+
+import pytest
+from aiohttp.test_utils import TestServer
+
+from client import AsyncFeatureClient, FeatureClient, ReadError
+from core.errors import StoreError
+from tests.clock import ManualClock
+from tests.serving_kit import FailingStore, ServingKit, impression
+
+NOW_MS = 1_700_000_000_000
+IMPRESSIONS = "user_engagement:impressions_1h"
+
+
+@pytest.fixture
+def kit():
+    return ServingKit(ManualClock(NOW_MS))
+
+
+@pytest.fixture
+async def url(kit):
+    async with TestServer(kit.web_app()) as server:
+        yield str(server.make_url("/"))
+
+
+@pytest.fixture
+async def client(url):
+    async with AsyncFeatureClient(url) as client:
+        yield client
+
+
+async def test_features_are_columns_rows_and_what_is_known_of_them(kit, client):
+    """
+    An engine wants a number by its name, and to know whether it is one.
+    """
+    await kit.take("impressions", impression(NOW_MS, user=1))
+
+    features = await client.read([IMPRESSIONS], user_id=[1, 2])
+
+    assert features.columns == {"user_id": [1, 2], "impressions_1h": [1, 0]}
+    assert features.rows() == [{"user_id": 1, "impressions_1h": 1}, {"user_id": 2, "impressions_1h": 0}]
+    assert features.statuses["impressions_1h"] == ["PRESENT", "NOT_FOUND"]
+    assert features.event_times["impressions_1h"][0].startswith("2023-11-14T22:13:20")
+    assert features.instant_ms >= NOW_MS
+
+
+async def test_a_service_is_read_by_its_name(client):
+    """
+    What a model needs is declared once, not written into each engine.
+    """
+    features = await client.read("home_feed", user_id=[1])
+
+    assert "impressions_1h" in features.columns
+
+
+async def test_a_program_without_an_event_loop_reads_the_same(kit, url):
+    """
+    Notebooks and batch jobs read too.
+    """
+    await kit.take("impressions", impression(NOW_MS, user=1))
+
+    def read():
+        with FeatureClient(url) as client:
+            return client.read([IMPRESSIONS], user_id=[1]).rows()
+
+    assert await asyncio.to_thread(read) == [{"user_id": 1, "impressions_1h": 1}]
+
+
+@pytest.mark.parametrize(
+    ("names", "keys", "status", "told"),
+    [
+        ("home_fed", {"user_id": [1]}, 404, "feature service 'home_fed' does not exist; did you mean home_feed?"),
+        ([IMPRESSIONS], {"user": [1]}, 400, "the key column 'user_id' of entity 'user' is missing"),
+        ([IMPRESSIONS], {"user_id": ["1"]}, 400, "expected int, got str"),
+    ],
+)
+async def test_a_mistake_is_told_in_the_workers_words(client, names, keys, status, told):
+    """
+    An error that says "400 Bad Request" costs an afternoon.
+    """
+    with pytest.raises(ReadError, match=re.escape(told)) as raised:
+        await client.read(names, **keys)
+
+    assert raised.value.status == status
+
+
+async def test_a_record_that_is_away_is_told_with_its_status(kit):
+    """
+    Whoever reads decides: another worker, or a feed without features.
+    """
+    kit.record, kit.cache = FailingStore("record", StoreError("it is down")), None
+    async with TestServer(kit.web_app()) as server, AsyncFeatureClient(str(server.make_url("/"))) as client:
+        with pytest.raises(ReadError, match="the record store gives no answer") as raised:
+            await client.read("home_feed", user_id=[1])
+
+    assert raised.value.status == 503
+
+
+async def test_nobody_there_is_told_as_such():
+    """
+    A worker that is started again refuses connections for a moment.
+    """
+    async with AsyncFeatureClient("http://127.0.0.1:1") as client:
+        with pytest.raises(ReadError, match="no answer") as raised:
+            await client.read("home_feed", user_id=[1])
+
+    assert raised.value.status is None
+
+
+async def test_a_worker_that_hangs_is_not_waited_for_longer_than_the_deadline():
+    """
+    A connection that swallows everything has no deadline of its own.
+    """
+
+    async def swallow(reader, _writer):
+        await reader.read()
+
+    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, AsyncFeatureClient(f"http://127.0.0.1:{port}", deadline_ms=20) as client:
+        with pytest.raises(ReadError, match="no answer within 20 ms"):
+            await client.read("home_feed", user_id=[1])
