@@ -19,7 +19,7 @@ from rich.text import Text
 from yarl import URL
 
 from app.applied_versions import Applied, resolve_versions
-from app.commands import dead_letters, keys, roles, services, tables, topics
+from app.commands import cache, dead_letters, keys, roles, services, tables, topics
 from app.demo import open_demo, require_alive, run_demo, running
 from app.demo_at import run_demo_at
 from app.endpoints import kept_record
@@ -38,6 +38,7 @@ from demo.screen import demo_screen
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(services.cli, name="services")
 cli.add_typer(keys.cli, name="keys")
+cli.add_typer(cache.cli, name="cache")
 cli.add_typer(dead_letters.cli, name="dead-letters")
 cli.add_typer(topics.cli, name="topics")
 cli.add_typer(roles.cli, name="roles")

@@ -128,6 +128,10 @@ class Settings(BaseSettings):
     )
     session_timeout_ms: int = Field(8_000, ge=6_000, le=60_000, description="Kafka session timeout, milliseconds.")
     local_bytes_max: int = Field(64 << 20, ge=0, description="Bytes of local copies.")
+    reads_log: Path | None = Field(
+        None, description="CSV file for a sample of reads and writes, for `freshet cache simulate`; keys are hashed."
+    )
+    reads_log_share: float = Field(0.01, gt=0, le=1, description="Share of the keys that are in it.")
     run_records_max: int = Field(2_000, ge=1, le=100_000, description="Records fetched at once.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
     exit_with_parent: bool = Field(

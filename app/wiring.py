@@ -36,7 +36,7 @@ from core.errors import ConfigurationError
 from core.keys import kafka_partition
 from core.metrics import Metrics
 from core.plans import plan_group
-from core.ports import Cache, RowKey, Store
+from core.ports import Cache, RowKey, Store, StoredRow
 from core.topics import repartition_topic, row_name
 from core.windows import to_ms
 from serving.access import Gate
@@ -50,6 +50,7 @@ from serving.progress_board import ProgressBoard
 from serving.push_routes import PushRoutes
 from serving.read_plans import Planner
 from serving.reads import Reads
+from serving.reads_log import ReadsLog
 from serving.server import FeatureServer
 from serving.tiers import TieredReader
 from tables.changelog import ChangelogWriter
@@ -127,6 +128,8 @@ class Platform:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.intake.close()
+        if self.reads_log is not None:
+            self.reads_log.close()
         for store in (self.record, self.cache):
             if store is not None:
                 await store.close()
@@ -136,6 +139,11 @@ class Platform:
 
     def _build_reading(self) -> None:
         settings = self.settings
+        self.reads_log = (
+            ReadsLog(settings.reads_log, share=settings.reads_log_share, clock=self.clock)
+            if settings.reads_log is not None
+            else None
+        )
         self.local = LocalCopies(bytes_max=settings.local_bytes_max, is_announced=self._is_announced)
         reader = TieredReader(
             # Only a worker that aggregates hears of changes; elsewhere a copy could be old for a whole soft_ttl.
@@ -153,6 +161,7 @@ class Platform:
             progress=progress,
             clock=self.clock,
             empty_lists=settings.empty_lists,
+            reads_log=self.reads_log,
         )
         self.explainer = Explainer(self.registry, planner=planner, reader=reader, progress=progress, clock=self.clock)
         self.console = Console(
@@ -186,7 +195,7 @@ class Platform:
             record=self.record,
             cache=self.debt,
             finish=self._finish,
-            announce=self.local.announce,
+            announce=self._announce,
             metrics=self.metrics,
             clock=self.clock,
         )
@@ -275,6 +284,12 @@ class Platform:
         """Restore the tables of assigned partitions, unless a topic was made anew meanwhile."""
         await require_same_topics(self.access, self.ground, {tp.topic for tp in assigned})
         await self.pipeline.take_over(committed, assigned)
+
+    def _announce(self, rows: Sequence[StoredRow]) -> None:
+        """Let those who keep copies, or a log, know of rows that were published."""
+        self.local.announce(rows)
+        if self.reads_log is not None:
+            self.reads_log.writes(rows)
 
     @property
     def has_state(self) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, TypeAlias
 
 from core.keys import kafka_partition, partition_key
@@ -12,6 +12,7 @@ from core.rows import Row
 from serving.assembly import assemble
 from serving.progress_board import ProgressBoard
 from serving.read_plans import Planner, ReadPlan
+from serving.reads_log import ReadsLog
 from serving.ready import ReadyRows
 from serving.requests import FeaturesRequest, check_size
 from serving.tiers import TieredReader
@@ -47,12 +48,14 @@ class FeatureServer:
         progress: ProgressBoard,
         clock: Clock,
         empty_lists: bool = True,
+        reads_log: ReadsLog | None = None,
     ) -> None:
         self._planner = planner
         self._reader = reader
         self._progress = progress
         self._clock = clock
         self._ready = ReadyRows(empty_lists=empty_lists)
+        self._reads_log = reads_log
 
     def answer(self, request: FeaturesRequest) -> bytes | Coroutine[Any, Any, bytes]:
         """Return the body of the answer in Feast's shape, at once where nothing has to be waited for.
@@ -64,6 +67,8 @@ class FeatureServer:
             StoreError: The record failed.
         """
         reading = self._begin(request)
+        if self._reads_log is not None:
+            self._reads_log.reads(chain.from_iterable(reading.keys))
         # Before the rows: progress that is read after them may speak of events that they do not hold yet.
         progress = self._progress.known(_different(reading.places))
         if progress is None:

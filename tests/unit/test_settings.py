@@ -41,6 +41,8 @@ GIVEN = {
     "apply": ("false", False),
     "session_timeout_ms": ("10000", 10_000),
     "local_bytes_max": ("0", 0),
+    "reads_log": ("reads.csv", Path("reads.csv")),
+    "reads_log_share": ("0.5", 0.5),
     "run_records_max": ("500", 500),
     "log_level": ("DEBUG", "DEBUG"),
     "exit_with_parent": ("true", True),

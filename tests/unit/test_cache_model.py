@@ -1,0 +1,100 @@
+"""The model of the tiers says of a log what the tiers would have done."""
+
+from dataclasses import replace
+
+import pytest
+
+from core.definitions import ServingPolicy, WritePolicy
+from core.windows import seconds
+from serving.cache_model import Access, Sizes, run_model
+from tests.serving_kit import REGISTRY
+
+GROUP = REGISTRY.groups[0]
+MUCH = 1 << 30
+
+
+def read(time_s: float, key: str = "a") -> Access:
+    return Access(int(time_s * 1000), "g", key, is_write=False, size=1_000)
+
+
+def write(time_s: float, key: str = "a") -> Access:
+    return Access(int(time_s * 1000), "g", key, is_write=True, size=1_000)
+
+
+def tiers(*log, policy=None, writing=None, local=MUCH, redis=MUCH, workers=1):
+    group = replace(
+        GROUP,
+        serving=policy or ServingPolicy(soft_ttl=seconds(30), hard_ttl=seconds(3_600)),
+        writing=writing or WritePolicy.through(),
+    )
+    outcome = run_model({"g": group}, Sizes(local, redis, workers), log)
+    return dict(outcome.tiers["g"]), outcome
+
+
+def test_a_row_is_read_from_redis_once_and_then_from_a_copy_until_that_is_too_old():
+    """
+    What ``soft_ttl`` costs is the first thing that one wants to know.
+    """
+    found, outcome = tiers(write(0), read(1), read(2), read(31), read(32), read(33))
+
+    assert found == {"redis": 2, "local": 3}
+    assert outcome.ends == {"local": 1}
+
+
+def test_each_change_ends_a_copy():
+    """
+    A group whose rows change all the time has no use for copies.
+    """
+    assert tiers(write(0), read(1), write(2), read(3), write(4), read(5))[0] == {"redis": 3}
+
+
+def test_what_redis_has_no_room_for_is_read_in_the_record():
+    """
+    Too small a Redis is a bill for the record.
+    """
+    log = [access for number in range(20) for access in (read(number, "a"), read(number, "b"), read(number, "c"))]
+
+    assert tiers(*log, local=0, redis=2_500)[0] == {"record": 60}
+    assert tiers(*log, local=0, redis=MUCH)[0] == {"record": 3, "redis": 57}
+
+
+def test_a_row_in_redis_ends_with_hard_ttl():
+    """
+    What is written once a month is not there after a day.
+    """
+    found, outcome = tiers(write(0), read(3_599), read(3_601), read(3_602), local=0)
+
+    assert found == {"redis": 2, "record": 1}
+    assert outcome.ends == {"redis": 1}
+
+
+@pytest.mark.parametrize(
+    ("policy", "writing", "expected"),
+    [
+        (ServingPolicy(tier="direct"), None, {"record": 3}),
+        (None, WritePolicy.around(), {"record": 1, "local": 2}),
+    ],
+)
+def test_groups_that_pass_redis_by_are_read_in_the_record(policy, writing, expected):
+    """
+    Large and rare rows are not what Redis is for.
+    """
+    assert tiers(write(0), read(1), read(2), read(3), policy=policy, writing=writing)[0] == expected
+
+
+def test_a_read_meets_the_owner_of_its_key_once_in_so_many_workers():
+    """
+    Four workers are not four times the copies.
+    """
+    found, _ = tiers(write(0), *(read(1 + number / 100) for number in range(400)), workers=4)
+
+    assert found == {"local": 99, "redis": 301}
+
+
+def test_memory_is_told_as_it_was_at_most():
+    """
+    What is bought must hold the evening, not the night.
+    """
+    _, outcome = tiers(write(0, "a"), write(0, "b"), read(1, "a"))
+
+    assert (outcome.redis_peak, outcome.local_peak) == (2_200, 1_200)

@@ -1,0 +1,135 @@
+"""A sample of reads, and what ``freshet cache simulate`` makes of it."""
+
+import csv
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import cli
+from core.ports import RowKey, StoredRow
+from serving.reads_log import FIELDS, ReadsLog
+from tests.clock import ManualClock
+
+KEYS = [RowKey(f"user#i{number}", "user_engagement@v1") for number in range(1_000)]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "reads.csv"
+
+
+def lines(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_of_a_key_in_the_sample_everything_is_there_and_of_others_nothing(path):
+    """
+    Of reads that are drawn one by one a model sees no key twice, and no copy is of any use.
+    """
+    log = ReadsLog(path, share=0.1, clock=ManualClock(7))
+    for _ in range(3):
+        log.reads(KEYS)
+    log.writes([StoredRow(key, 1, bytes(300)) for key in KEYS])
+    log.close()
+
+    found = lines(path)
+    keys = {line["key"] for line in found}
+    assert 60 < len(keys) < 140
+    assert len(found) == 4 * len(keys)
+    assert {(line["op"], line["bytes"]) for line in found} == {("read", ""), ("write", "300")}
+    assert {(line["time_ms"], line["group"]) for line in found} == {("7", "user_engagement")}
+
+
+def test_nobody_can_be_found_in_it(path):
+    """
+    A file on some disk that tells who was online when is an incident.
+    """
+    log = ReadsLog(path, share=1, clock=ManualClock(7))
+    log.reads([RowKey("user#sada@example.org", "user_engagement@v1")])
+    log.close()
+
+    assert "ada" not in path.read_text()
+
+
+def test_it_ends_where_it_may_not_grow(path):
+    """
+    A disk that is full stops more than a log.
+    """
+    log = ReadsLog(path, share=1, clock=ManualClock(7), bytes_max=2_000)
+    for _ in range(10):
+        log.reads(KEYS[:10])
+    log.close()
+
+    assert 2_000 < path.stat().st_size < 3_000
+
+
+def test_a_log_goes_on_where_it_was(path):
+    """
+    A worker is started again, and the sample of the week is one.
+    """
+    for _ in range(2):
+        log = ReadsLog(path, share=1, clock=ManualClock(7))
+        log.reads(KEYS[:1])
+        log.close()
+
+    assert path.read_text().splitlines()[0] == ",".join(FIELDS)
+    assert len(lines(path)) == 2
+
+
+def simulate(path, *options):
+    return CliRunner().invoke(cli, ["cache", "simulate", str(path), *options])
+
+
+def write_log(path, *rows):
+    path.write_text("\n".join([",".join(FIELDS), *rows]) + "\n")
+
+
+def test_a_policy_is_chosen_by_numbers(path):
+    """
+    Nobody can see in a definition what a copy of 64 MB is worth.
+    """
+    write_log(path, "1000,write,user_engagement,a,400", *(f"{2_000 + n},read,user_engagement,a," for n in range(10)))
+
+    told = simulate(path, "--json", "--share", "0.5")
+
+    assert told.exit_code == 0, told.output
+    figures = json.loads(told.output)
+    assert (figures["reads"], figures["local_share"], figures["redis_share"]) == (10, 0.9, 0.1)
+    assert [point["local"] for point in figures["local_curve"]] == [0.9] * 9
+    assert figures["redis_mb_peak"] == pytest.approx(500 / 0.5 / (1 << 20), abs=1e-3)
+
+
+def test_what_is_told_can_be_looked_at(path):
+    """
+    A table of figures is read by one, a picture by all.
+    """
+    write_log(path, "1000,write,user_engagement,a,400", "2000,read,user_engagement,a,", "2001,read,user_engagement,a,")
+
+    told = simulate(path).output
+
+    assert "user_engagement" in told
+    assert "50.0%" in told
+    assert "% of reads answered by copies" in told
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("soon,read,user_engagement,a,", "line 2: expected time_ms,op,group,key,bytes"),
+        ("1,look,user_engagement,a,", "op is read or write, not 'look'"),
+        ("1,read,nothing,a,", "no group 'nothing'"),
+        ("1,write,user_engagement,a,5", "has no reads"),
+    ],
+)
+def test_a_log_that_is_none_is_told_with_its_line(path, line, told):
+    """
+    A log of ten million lines was made by somebody's script.
+    """
+    write_log(path, line)
+
+    result = simulate(path)
+
+    assert result.exit_code == 1
+    assert told in str(result.exception)
