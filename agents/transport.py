@@ -22,6 +22,7 @@ from agents.owned_partitions import GroupClient, OwnedPartitions, Ownership
 from core.offsets import Delivery
 
 _POLL_S = 0.02
+_RESET = "the handler is closed"
 _FETCH_WAIT_MS = 10
 
 
@@ -259,6 +260,8 @@ def _tell_resets(client: Any) -> None:
         try:
             return await send(*args, **kwargs)
         except RuntimeError as error:
+            if _RESET not in str(error):
+                raise
             raise KafkaConnectionError(str(error)) from error
 
     client.send = told

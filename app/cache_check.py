@@ -3,7 +3,7 @@
 import logging
 
 from core.errors import StoreError
-from core.ports import Store
+from core.ports import Cache
 from stores.redis_check import check_redis
 
 log = logging.getLogger(__name__)
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 _DEADLINE_MS = 2_000
 
 
-async def check_cache(cache: Store | None, *, writes: bool) -> None:
+async def check_cache(cache: Cache | None, *, writes: bool) -> None:
     """Ask the cache once.
 
     Args:

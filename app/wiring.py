@@ -18,7 +18,7 @@ from agents.guard import die, guarded
 from agents.intake import Intake
 from agents.pipeline import Pipeline
 from agents.publish import Publisher
-from agents.transport import Consumer, RunMessage, RunSchema
+from agents.transport import Consumer, RunMessage, RunSchema, Transport
 from app.applied_versions import resolve_versions
 from app.cache_check import check_cache
 from app.clock import SystemClock
@@ -152,6 +152,7 @@ class Platform:
             record=self.record,
             clock=self.clock,
             metrics=self.metrics,
+            hears=lambda: cast("Transport", self.app.transport).fence.is_open,
         )
         planner = Planner(self.registry, self.plans, self.numbers)
         progress = ProgressBoard(store=self.cache or self.record, clock=self.clock)

@@ -8,7 +8,7 @@
     with FeatureClient("http://127.0.0.1:6566", deadline_ms=50) as client:
         rows = client.read("home_feed", user_id=[24720]).rows()
 
-It needs nothing of Freshet: copy it, or take it from the package.
+It needs nothing of Freshet, but httpx for reading and confluent-kafka for Kafka: copy it, or take it from the package.
 """
 
 from client.features import AsyncFeatureClient, FeatureClient, Features, ReadError

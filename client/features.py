@@ -8,7 +8,9 @@ Connections are kept and used again. Nothing is tried twice: who waits for 50 ms
 do without.
 """
 
+import asyncio
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -80,8 +82,16 @@ class FeatureClient:
         Raises:
             ReadError: There is no answer, or it is an error.
         """
+        ends_at = time.monotonic() + (self._deadline_ms + _SLACK_MS) / 1000
         try:
-            return _parse(self._http.post(_PATH, content=_body(names, keys)))
+            # In pieces: httpx has a limit for each wait, and none for all of them.
+            with self._http.stream("POST", _PATH, content=_body(names, keys)) as answer:
+                pieces = []
+                for piece in answer.iter_bytes():
+                    pieces.append(piece)
+                    if time.monotonic() > ends_at:
+                        raise httpx.ReadTimeout("too late")
+                return _parse(answer.status_code, b"".join(pieces))
         except httpx.HTTPError as error:
             raise _no_answer(error, self._deadline_ms) from error
 
@@ -115,9 +125,11 @@ class AsyncFeatureClient:
             ReadError: There is no answer, or it is an error.
         """
         try:
-            return _parse(await self._http.post(_PATH, content=_body(names, keys)))
-        except httpx.HTTPError as error:
+            async with asyncio.timeout((self._deadline_ms + _SLACK_MS) / 1000):
+                answer = await self._http.post(_PATH, content=_body(names, keys))
+        except (httpx.HTTPError, TimeoutError) as error:
             raise _no_answer(error, self._deadline_ms) from error
+        return _parse(answer.status_code, answer.content)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -147,32 +159,35 @@ def _body(names: str | Sequence[str], keys: Mapping[str, Sequence[int | str]]) -
     return json.dumps(wanted | {"entities": {name: list(values) for name, values in keys.items()}}).encode()
 
 
-def _parse(answer: httpx.Response) -> Features:
-    if answer.status_code != httpx.codes.OK:
-        raise ReadError(_detail(answer), answer.status_code)
-    told = answer.json()
-    metadata, results = told["metadata"], told["results"]
-    by_name = dict(zip(metadata["feature_names"], results, strict=True))
-    return Features(
-        columns={name: result["values"] for name, result in by_name.items()},
-        statuses={name: result["statuses"] for name, result in by_name.items()},
-        event_times={name: result["event_timestamps"] for name, result in by_name.items()},
-        instant_ms=metadata["instant_ms"],
-        as_of_ms=metadata["min_as_of_ms"],
-    )
+def _parse(status: int, body: bytes) -> Features:
+    if status != httpx.codes.OK:
+        raise ReadError(_detail(body), status)
+    try:
+        told = json.loads(body)
+        metadata, results = told["metadata"], told["results"]
+        by_name = dict(zip(metadata["feature_names"], results, strict=True))
+        return Features(
+            columns={name: result["values"] for name, result in by_name.items()},
+            statuses={name: result["statuses"] for name, result in by_name.items()},
+            event_times={name: result["event_timestamps"] for name, result in by_name.items()},
+            instant_ms=metadata["instant_ms"],
+            as_of_ms=metadata["min_as_of_ms"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReadError(f"this is no answer of a worker: {body[:200]!r}", status) from error
 
 
-def _detail(answer: httpx.Response) -> str:
+def _detail(body: bytes) -> str:
     """Return what an answer says is wrong: an object with ``detail``, or Feast's string of JSON."""
     try:
-        told = answer.json()
+        told = json.loads(body)
         told = json.loads(told) if isinstance(told, str) else told
         return str(told.get("detail") or told.get("message"))
     except (ValueError, AttributeError):
-        return answer.text[:500]
+        return body[:500].decode(errors="replace")
 
 
-def _no_answer(error: httpx.HTTPError, deadline_ms: int) -> ReadError:
-    if isinstance(error, httpx.TimeoutException):
+def _no_answer(error: Exception, deadline_ms: int) -> ReadError:
+    if isinstance(error, httpx.TimeoutException | TimeoutError):
         return ReadError(f"no answer within {deadline_ms} ms")
     return ReadError(f"no answer: {error}")

@@ -200,8 +200,8 @@ class ServingPolicy:
         max_age: A row whose newest event is older is OUTSIDE_MAX_AGE; for state features only, windows decay.
         soft_ttl: Age from which a copy is refreshed, so also the longest that a missed invalidation is felt.
         hard_ttl: Age from which a copy is not served any more.
-        negative_ttl: How long a process that hears of changes need not ask again for a row that there was not; zero
-            for always. The row's first event ends it at once.
+        negative_ttl: How long workers and the cache remember that there was no row; zero for not at all. The row's
+            first event ends it at once.
     """
 
     tier: Literal["local", "remote", "direct"] = "remote"

@@ -37,11 +37,11 @@ class Admission:
         self._waiting += 1
         return self._monotonic()
 
-    def end(self, began_at: float) -> None:
-        """Note that a read waits no more."""
+    def end(self, began_at: float, *, is_answered: bool) -> None:
+        """Note that a read waits no more; without an answer from the stores it was late, however soon it ended."""
         self._waiting -= 1
         now = self._monotonic()
-        if now - began_at <= _LATE_S:
+        if is_answered and now - began_at <= _LATE_S:
             self._limit = min(self._limit + 1 / self._limit, LIMIT_MAX)
         elif began_at >= self._fell_at:
             # Those that began before the limit fell tell nothing of the new one.

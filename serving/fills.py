@@ -20,8 +20,8 @@ from serving.wanted import Wanted
 
 log = logging.getLogger(__name__)
 
-LEASE_MS = 2_000
-"""More than a read of the record takes; after it, another reader may fill."""
+LEASE_MS = 3_000
+"""More than a read of the record takes, with its wait for others; after it, another reader may fill."""
 _DEADLINE_MS = 50
 _LOOKS_S = (0.004, 0.008, 0.016, 0.032)
 
@@ -68,7 +68,7 @@ class Fills:
         held = await self._lease(self._cache, cached, token) if self._cache is not None and cached else None
         if self._cache is None or held is None:
             return await self.recorded(wanted)
-        coming = [want.key for want in cached if is_lease(held.get(want.key, NO_ROW))]
+        coming = [want for want in cached if is_lease(held.get(want.key, NO_ROW))]
         ours = [want for want in cached if want.key not in held]
         # What the cache has and nobody can use is passed over, and left to whoever writes the row next.
         useless = [want.key for want in cached if _is_row(held.get(want.key)) and not _is_of(want, held[want.key])]
@@ -76,7 +76,7 @@ class Fills:
         late, own = await asyncio.gather(
             self._wait_for(self._cache, coming), self._read_and_fill(self._cache, ours, others, token)
         )
-        return _rows(held, self._cache.name) | late | own
+        return _rows(held, self._cache.name, cached) | late | own
 
     async def recorded(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
         """Return the packed rows that exist in the record, and leave the cache alone.
@@ -84,14 +84,16 @@ class Fills:
         Raises:
             StoreError: The record failed.
         """
-        return await self._recorded([want.key for want in wanted])
+        return await self._recorded([want.key for want in wanted]) if wanted else {}
 
     async def _recorded(self, keys: Sequence[RowKey]) -> dict[RowKey, Loaded]:
-        return _rows(await self._read_record(keys), self._record_name) if keys else {}
+        values = await self._read_record(keys) if keys else {}
+        return {key: Loaded(value, self._record_name) for key, value in values.items()}
 
     async def _lease(self, cache: Cache, wanted: Sequence[Wanted], token: bytes) -> dict[RowKey, bytes] | None:
         """Return what the cache has of the keys, with our lease on the others; None if it takes none."""
-        if not self._breaker.admits():
+        began_at = self._breaker.begin()
+        if began_at is None:
             return None
         try:
             held = await cache.lease(
@@ -101,7 +103,7 @@ class Fills:
             # A user who may only read is refused each time: once is enough to know.
             if not self._breaker.is_open:
                 log.warning("no lease on rows: %s", error)
-            self._breaker.failed()
+            self._breaker.failed(began_at)
             return None
         self._breaker.succeeded()
         return held
@@ -134,26 +136,36 @@ class Fills:
         until_ms = max(unpack_row(loaded.value).expires_at_ms, nothing_until_ms)
         return Filling(want.key, loaded.value, min(now_ms + to_ms(want.policy.hard_ttl), until_ms))
 
-    async def _wait_for(self, cache: Cache, keys: Sequence[RowKey]) -> dict[RowKey, Loaded]:
+    async def _wait_for(self, cache: Cache, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
         """Return rows that others are filling in, from the cache as soon as they are there, or else from the record."""
         found: dict[RowKey, Loaded] = {}
-        left = list(keys)
+        coming, gone = list(wanted), list[Wanted]()
         for look_s in _LOOKS_S:
-            if not left:
-                return found
+            if not coming:
+                break
             await asyncio.sleep(look_s)
             try:
-                held = await cache.read(left, deadline_ms=_DEADLINE_MS)
+                held = await cache.read([want.key for want in coming], deadline_ms=_DEADLINE_MS)
             except StoreError:
                 break
-            found |= _rows(held, cache.name)
-            # What is gone again was refused or evicted: nobody is on the way with it any more.
-            left = [key for key in left if key not in held or is_lease(held[key])]
-        return found | await self._recorded(left)
+            found |= _rows(held, cache.name, coming)
+            # What is not there any more was refused or evicted; what is of no use would not be waited for either.
+            gone += [want for want in coming if not _is_known(want, held.get(want.key))]
+            coming = [want for want in coming if is_lease(held.get(want.key, NO_ROW))]
+        return found | await self.recorded([*coming, *gone])
 
 
-def _rows(held: Mapping[RowKey, bytes], tier: str) -> dict[RowKey, Loaded]:
-    return {key: Loaded(value, tier) for key, value in held.items() if _is_row(value)}
+def _rows(held: Mapping[RowKey, bytes], tier: str, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
+    return {
+        want.key: Loaded(held[want.key], tier)
+        for want in wanted
+        if _is_row(held.get(want.key)) and _is_of(want, held[want.key])
+    }
+
+
+def _is_known(want: Wanted, value: bytes | None) -> bool:
+    """Whether a value of the cache says what there is, or that somebody is going to say it."""
+    return value is not None and (not _is_row(value) or _is_of(want, value))
 
 
 def _is_row(value: bytes | None) -> bool:

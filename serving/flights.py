@@ -7,13 +7,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
+from core.errors import StoreError
+
 K = TypeVar("K")
 W = TypeVar("W")
 V = TypeVar("V")
 
 
+LOADS_MAX = 256
+"""So many are under way at a time: a load goes on when those who wanted it have gone."""
+
+
 class Flights(Generic[K, W, V]):
-    """Loads that are under way, as many as their callers let in."""
+    """Loads that are under way."""
 
     def __init__(self, load: Callable[[Sequence[W]], Awaitable[Mapping[K, V]]], *, key_of: Callable[[W], K]) -> None:
         """Begin without any.
@@ -24,17 +30,20 @@ class Flights(Generic[K, W, V]):
         """
         self._load = load
         self._key_of = key_of
+        self._loads = 0
         self._under_way: dict[K, asyncio.Task[Mapping[K, V]]] = {}
 
     async def get(self, wanted: Sequence[W]) -> dict[K, V]:
         """Return the values that exist: those that nobody is loading are loaded together.
 
         Raises:
-            Exception: What a load that brings any of them raised.
+            StoreError: Too many loads are under way, or what a load that brings any of them raised.
         """
         keys = [self._key_of(want) for want in wanted]
         mine = [want for key, want in zip(keys, wanted, strict=True) if key not in self._under_way]
         if mine:
+            if self._loads >= LOADS_MAX:
+                raise StoreError(f"{self._loads} loads wait for the stores already")
             self._begin(mine)
         flights = {key: self._under_way[key] for key in keys}
         for flight in dict.fromkeys(flights.values()):
@@ -44,10 +53,12 @@ class Flights(Generic[K, W, V]):
     def _begin(self, wanted: Sequence[W]) -> None:
         keys = [self._key_of(want) for want in wanted]
         flight = asyncio.ensure_future(self._load(wanted))
+        self._loads += 1
         self._under_way |= dict.fromkeys(keys, flight)
         flight.add_done_callback(lambda landed: self._landed(keys, landed))
 
     def _landed(self, keys: Sequence[K], flight: "asyncio.Future[Mapping[K, V]]") -> None:
+        self._loads -= 1
         for key in keys:
             del self._under_way[key]
         # If all who waited have gone, nobody else asks what became of it.

@@ -5,7 +5,8 @@ from functools import lru_cache
 
 import httptools
 
-from serving.requests import BODY_BYTES_MAX, DEADLINE_MS_MAX
+from core.errors import RequestError
+from serving.requests import BODY_BYTES_MAX, deadline_of
 
 PATH = "/get-online-features"
 HEAD_BYTES_MAX = 8 << 10
@@ -54,13 +55,11 @@ def read_head(head: bytes) -> Head | None:
     if not headers.are_plain or not length.isdigit() or int(length) > BODY_BYTES_MAX:
         return None
     deadline = found.get(_DEADLINE)
-    if deadline is not None and not (deadline.isdigit() and 0 < int(deadline) <= DEADLINE_MS_MAX):
+    try:
+        deadline_ms = deadline_of(deadline.decode("latin-1")) if deadline is not None else None
+    except RequestError:
         return None
-    return Head(
-        int(length),
-        found.get(b"authorization", b"").decode("latin-1"),
-        int(deadline) if deadline is not None else None,
-    )
+    return Head(int(length), found.get(b"authorization", b"").decode("latin-1"), deadline_ms)
 
 
 _remembered = lru_cache(maxsize=_HEADS_REMEMBERED)(read_head)

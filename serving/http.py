@@ -111,7 +111,8 @@ class Routes:
     async def get_online_features(self, request: web.Request) -> web.Response:
         """Answer ``POST /get-online-features``."""
         try:
-            deadline_ms = deadline_of(request.headers.get(DEADLINE_HEADER), default_ms=DEADLINE_MS)
+            told = request.headers.get(DEADLINE_HEADER)
+            deadline_ms = deadline_of(told) if told is not None else DEADLINE_MS
             body = await read_body(request, deadline_ms=self._body_deadline_ms)
         except RequestError as error:
             return response(self._reads.refuse(mistake(error)))

@@ -10,7 +10,7 @@ from core.progress import progress_as_of_ms, progress_key
 log = logging.getLogger(__name__)
 
 _FRESH_MS = 250
-_DEADLINE_MS = 150
+_DEADLINE_MS = 50
 _UNKNOWN = (-_FRESH_MS, 0)
 
 
@@ -21,6 +21,7 @@ class ProgressBoard:
         self._store = store
         self._clock = clock
         self._known: dict[tuple[str, int], tuple[int, int]] = {}
+        self._asked: set[tuple[str, int]] = set()
 
     def known(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int] | None:
         """Return the progress of (entity, partition) pairs if nothing has to be read for it, or None."""
@@ -35,8 +36,13 @@ class ProgressBoard:
         wanted = list(dict.fromkeys(partitions))
         now_ms = self._clock.now_ms()
         old = [place for place in wanted if _is_old(self._known.get(place, _UNKNOWN)[0], now_ms)]
-        if old:
-            await self._refresh(old, now_ms)
+        # What somebody else asks for at the moment is answered as it was known before: complete at least up to there.
+        if old := [place for place in old if place not in self._asked or place not in self._known]:
+            self._asked.update(old)
+            try:
+                await self._refresh(old, now_ms)
+            finally:
+                self._asked.difference_update(old)
         return {place: self._known.get(place, (0, 0))[1] for place in wanted}
 
     async def _refresh(self, places: list[tuple[str, int]], now_ms: int) -> None:

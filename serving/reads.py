@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from core.errors import StoreError
 from core.metrics import Metrics
 from serving.admission import Admission
 from serving.answers import ANSWERED, RETRY_AFTER_S, Answer, failure
@@ -56,17 +57,23 @@ class Reads:
         return self._told(answer, time.perf_counter())
 
     async def _wait(self, answered: Coroutine[Any, Any, bytes], started: float, deadline_ms: int) -> Answer:
-        # Here, and not where the read was let in: what is cancelled before it begins would never end.
-        began_at = self._admission.begin()
+        # Again, and counted here: others of the same turn were let in meanwhile, and what is cancelled before it
+        # begins would never end.
+        if self._admission.is_full:
+            answered.close()
+            return self._told(_BUSY, started)
+        began_at, is_answered = self._admission.begin(), True
         try:
             async with asyncio.timeout(deadline_ms / 1000):
                 answer = Answer(200, await answered)
         except ANSWERED as error:
+            is_answered = not isinstance(error, StoreError)
             answer = failure(error)
         except TimeoutError:
+            is_answered = False
             answer = Answer(504, orjson.dumps({"detail": f"the stores gave no answer within {deadline_ms} ms"}))
         finally:
-            self._admission.end(began_at)
+            self._admission.end(began_at, is_answered=is_answered)
         return self._told(answer, started)
 
     def _told(self, answer: Answer, started: float) -> Answer:

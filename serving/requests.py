@@ -94,19 +94,18 @@ def _bound(request: FeaturesRequest) -> None:
             raise RequestError(400, f"{field}: a name of {longest} characters, the limit is {NAME_CHARS_MAX}")
 
 
-def deadline_of(text: str | None, *, default_ms: int) -> int:
-    """Return the milliseconds that a client waits.
-
-    Args:
-        text: What it says, if it says anything.
-        default_ms: For who does not.
+def deadline_of(text: str) -> int:
+    """Return the milliseconds that a client says it waits.
 
     Raises:
         RequestError: 400: that is no number of milliseconds.
+
+    >>> deadline_of("50")
+    50
     """
-    if text is None:
-        return default_ms
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= DEADLINE_MS_MAX):
+    # Not int alone: it takes signs and spaces, and raises an error of its own at thousands of digits.
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(DEADLINE_MS_MAX))
+    if not is_number or not 0 < int(text) <= DEADLINE_MS_MAX:
         raise RequestError(
             400, f"Freshet-Deadline-Ms: {_short(text)} is no number of milliseconds from 1 to {DEADLINE_MS_MAX}"
         )

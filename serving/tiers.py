@@ -4,15 +4,14 @@ A tier that fails or is slow is a counted miss, and so is a row of the cache tha
 with another definition than is served. Only the record's failures reach the reader: behind it is nothing.
 """
 
-import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any, NamedTuple
 
 from core.definitions import ServingPolicy
-from core.errors import FormatError, StoreError, StoreTimeoutError
+from core.errors import FormatError, StoreError
 from core.leases import NO_ROW, is_lease
 from core.metrics import Metrics
 from core.ports import Cache, Clock, RowKey, Store
@@ -24,14 +23,10 @@ from serving.fills import Fills, Loaded
 from serving.flights import Flights
 from serving.floor import VersionFloor
 from serving.local import Copy, LocalCopies
+from serving.store_reads import StoreReads
 from serving.wanted import Wanted
 
 log = logging.getLogger(__name__)
-
-CACHE_DEADLINE_MS = 50
-RECORD_DEADLINE_MS = 1_000
-_RECORD_READS_MAX = 64
-"""So many calls are at work at the same time; with the cache away, the others wait within their deadlines."""
 
 _UNKNOWN = object()
 
@@ -48,13 +43,6 @@ class Origin(NamedTuple):
     read_at_ms: int
 
 
-_Loads: TypeAlias = Flights[RowKey, Wanted, Loaded]
-
-
-def _key_of(want: Wanted) -> RowKey:
-    return want.key
-
-
 class TieredReader:
     """Reads rows through the tiers."""
 
@@ -67,18 +55,32 @@ class TieredReader:
         clock: Clock,
         metrics: Metrics,
         monotonic: Callable[[], float] = time.monotonic,
+        hears: Callable[[], bool] = lambda: True,
     ) -> None:
+        """Read through some tiers.
+
+        Args:
+            local: Copies of this process, if it keeps any.
+            cache: If there is one.
+            record: Behind it is nothing.
+            clock: Tells how old copies are.
+            metrics: Told what each tier was good for.
+            monotonic: Tells the time in seconds.
+            hears: Whether this process is sure to write the rows that it has copies of, so that it knows of changes.
+        """
         self._local = local
         self._cache = cache
         self._record = record
         self._clock = clock
         self._metrics = metrics
+        self._hears = hears
         self._floor = VersionFloor()
-        self._breaker = Breaker(monotonic=monotonic)
-        self._record_slots = asyncio.Semaphore(_RECORD_READS_MAX)
-        fills = Fills(cache, self._read_record, clock, record_name=record.name, breaker=Breaker(monotonic=monotonic))
-        self._flights = _Loads(fills.load, key_of=_key_of)
-        self._record_flights = _Loads(fills.recorded, key_of=_key_of)
+        self._stores = StoreReads(cache, record, metrics, monotonic=monotonic)
+        leases = f"{cache.name} leases" if cache is not None else ""
+        breaker = Breaker(monotonic=monotonic, told=lambda is_open: metrics.breaker(leases, is_open=is_open))
+        self._fills = Fills(cache, self._stores.ask_record, clock, record_name=record.name, breaker=breaker)
+        self._flights = Flights(self._fly, key_of=_key_of)
+        self._record_flights = Flights(self._fly_past_the_cache, key_of=_key_of)
 
     def copies(
         self, policies: Sequence[ServingPolicy], keys: Sequence[Sequence[RowKey]]
@@ -119,7 +121,7 @@ class TieredReader:
         found = {key: copy.row for key, copy in copies.items() if copy.row is not None}
         missing = [want for want in wanted if want.key not in copies]
         if missing:
-            with self._local.reading() if self._local is not None else nullcontext():
+            with self._reading():
                 found |= await self._from_stores(missing, origins)
         return found
 
@@ -137,37 +139,62 @@ class TieredReader:
         return {key: row for key, row in found.items() if row is not None}
 
     async def _load(
-        self, flights: "_Loads", missing: Sequence[Wanted], origins: dict[RowKey, Origin] | None
+        self, flights: Flights[RowKey, Wanted, Loaded], missing: Sequence[Wanted], origins: dict[RowKey, Origin] | None
     ) -> dict[RowKey, Row | None]:
         """Return rows that the cache does not have, or None for those that are nowhere."""
-        loaded = await flights.get(missing)
+        loaded = dict(await flights.get(missing))
         # A load that began before this read, or another's filling, may bring an older row than was served meanwhile.
-        old = [want.key for want in missing if self._is_old(want.key, loaded)]
-        if old:
-            values = await self._read_record(old)
-            loaded = {key: one for key, one in loaded.items() if key not in old} | {
-                key: Loaded(value, self._record.name) for key, value in values.items()
-            }
+        floors = {want.key: self._floor.of(want.key) for want in missing}
+        if old := [key for key, floor in floors.items() if _version(loaded.get(key)) < floor]:
+            values = await self._stores.ask_record(old)
+            for key in old:
+                loaded.pop(key, None)
+                if key in values:
+                    loaded[key] = Loaded(values[key], self._record.name)
+                elif self._floor.of(key) == floors[key]:
+                    # It was removed: nobody is told of it any more, and nobody has to look again.
+                    self._floor.put(key, 0)
         found: dict[RowKey, Row | None] = {}
         for want in missing:
             one = loaded.get(want.key)
             found[want.key] = self._decode(want, one.value) if one is not None else None
             if one is not None and origins is not None:
                 origins[want.key] = Origin(one.tier, self._clock.now_ms())
-        self._note_none(want for want in missing if found[want.key] is None)
         return found
 
-    def _is_old(self, key: RowKey, loaded: Mapping[RowKey, Loaded]) -> bool:
-        return (version_of(loaded[key].value) if key in loaded else 0) < self._floor.of(key)
+    async def _fly(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
+        with self._reading():
+            return self._copied(wanted, await self._fills.load(wanted))
+
+    async def _fly_past_the_cache(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
+        with self._reading():
+            return self._copied(wanted, await self._fills.recorded(wanted))
+
+    def _copied(self, wanted: Sequence[Wanted], loaded: dict[RowKey, Loaded]) -> dict[RowKey, Loaded]:
+        """Keep copies of what a load has brought: it knows what was announced since it began, whoever joined it not."""
+        if self._local is not None:
+            for want in wanted:
+                one = loaded.get(want.key)
+                if one is None:
+                    self._copy_none(want)
+                elif want.is_copied:
+                    with suppress(FormatError):
+                        self._copy(want, unpack_row(one.value), len(one.value))
+        return loaded
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return self._local.reading() if self._local is not None else nullcontext()
 
     def _old_copies(
         self, missing: Sequence[Wanted], origins: dict[RowKey, Origin] | None, error: StoreError
     ) -> dict[RowKey, Row | None]:
-        """Return copies that are old and not too old, where the record fails: it takes no newer rows either.
+        """Return copies that are old and not too old, while the record fails and nobody else writes these rows.
 
         Raises:
             StoreError: There is no such copy of one of them.
         """
+        if not self._hears():
+            raise error
         found: dict[RowKey, Row | None] = {}
         now_ms = self._clock.now_ms()
         for want in missing:
@@ -181,25 +208,6 @@ class TieredReader:
         log.warning("old copies served: %s", error)
         self._metrics.tier("local", hits=0, misses=0, old=len(found))
         return found
-
-    async def _read_record(self, keys: Sequence[RowKey]) -> dict[RowKey, bytes]:
-        try:
-            async with asyncio.timeout(RECORD_DEADLINE_MS / 1000):
-                await self._record_slots.acquire()
-        except TimeoutError:
-            raise StoreTimeoutError(f"{self._record.name}: not asked within {RECORD_DEADLINE_MS} ms") from None
-        try:
-            values = await self._timed(self._record, keys, RECORD_DEADLINE_MS)
-        finally:
-            self._record_slots.release()
-        self._metrics.tier(self._record.name, hits=len(values), misses=len(keys) - len(values))
-        return values
-
-    def _note_none(self, missing: Iterable[Wanted]) -> None:
-        if self._local is not None:
-            for want in missing:
-                if want.is_copied:
-                    self._local.put_none(want.key, read_at_ms=self._clock.now_ms())
 
     def _from_local(self, wanted: Sequence[Wanted]) -> dict[RowKey, Copy]:
         if self._local is None:
@@ -222,32 +230,23 @@ class TieredReader:
         cache, asked = self._cache, [want for want in wanted if want.is_cached]
         if cache is None or not asked:
             return {}
-        values = await self._ask_cache(cache, asked)
+        values = await self._stores.ask_cache([want.key for want in asked])
         if values is None:
             return None
-        found = {want.key: row for want in asked if (row := self._known(want, values.get(want.key))) is not _UNKNOWN}
+        found: dict[RowKey, Row | None] = {}
+        for want in asked:
+            row = self._known(want, values.get(want.key))
+            if row is _UNKNOWN:
+                continue
+            found[want.key] = row
+            if row is None:
+                self._copy_none(want)
+            elif want.is_copied:
+                self._copy(want, row, len(values[want.key]))
         self._metrics.tier(cache.name, hits=len(found), misses=len(asked) - len(found))
-        self._note_none(want for want in asked if found.get(want.key, want) is None)
         if origins is not None:
             origins |= {key: Origin(cache.name, self._clock.now_ms()) for key, row in found.items() if row is not None}
         return found
-
-    async def _ask_cache(self, cache: Cache, asked: Sequence[Wanted]) -> dict[RowKey, bytes] | None:
-        """Return what the cache has, or None if it is not asked or gives no answer."""
-        if not self._breaker.admits():
-            return None
-        was_open = self._breaker.is_open
-        try:
-            values = await self._timed(cache, [want.key for want in asked], CACHE_DEADLINE_MS)
-        except StoreError as error:
-            log.warning("cache read failed: %s", error)
-            self._breaker.failed()
-            values = None
-        else:
-            self._breaker.succeeded()
-        if was_open is not self._breaker.is_open:
-            self._metrics.breaker(cache.name, is_open=self._breaker.is_open)
-        return values
 
     def _known(self, want: Wanted, value: bytes | None) -> Any:
         """Return the row that a value of the cache says there is, None if there is none, or ``_UNKNOWN``."""
@@ -263,17 +262,6 @@ class TieredReader:
             log.warning("row of the cache passed over: %s", error)
             return _UNKNOWN
 
-    async def _timed(self, store: Store, keys: Sequence[RowKey], deadline_ms: int) -> dict[RowKey, bytes]:
-        started = time.monotonic()
-        try:
-            values = await store.read(keys, deadline_ms=deadline_ms)
-        except StoreError:
-            self._metrics.store_call(store.name, "read", time.monotonic() - started, failed=True)
-            self._metrics.tier(store.name, hits=0, misses=0, failed=len(keys))
-            raise
-        self._metrics.store_call(store.name, "read", time.monotonic() - started, failed=False)
-        return values
-
     def _decode(self, want: Wanted, value: bytes) -> Row:
         row = unpack_row(value)
         if row.fingerprint != want.fingerprint:
@@ -282,6 +270,20 @@ class TieredReader:
                 f"{want.fingerprint.hex()}: two meanings have one number; see docs/how-to/recover.md"
             )
         self._floor.put(want.key, max(row.ver, self._floor.of(want.key)))
-        if self._local is not None and want.is_copied:
-            self._local.put(want.key, row, size=len(value), read_at_ms=self._clock.now_ms())
         return row
+
+    def _copy(self, want: Wanted, row: Row, size: int) -> None:
+        if self._local is not None and row.fingerprint == want.fingerprint:
+            self._local.put(want.key, row, size=size, read_at_ms=self._clock.now_ms())
+
+    def _copy_none(self, want: Wanted) -> None:
+        if self._local is not None and want.is_copied:
+            self._local.put_none(want.key, read_at_ms=self._clock.now_ms())
+
+
+def _key_of(want: Wanted) -> RowKey:
+    return want.key
+
+
+def _version(loaded: Loaded | None) -> int:
+    return version_of(loaded.value) if loaded is not None else 0

@@ -16,7 +16,8 @@ from redis.exceptions import (
 )
 
 from core.errors import ConfigurationError, StoreError
-from core.ports import RowKey, Store, StoredRow
+from core.leases import new_token
+from core.ports import Cache, RowKey, StoredRow
 from core.versions import version_bytes
 
 # Two slots of a cluster: one server that is a node of a cluster refuses to read them together.
@@ -26,7 +27,7 @@ _PROBE_ROW = StoredRow(_PROBES[0], 0, version_bytes(0), expires_at_ms=1)
 _HOW_TO = "see docs/how-to/redis.md"
 
 
-async def check_redis(store: Store, *, writes: bool, deadline_ms: int) -> None:
+async def check_redis(store: Cache, *, writes: bool, deadline_ms: int) -> None:
     """Read, and write if asked to, in a place of no entity.
 
     Raises:
@@ -37,6 +38,7 @@ async def check_redis(store: Store, *, writes: bool, deadline_ms: int) -> None:
         await store.read(_PROBES, deadline_ms=deadline_ms)
         if writes:
             await store.write([_PROBE_ROW], deadline_ms=deadline_ms)
+            await store.lease(_PROBES[:1], token=new_token(), lease_ms=1, deadline_ms=deadline_ms)
     except StoreError as error:
         remedy = _remedy(error)
         if remedy is None:

@@ -132,7 +132,7 @@ STORING = (
         file="stores/memory.py",
         old="if held.get(one.key) == token]",
         new="if held.get(one.key, b'')[:8] < one.value[:8] or held.get(one.key) == token]",
-        caught_by=(_CACHES + "test_a_lease_ends_by_itself[memory]", CACHES),
+        caught_by=(_CACHES + "test_a_lease_ends_by_itself[memory]",),
     ),
     Mutant(
         "a lease is given to whoever asks",
@@ -146,9 +146,17 @@ STORING = (
         "who joins a load is told what was there when it began",
         rule="2",
         file="serving/tiers.py",
-        old="return (version_of(loaded[key].value) if key in loaded else 0) < self._floor.of(key)",
-        new="return False",
+        old="return version_of(loaded.value) if loaded is not None else 0",
+        new="return 1 << 62",
         caught_by=(_TIERS + "test_who_joins_a_load_is_told_nothing_older_than_was_served_meanwhile", CACHES),
+    ),
+    Mutant(
+        "a load does not know what was announced since it began",
+        rule="2",
+        file="serving/tiers.py",
+        old="        with self._reading():\n            return self._copied(wanted, await self._fills.recorded(wanted))",
+        new="        with nullcontext():\n            return self._copied(wanted, await self._fills.recorded(wanted))",
+        caught_by=(_TIERS + "test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_came[True]",),
     ),
     Mutant(
         "that there is no row is never forgotten by the cache",

@@ -36,11 +36,14 @@ from tests.simulation.runs import undisturbed
 from tests.simulation.stores import SimulatedStore, run_now
 from tests.simulation.worker import METRICS, WallClock
 
-KEYS = tuple(RowKey(f"user#i{number}", "spend@v1") for number in range(2))
+THROUGH, AROUND = "spend@v1", "quiet@v1"
+KEYS = (RowKey("user#i0", THROUGH), RowKey("user#i1", THROUGH), RowKey("user#i0", AROUND))
 MEANING = bytes(8)
-POLICY = ServingPolicy(soft_ttl=seconds(30), negative_ttl=seconds(30))
+_TTLS_S = (0.05, 0.5, 30.0)
 _CHUNK = 200
 _BUSY_S = 0.12
+_LATER_S = 3.5
+"""Until when something happens in some worlds: leases and copies have ended by then."""
 _SETTLE_S = 6.0
 """Longer than a lease lasts and than a message is late."""
 _LATEST_S = (0.12, 0.3, 1.5)
@@ -106,14 +109,22 @@ class CacheWorld:
         cache = SimulatedCache("cache", self._cache, self._network)
         record = SimulatedStore("record", self._record, self._network)
         self._record_way = record
-        self._locals = [LocalCopies(bytes_max=100_000, is_announced=lambda _key: True), None]
-        self._readers = [
-            TieredReader(local=local, cache=cache, record=record, clock=clock, metrics=METRICS, monotonic=loop.time)
-            for local in self._locals
-        ]
-        self._debt = CacheDebt(
-            cache, record, METRICS, clock, lifetimes={"spend@v1": 86_400_000}, announce=self._announce
+        ttls_s = sorted(chance.choices(_TTLS_S, k=2))
+        self._policy = ServingPolicy(
+            soft_ttl=seconds(ttls_s[0]), hard_ttl=seconds(ttls_s[1]), negative_ttl=seconds(chance.choice(_TTLS_S))
         )
+        # The first process owns the rows' partition, but for a while in some worlds; then another one writes them.
+        self._owns = True
+        self._local = LocalCopies(bytes_max=100_000, is_announced=lambda _key: self._owns)
+        self._readers = [
+            TieredReader(
+                local=local, cache=cache, record=record, clock=clock, metrics=METRICS, monotonic=loop.time,
+                hears=lambda: self._owns,
+            )
+            for local in (self._local, None)
+        ]  # fmt: skip
+        lifetimes = {THROUGH: int(ttls_s[1] * 1000)}
+        self._debt = CacheDebt(cache, record, METRICS, clock, lifetimes=lifetimes, announce=self._announce)
         self._seen: dict[tuple[int, RowKey], int] = {}
         self._vers = dict.fromkeys(KEYS, 0)
         self._wrong: list[str] = []
@@ -132,19 +143,27 @@ class CacheWorld:
     async def _drive(self) -> None:
         chance, loop = self._chance, self._loop
         settling = loop.create_task(self._debt.settle())
-        work = [loop.create_task(self._write(KEYS[0], chance.randint(1, 3)))]
-        work += [loop.create_task(self._write(KEYS[1], chance.randint(0, 2)))]
+        self._busy_s = chance.choice((_BUSY_S, _BUSY_S, _LATER_S))
+        work = [loop.create_task(self._write(key, chance.randint(0, 3))) for key in KEYS]
         work += [
             loop.create_task(self._read(number, chance.randint(1, 4)))
             for number in range(len(self._readers))
             for _ in range(chance.randint(1, 2))
         ]
         for _ in range(chance.randint(0, 8)):
-            loop.later(chance.uniform(0, 3 * _BUSY_S), self._evict, chance.choice(KEYS))
-        if chance.random() < 0.2:
-            self._network.cut_until["cache"] = loop.time() + chance.uniform(0, 2 * _BUSY_S)
+            loop.later(chance.uniform(0, 3 * self._busy_s), self._evict, chance.choice(KEYS))
+        for service in ("cache", "record"):
+            if chance.random() < 0.2:
+                loop.later(chance.uniform(0, self._busy_s), self._cut, service, chance.uniform(0, 2 * self._busy_s))
+        if chance.random() < 0.3:
+            away_s = chance.uniform(0, self._busy_s)
+            loop.later(away_s, self._lose)
+            loop.later(away_s + chance.uniform(0, self._busy_s), self._gain)
         await asyncio.gather(*work)
+        # Whatever may still break breaks before this.
+        await asyncio.sleep(max(3 * self._busy_s - loop.time(), 0))
         self._network.loss = self._network.late = 0.0
+        self._network.cut_until.clear()
         await asyncio.sleep(_SETTLE_S)
         settling.cancel()
         await self._check()
@@ -155,7 +174,7 @@ class CacheWorld:
         """Write versions of a row as the publisher does: the record, then the cache or a debt, then all copies here."""
         chance = self._chance
         for _ in range(times):
-            await asyncio.sleep(chance.uniform(0, _BUSY_S))
+            await asyncio.sleep(chance.uniform(0, self._busy_s))
             self._vers[key] += 1
             row = StoredRow(key, self._vers[key], packed(self._vers[key]))
             left = [row]
@@ -169,17 +188,26 @@ class CacheWorld:
             self._announce([row])
 
     def _announce(self, rows: Sequence[StoredRow]) -> None:
-        for local in self._locals:
-            if local is not None:
-                local.announce(rows)
+        if self._owns:
+            self._local.announce(rows)
+
+    def _lose(self) -> None:
+        self._owns = False
+        self._local.clear()
+
+    def _gain(self) -> None:
+        self._owns = True
+
+    def _cut(self, service: str, for_s: float) -> None:
+        self._network.cut_until[service] = self._loop.time() + for_s
 
     async def _read(self, number: int, times: int) -> None:
         chance = self._chance
         for _ in range(times):
-            await asyncio.sleep(chance.uniform(0, _BUSY_S))
+            await asyncio.sleep(chance.uniform(0, self._busy_s))
             keys = KEYS if chance.random() < 0.5 else (chance.choice(KEYS),)
             before = {key: self._seen.get((number, key), 0) for key in keys}
-            reading = self._loop.create_task(self._readers[number].read([_wanted(key) for key in keys]))
+            reading = self._loop.create_task(self._readers[number].read([self._wanted(key) for key in keys]))
             if chance.random() < 0.1:
                 self._loop.later(chance.uniform(0, 0.01), reading.cancel)
             try:
@@ -199,24 +227,25 @@ class CacheWorld:
     def _evict(self, key: RowKey) -> None:
         self._cache._rows.pop(key, None)
 
+    def _wanted(self, key: RowKey) -> Wanted:
+        return Wanted(key, self._policy, written_through=key.sk == THROUGH, fingerprint=MEANING)
+
     # -- the end
 
     async def _check(self) -> None:
         for key, ver in self._vers.items():
             for number, reader in enumerate(self._readers):
-                rows = await reader.read([_wanted(key)])
+                rows = await reader.read([self._wanted(key)])
                 told = rows[key].values[0] if key in rows else 0
                 if told != ver:
                     self._wrong.append(f"process {number} is told {told} of {key} for good, must be {ver}")
             held = self._cache._rows.get(key)
+            if key.sk == AROUND or (held is not None and (held.expires_at_ms or NEVER_MS) <= self._clock.now_ms()):
+                continue
             if held is None or is_lease(held.value):
                 self._wrong.append(f"the cache was not filled with {key}")
             elif (held.value == NO_ROW) is not (ver == 0) or (ver and version_of(held.value) != ver):
                 self._wrong.append(f"the cache holds {held.value[:8]!r} of {key}, must be {ver}")
-
-
-def _wanted(key: RowKey) -> Wanted:
-    return Wanted(key, POLICY, written_through=True, fingerprint=MEANING)
 
 
 def run_caches(seeds: Sequence[int]) -> Sum:

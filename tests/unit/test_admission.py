@@ -3,19 +3,12 @@
 import pytest
 
 from serving.admission import LIMIT_MAX, LIMIT_MIN, Admission
-
-
-class Time:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Seconds
 
 
 @pytest.fixture
 def time():
-    return Time()
+    return Seconds()
 
 
 @pytest.fixture
@@ -23,12 +16,12 @@ def admission(time):
     return Admission(monotonic=time)
 
 
-def wait(admission: Admission, time: Time, *, reads: int, seconds: float) -> int:
+def wait(admission: Admission, time: Seconds, *, reads: int, seconds: float, is_answered: bool = True) -> int:
     """Let so many reads begin, and end after a while; return how many were admitted."""
     began = [admission.begin() for _ in range(reads) if not admission.is_full]
     time.now += seconds
     for one in began:
-        admission.end(one)
+        admission.end(one, is_answered=is_answered)
     return len(began)
 
 
@@ -68,3 +61,12 @@ def test_the_limit_grows_again_when_answers_are_in_time(admission, time):
         wait(admission, time, reads=LIMIT_MIN, seconds=0.01)
 
     assert admission.limit > 3 * LIMIT_MIN
+
+
+def test_a_read_that_ends_without_an_answer_was_late_however_soon_it_ended(admission, time):
+    """
+    Clients that wait for 50 ms gave up on a record that hung, and the limit grew with each of them.
+    """
+    wait(admission, time, reads=10, seconds=0.05, is_answered=False)
+
+    assert admission.limit < LIMIT_MAX

@@ -1,6 +1,7 @@
 """The client that reads features, against the routes that every worker has."""
 
 import asyncio
+import contextlib
 import re
 
 import pytest
@@ -110,16 +111,59 @@ async def test_nobody_there_is_told_as_such():
     assert raised.value.status is None
 
 
-async def test_a_worker_that_hangs_is_not_waited_for_longer_than_the_deadline():
+def dribble(first: bytes, left: asyncio.Event):
+    """Return what begins an answer and goes on with it, a byte now and then, until its client has left."""
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"}}")
+        writer.write(first)
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+        left.set()
+
+    return serve
+
+
+@pytest.mark.parametrize("first", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"])
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_worker_that_hangs_or_dribbles_is_not_waited_for_longer_than_the_deadline(first, is_async):
     """
-    A connection that swallows everything has no deadline of its own.
+    Each piece of an answer came in time, and the last one after three seconds.
+    """
+    left = asyncio.Event()
+    server = await asyncio.start_server(dribble(first, left), "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    def read():
+        with FeatureClient(url, deadline_ms=20) as client:
+            client.read(["g:f"], user_id=[1])
+
+    async def read_async():
+        async with AsyncFeatureClient(url, deadline_ms=20) as client:
+            await client.read(["g:f"], user_id=[1])
+
+    async with server:
+        with pytest.raises(ReadError, match="no answer"):
+            await asyncio.wait_for(read_async() if is_async else asyncio.to_thread(read), timeout=10)
+        await asyncio.wait_for(left.wait(), timeout=10)
+
+
+async def test_what_is_no_answer_of_a_worker_is_told_as_such():
+    """
+    A proxy's page for people came with status 200.
     """
 
-    async def swallow(reader, _writer):
-        await reader.read()
+    async def serve(reader, writer):
+        await reader.readuntil(b"}}")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>")
+        await writer.drain()
+        writer.close()
 
-    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, AsyncFeatureClient(f"http://127.0.0.1:{port}", deadline_ms=20) as client:
-        with pytest.raises(ReadError, match="no answer within 20 ms"):
-            await client.read("home_feed", user_id=[1])
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, AsyncFeatureClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
+        with pytest.raises(ReadError, match="no answer of a worker: b'<html>'"):
+            await client.read(["g:f"], user_id=[1])

@@ -15,28 +15,18 @@ from serving.front_door import FrontDoor
 from serving.heads import read_head
 from serving.reads import DEADLINE_MS, Reads
 from serving.requests import BODY_BYTES_MAX
-from tests.clock import ManualClock
+from tests.clock import ManualClock, Seconds
 from tests.serving_kit import ServingKit, impression
 
 NOW_MS = 1_700_000_000_000
 BODY = json.dumps({"entities": {"user_id": [1]}, "features": ["user_engagement:impressions_1h"]}).encode()
 
 
-class Time:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class House:
     """A door, the web server behind it, and who came through to that."""
 
     def __init__(self, kit: ServingKit) -> None:
-        self.time = Time()
+        self.time = Seconds()
         self.through: list[str] = []
         self.admitted = True
         self.reads: Any = Reads(lambda: kit.server, kit.metrics)
@@ -309,6 +299,7 @@ async def test_the_door_knows_how_long_a_client_waits_and_leaves_to_the_server_w
     assert told == [70, DEADLINE_MS]
     assert read_head(post(b"", "Freshet-Deadline-Ms: soon")) is None
     assert read_head(post(b"", "Freshet-Deadline-Ms: 0")) is None
+    assert read_head(post(b"", f"Freshet-Deadline-Ms: {'1' * 5_000}")) is None
 
 
 async def closed(house: House, sent: Sequence[bytes], *, after_s: float) -> bool:

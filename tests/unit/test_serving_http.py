@@ -355,9 +355,12 @@ async def test_who_says_how_long_it_waits_is_answered_by_then(kit):
     async with TestClient(TestServer(kit.web_app())) as client:
         async with client.post("/get-online-features", json=asked, headers={"Freshet-Deadline-Ms": "50"}) as answer:
             assert (answer.status, (await answer.json())["detail"]) == (504, "the stores gave no answer within 50 ms")
-        async with client.post("/get-online-features", json=asked, headers={"Freshet-Deadline-Ms": "soon"}) as answer:
-            assert answer.status == 400
-            assert "Freshet-Deadline-Ms: 'soon' is no number of milliseconds" in (await answer.json())["detail"]
+        for header in ("soon", "9" * 5_000):
+            async with client.post(
+                "/get-online-features", json=asked, headers={"Freshet-Deadline-Ms": header}
+            ) as answer:
+                assert answer.status == 400
+                assert f"Freshet-Deadline-Ms: '{header[:64]}" in (await answer.json())["detail"]
 
 
 async def test_reads_beyond_what_the_stores_can_take_are_refused_at_once(kit):
@@ -368,8 +371,10 @@ async def test_reads_beyond_what_the_stores_can_take_are_refused_at_once(kit):
     kit.web_app()
     reads = Reads(lambda: kit.server, kit.metrics)
     body = b'{"entities": {"user_id": [1]}, "feature_service": "home_feed"}'
-    waiting = [asyncio.ensure_future(reads.answer(body)) for _ in range(LIMIT_MAX)]
+    waiting = [asyncio.ensure_future(reads.answer(body)) for _ in range(LIMIT_MAX + 10)]
     await idle()
+    told = [(await one).status for one in waiting if one.done()]
+    assert told == [503] * 10
 
     refused = reads.answer(body)
 

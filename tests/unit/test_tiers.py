@@ -20,7 +20,7 @@ from serving.tiers import TieredReader
 from serving.wanted import Wanted
 from stores.memory import MemoryStore
 from tests.clock import ManualClock
-from tests.fakes import until
+from tests.fakes import idle, until
 from tests.serving_kit import FailingStore
 
 USER = RowKey("user#i1", "spend@v1")
@@ -589,14 +589,14 @@ async def test_old_copies_are_served_while_the_record_is_away_until_they_are_too
         await values(reader, USER, policy=policy)
 
 
-async def test_who_joins_a_load_is_told_nothing_older_than_was_served_meanwhile(reader, cache, record):
+async def test_who_joins_a_load_is_told_nothing_older_than_was_served_meanwhile(cache, record, clock, metrics):
     """
     A slow read of the record was under way when the row changed; the new one was served from Redis, Redis failed, and
     who asked then joined the slow read: time went back.
     """
     await write(1, record, key=OTHER)
     slow = SlowStore(record)
-    reader._record = slow
+    reader = TieredReader(local=None, cache=cache, record=slow, clock=clock, metrics=metrics)
     first = asyncio.create_task(values(reader, OTHER))
     await until(lambda: slow.found is not None)
     await write(2, record, cache, key=OTHER)
@@ -607,6 +607,74 @@ async def test_who_joins_a_load_is_told_nothing_older_than_was_served_meanwhile(
     slow.may.set()
 
     assert [await first, await second][1] == [2]
+
+
+@pytest.mark.parametrize("first_goes", [True, False])
+async def test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_came(
+    local, record, clock, metrics, first_goes
+):
+    """
+    The load had begun before a row was announced, the second reader after it: to that one the old row was news, and it
+    kept it as a copy for the whole ``soft_ttl``.
+    """
+    await write(1, record)
+    slow = SlowStore(record)
+    reader = TieredReader(local=local, cache=None, record=slow, clock=clock, metrics=metrics)
+    first = asyncio.create_task(values(reader, USER))
+    await until(lambda: slow.found is not None)
+    await write(2, record)
+    local.announce([stored(2)])
+    second = asyncio.create_task(values(reader, USER))
+    await idle()
+    if first_goes:
+        first.cancel()
+        await idle()
+    slow.may.set()
+    await asyncio.gather(first, second, return_exceptions=True)
+
+    assert await values(reader, USER) == [2]
+
+
+@pytest.mark.parametrize("value", [stored(9, OTHER, fingerprint=b"formerly").value, bytes(8) + b"\xc1"])
+async def test_what_nobody_can_use_in_the_cache_hides_not_that_there_is_no_row(reader, cache, value):
+    """
+    Its group was redefined and the user is gone from the record: each read of them failed for a day.
+    """
+    await cache.write([StoredRow(OTHER, 9, value)], deadline_ms=100)
+
+    assert await values(reader, OTHER) == [None]
+
+
+async def test_a_row_that_was_served_and_removed_is_looked_for_once(reader, cache, record):
+    """
+    Who was served it must not be told of an older one; that there is none any more looked like one, and each read went to
+    the record past everybody else's.
+    """
+    await write(5, cache, record, key=OTHER)
+    assert await values(reader, OTHER) == [5]
+    cache._rows.clear()
+    record._rows.clear()
+
+    assert [await values(reader, OTHER) for _ in range(10)] == [[None]] * 10
+    assert len(record.asked) <= 2
+
+
+async def test_no_old_copy_is_served_by_who_may_have_been_replaced(local, cache, record, clock, metrics):
+    """
+    A worker that is cut off from everything keeps its partitions until it is told otherwise; its successor writes rows
+    that it does not hear of.
+    """
+    hears = [True]
+    reader = TieredReader(local=local, cache=cache, record=record, clock=clock, metrics=metrics, hears=lambda: hears[0])
+    await write(1, cache, record)
+    assert await values(reader, USER) == [1]
+    cache.before_answer = record.before_answer = fail
+    clock.advance(SOFT_TTL_MS + 1)
+    assert await values(reader, USER) == [1]
+
+    hears[0] = False
+    with pytest.raises(StoreTimeoutError):
+        await values(reader, USER)
 
 
 class SlowStore:

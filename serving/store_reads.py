@@ -1,0 +1,75 @@
+"""How the stores are asked: within deadlines, so many calls at a time, counted, and not while they give no answer."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from core.errors import StoreError, StoreTimeoutError
+from core.metrics import Metrics
+from core.ports import Cache, RowKey, Store
+from serving.breaker import Breaker
+
+log = logging.getLogger(__name__)
+
+CACHE_DEADLINE_MS = 50
+RECORD_DEADLINE_MS = 1_000
+RECORD_READS_MAX = 64
+"""So many calls of the record are at work at the same time; with the cache away, the others wait."""
+
+
+class StoreReads:
+    """Asks the cache and the record."""
+
+    def __init__(self, cache: Cache | None, record: Store, metrics: Metrics, *, monotonic: Callable[[], float]) -> None:
+        self._cache = cache
+        self._record = record
+        self._metrics = metrics
+        name = cache.name if cache is not None else ""
+        self._breaker = Breaker(monotonic=monotonic, told=lambda is_open: metrics.breaker(name, is_open=is_open))
+        self._slots = asyncio.Semaphore(RECORD_READS_MAX)
+
+    async def ask_cache(self, keys: Sequence[RowKey]) -> dict[RowKey, bytes] | None:
+        """Return what the cache has, or None if it is not asked or gives no answer."""
+        if self._cache is None:
+            return {}
+        began_at = self._breaker.begin()
+        if began_at is None:
+            return None
+        try:
+            values = await self._timed(self._cache, keys, CACHE_DEADLINE_MS)
+        except StoreError as error:
+            log.warning("cache read failed: %s", error)
+            self._breaker.failed(began_at)
+            return None
+        self._breaker.succeeded()
+        return values
+
+    async def ask_record(self, keys: Sequence[RowKey]) -> dict[RowKey, bytes]:
+        """Return what the record has.
+
+        Raises:
+            StoreError: It gives no answer, or too many others wait for one.
+        """
+        try:
+            async with asyncio.timeout(RECORD_DEADLINE_MS / 1000):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise StoreTimeoutError(f"{self._record.name}: not asked within {RECORD_DEADLINE_MS} ms") from None
+        try:
+            values = await self._timed(self._record, keys, RECORD_DEADLINE_MS)
+        finally:
+            self._slots.release()
+        self._metrics.tier(self._record.name, hits=len(values), misses=len(keys) - len(values))
+        return values
+
+    async def _timed(self, store: Store, keys: Sequence[RowKey], deadline_ms: int) -> dict[RowKey, bytes]:
+        started = time.monotonic()
+        try:
+            values = await store.read(keys, deadline_ms=deadline_ms)
+        except StoreError:
+            self._metrics.store_call(store.name, "read", time.monotonic() - started, failed=True)
+            self._metrics.tier(store.name, hits=0, misses=0, failed=len(keys))
+            raise
+        self._metrics.store_call(store.name, "read", time.monotonic() - started, failed=False)
+        return values
