@@ -43,6 +43,7 @@ from serving.access import Gate
 from serving.console import Console, console_routes
 from serving.explain import Explainer
 from serving.front_door import FrontDoor
+from serving.function_pool import FunctionPool
 from serving.heads import PATH
 from serving.http import Routes
 from serving.local import LocalCopies
@@ -128,6 +129,8 @@ class Platform:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.intake.close()
+        if self.functions is not None:
+            self.functions.close()
         if self.reads_log is not None:
             self.reads_log.close()
         for store in (self.record, self.cache):
@@ -156,6 +159,10 @@ class Platform:
         )
         planner = Planner(self.registry, self.plans, self.numbers)
         progress = ProgressBoard(store=self.cache or self.record, clock=self.clock)
+        self.functions: FunctionPool | None = None
+        if self.registry.on_demand and settings.role.serves:
+            self.functions = FunctionPool(settings.registry, self.metrics, processes=settings.on_demand_processes)
+            self._start(self.functions.warm_up(), what="start of the processes for on-demand features")
         self.server = FeatureServer(
             planner=planner,
             reader=reader,
@@ -163,6 +170,7 @@ class Platform:
             clock=self.clock,
             empty_lists=settings.empty_lists,
             reads_log=self.reads_log,
+            functions=self.functions,
         )
         self.explainer = Explainer(self.registry, planner=planner, reader=reader, progress=progress, clock=self.clock)
         self.console = Console(

@@ -1,10 +1,10 @@
 """The catalogue: what features there are, for people. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.definitions import Aggregate, Change, Feature, FeatureGroup, Registry
+from core.definitions import Aggregate, Change, Feature, FeatureGroup, OnDemandFeature, OnDemandGroup, Registry
 from core.models import columns_of
 from core.plans import parts_of, plan_group, served_name
 from core.values import ValueType
@@ -53,7 +53,12 @@ def catalogue(registry: Registry) -> list[CatalogueEntry]:
         plan = plan_group(group)
         empty = dict(zip((served.name for served in plan.features), plan.empty, strict=True))
         entries += [entry for feature in group.features for entry in _entries(group, feature, empty)]
-    return entries
+    stored = {(entry.group, entry.feature): entry for entry in entries}
+    return entries + [
+        _on_demand_entry(group, feature, [stored[_split(reference)] for reference in feature.features.values()])
+        for group in registry.on_demand
+        for feature in group.features
+    ]
 
 
 def value_type(feature: Aggregate) -> ValueType:
@@ -97,10 +102,35 @@ def _entries(group: FeatureGroup, feature: Feature, empty: Mapping[str, Any]) ->
             definition=_definition(feature),
             owner=group.owner,
             description=feature.description,
-            # Definitions are expressions alone as yet; one that could hold a function would say so here.
             python_function=False,
             dedupe_note=_dedupe_note(without_id),
         )
+
+
+def _on_demand_entry(
+    group: OnDemandGroup, feature: OnDemandFeature, inputs: Sequence[CatalogueEntry]
+) -> CatalogueEntry:
+    return CatalogueEntry(
+        group.name,
+        feature.name,
+        entity=", ".join(dict.fromkeys(entry.entity for entry in inputs)),
+        keys=tuple(dict.fromkeys(key for entry in inputs for key in entry.keys)),
+        value_type=feature.returns,
+        unit=feature.unit,
+        default=feature.default,
+        window="on demand",
+        sources=tuple(dict.fromkeys(source for entry in inputs for source in entry.sources)),
+        definition=feature.text,
+        owner=group.owner,
+        description=feature.description,
+        python_function=True,
+        dedupe_note="",
+    )
+
+
+def _split(reference: str) -> tuple[str, str]:
+    group, _, feature = reference.partition(":")
+    return group, feature
 
 
 def _parts(group: FeatureGroup, feature: Feature) -> list[Aggregate]:

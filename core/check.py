@@ -4,10 +4,11 @@ One function per kind of definition: groups and services here, features in ``cor
 sources in ``core.check_sources``.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from core.check_features import check_aggregate, check_change, check_ratio, is_model, served_names
+from core.check_on_demand import check_on_demand, on_demand_names
 from core.check_sources import check_entity, check_key_types, check_one_meaning, check_source
 from core.definitions import (
     Aggregate,
@@ -16,6 +17,7 @@ from core.definitions import (
     Feature,
     FeatureGroup,
     FeatureService,
+    OnDemandGroup,
     Ratio,
     Registry,
     Source,
@@ -48,6 +50,7 @@ T = TypeVar("T")
 def check_registry(registry: Registry) -> list[Problem]:
     """Return all problems of the definitions; without an error among them they can run."""
     groups = [group for group in listed(registry.groups) if isinstance(group, FeatureGroup)]
+    on_demand = [group for group in registry.on_demand if isinstance(group, OnDemandGroup)]
     services = [service for service in listed(registry.services) if isinstance(service, FeatureService)]
     feeds = [(group.entity, source) for group in groups for source in _sources(group) if _has_entity(group)]
     entities = _distinct(group.entity for group in groups if _has_entity(group))
@@ -56,6 +59,7 @@ def check_registry(registry: Registry) -> list[Problem]:
         *check_listed("registry", "groups", registry.groups),
         *check_clashes("group", [group.name for group in groups]),
         *check_clashes("service", [service.name for service in services]),
+        *check_clashes("on-demand group", [group.name for group in on_demand]),
         *check_one_meaning(entities, sources),
         *check_key_types(feeds),
     ]
@@ -65,8 +69,12 @@ def check_registry(registry: Registry) -> list[Problem]:
         problems += check_source(source, [entity for entity, fed_by in feeds if fed_by is source])
     for group in groups:
         problems += _check_group(group)
+    served = {str(group.name): _served(group) for group in groups}
+    for demanded in on_demand:
+        problems += check_on_demand(demanded, served)
+    known = served | {group.name: on_demand_names(group) for group in on_demand}
     for service in services:
-        problems += _check_service(service, groups)
+        problems += _check_service(service, groups, known)
     return list(dict.fromkeys(problems))
 
 
@@ -179,12 +187,13 @@ def _check_long_texts(where: str, features: Sequence[Aggregate], usual: WorstRow
     yield Problem(where, reason, remedy=remedy, severity="warning")
 
 
-def _check_service(service: FeatureService, groups: Sequence[FeatureGroup]) -> Iterator[Problem]:
+def _check_service(
+    service: FeatureService, groups: Sequence[FeatureGroup], known: Mapping[str, Sequence[str]]
+) -> Iterator[Problem]:
     where = f"service {service.name}"
     yield from check_name(where, service.name)
     if not listed(service.groups) and not listed(service.features):
         yield Problem(where, "nothing is in it", remedy="list groups, or features as group:feature")
-    known = {str(group.name): group for group in groups}
     for group in listed(service.groups):
         if not any(group is other for other in groups):
             name = group.name if isinstance(group, FeatureGroup) else repr(group)
@@ -195,11 +204,13 @@ def _check_service(service: FeatureService, groups: Sequence[FeatureGroup]) -> I
             yield Problem(where, f"{reference!r} names no group", remedy="write group:feature")
         elif group_name not in known:
             yield Problem(where, f"{reference}: there is no such group", remedy=suggestion(group_name, known))
-        else:
-            names = [name for other in _features(known[group_name]) for name in served_names(other)]
-            if feature not in names:
-                remedy = suggestion(feature, names)
-                yield Problem(where, f"{reference}: there is no such feature", remedy=remedy)
+        elif feature not in known[group_name]:
+            remedy = suggestion(feature, known[group_name])
+            yield Problem(where, f"{reference}: there is no such feature", remedy=remedy)
+
+
+def _served(group: FeatureGroup) -> list[str]:
+    return [name for feature in _features(group) for name in served_names(feature)]
 
 
 def _features(group: FeatureGroup) -> list[Feature]:

@@ -30,6 +30,12 @@ class Metrics:
         self._store_seconds = self._histogram("freshet_store_seconds", "Time of a store call", "store", "operation")
         self._store_errors = self._counter("freshet_store_errors_total", "Failed store calls", "store", "operation")
         self._tier_keys = self._counter("freshet_tier_keys_total", "Keys asked of a tier", "tier", "outcome")
+        self._on_demand = self._counter(
+            "freshet_on_demand_rows_total", "Rows of on-demand features", "feature", "outcome"
+        )
+        self._on_demand_seconds = self._histogram(
+            "freshet_on_demand_seconds", "Time of one computation of an on-demand feature", "feature"
+        )
         self._breaker = self._gauge("freshet_breaker_open", "Whether a store is not asked because it failed", "store")
         self._read_seconds = self._histogram("feast_feature_server_request_latency_seconds", "Time of a read request")
         self._requests = self._counter("freshet_requests_total", "Requests by status", "status")
@@ -85,6 +91,13 @@ class Metrics:
     def breaker(self, store: str, *, is_open: bool) -> None:
         """Set whether a store is kept from being asked."""
         self._breaker.labels(store).set(is_open)
+
+    def on_demand(self, feature: str, *, rows: int, invalid: int, seconds: float) -> None:
+        """Count the rows that an on-demand feature was computed for, and observe how long it took."""
+        for outcome, number in (("computed", rows - invalid), ("invalid", invalid)):
+            if number:
+                self._on_demand.labels(feature, outcome).inc(number)
+        self._on_demand_seconds.labels(feature).observe(seconds)
 
     def request(self, status: int, seconds: float) -> None:
         """Observe one read request."""

@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-from serving.read_plans import ReadPlan
+from serving.on_demand import Computed
+from serving.read_plans import COMPUTED, ReadPlan
 from serving.ready import EPOCH, PRESENT, ReadyRow
 
 _LENGTHS_MAX = 1_000
@@ -20,6 +21,7 @@ def assemble(
     plan: ReadPlan,
     entities: Mapping[str, Sequence[Any]],
     ready: Sequence[Sequence[ReadyRow]],
+    computed: Sequence[Computed] = (),
     *,
     instant_ms: int,
     min_as_of_ms: int,
@@ -31,6 +33,7 @@ def assemble(
         plan: Of the request.
         entities: Key columns of the request.
         ready: Per group of the plan, and per entity in it, what is served.
+        computed: Per on-demand feature of the plan, its column.
         instant_ms: The answer's instant.
         min_as_of_ms: Up to when every row is known to be complete.
         versions: Name and active version of each group, if the request asks for them.
@@ -43,7 +46,11 @@ def assemble(
     if versions is not None:
         metadata["feature_view_metadata"] = versions
     results = [_key_result(entities[name]) for name in plan.key_columns]
-    results += _cells(plan, ready) if len(next(iter(entities.values()))) == 1 else _columns(plan, ready)
+    # Most answers have nothing that is computed, and these are the fast ones.
+    if computed:
+        results += _mixed(plan, ready, [_computed_result(column) for column in computed])
+    else:
+        results += _cells(plan, ready) if len(next(iter(entities.values()))) == 1 else _columns(plan, ready)
     head = orjson.dumps(metadata)
     return b"".join((b'{"metadata":', head, b',"results":[', b",".join(results), b"]}"))
 
@@ -61,6 +68,19 @@ def _cells(plan: ReadPlan, ready: Sequence[Sequence[ReadyRow]]) -> list[bytes]:
 def _columns(plan: ReadPlan, ready: Sequence[Sequence[ReadyRow]]) -> list[bytes]:
     groups = [_GroupColumns(rows) for rows in ready]
     return [groups[group].column(plan.groups[group].places[place]) for group, place in plan.order]
+
+
+def _mixed(plan: ReadPlan, ready: Sequence[Sequence[ReadyRow]], computed: Sequence[bytes]) -> list[bytes]:
+    groups = [_GroupColumns(rows) for rows in ready]
+    return [
+        computed[place] if group == COMPUTED else groups[group].column(plan.groups[group].places[place])
+        for group, place in plan.order
+    ]
+
+
+def _computed_result(column: Computed) -> bytes:
+    times = _times([EPOCH] * len(column.values))
+    return b"".join((b'{"values":', orjson.dumps(column.values), _statuses(column.statuses), times))
 
 
 class _GroupColumns:

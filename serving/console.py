@@ -134,12 +134,11 @@ class Console:
 
     def _service(self, service: FeatureService) -> ServiceShown:
         plan = self._planner.plan(features=None, service=service.name, full_names=True)
-        reads = [(plan.groups[group].plan, plan.groups[group].places[place]) for group, place in plan.order]
         return ServiceShown(
             name=service.name,
             owner=service.owner,
             description=service.description,
-            features=[f"{group.name}:{group.features[place].name}" for group, place in reads],
+            features=list(plan.references),
         )
 
     def _group(self, group: FeatureGroup, features: list[Definition]) -> GroupShown:

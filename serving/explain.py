@@ -81,7 +81,14 @@ class Explainer:
             StoreError: The record failed.
             FormatError: The stored row cannot be read.
         """
-        read = self._planner.plan(features=[request.feature], service=None, full_names=True).groups[0]
+        plan = self._planner.plan(features=[request.feature], service=None, full_names=True)
+        if plan.computed:
+            inputs = ", ".join(plan.computed[0].feature.features.values())
+            raise RequestError(
+                400, f"feature: {request.feature!r} is computed when it is asked for; ask about what it is made of: "
+                f"{inputs}"
+            )  # fmt: skip
+        read = plan.groups[0]
         key, encoded = _key_of(read.keys, request.key)
         place = RowKey(row_pk(read, encoded), read.sk)
         group = read.plan.group

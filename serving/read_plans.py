@@ -9,6 +9,7 @@ from core.errors import RequestError
 from core.expressions import Explode
 from core.keys import partition_key
 from core.models import columns_of, list_item_type
+from core.on_demand import OnDemandFeature, OnDemandGroup
 from core.plans import GroupPlan
 from core.topics import row_name
 from core.values import ValueType
@@ -32,18 +33,40 @@ class GroupRead:
     places: tuple[int, ...]
 
 
+COMPUTED = -1
+"""Instead of a group's number: the value is computed on demand."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedRead:
+    """An on-demand feature of a read.
+
+    Attributes:
+        inputs: By parameter, number of the group and of the row's value that it is given.
+    """
+
+    group: OnDemandGroup
+    feature: OnDemandFeature
+    inputs: Mapping[str, tuple[int, int]]
+
+
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
     """How a request is answered.
 
     Attributes:
+        groups: Groups that are read, for the answer or as inputs of what is computed.
+        computed: What is computed from them.
+        references: ``group:feature`` of each answered feature.
         key_columns: Key columns that are answered first.
         names: Names of the features, in the order of the answer.
         feature_names: Names of all columns of the answer.
-        order: Per answered feature: number of its group and of its value in it.
+        order: Per answered feature: number of its group and of its value in it, or ``COMPUTED`` and its number there.
     """
 
     groups: tuple[GroupRead, ...]
+    computed: tuple[ComputedRead, ...]
+    references: tuple[str, ...]
     key_columns: tuple[str, ...]
     names: tuple[str, ...]
     feature_names: tuple[str, ...]
@@ -58,6 +81,9 @@ class Planner:
         self._numbers = numbers
         self._keys = {name: EntityKeys(name, key_types(registry, entity)) for name, entity in registry.entities.items()}
         self._services = {service.name: service for service in registry.services}
+        self._on_demand = {
+            (group.name, feature.name): (group, feature) for group in registry.on_demand for feature in group.features
+        }
         self._remembered: dict[tuple[object, ...], ReadPlan] = {}
 
     def plan(self, *, features: Sequence[str] | None, service: str | None, full_names: bool) -> ReadPlan:
@@ -106,20 +132,42 @@ class Planner:
     def _make(self, references: Sequence[tuple[str, str]], *, full_names: bool) -> ReadPlan:
         wanted: dict[str, list[int]] = {}
         places: list[tuple[str, int]] = []
+        demanded: list[tuple[str, str]] = []
         for group, feature in references:
-            place = self._place(group, feature)
-            mine = wanted.setdefault(group, [])
-            if place not in mine:
-                mine.append(place)
-            places.append((group, mine.index(place)))
+            if (group, feature) in self._on_demand:
+                places.append(("", len(demanded)))
+                demanded.append((group, feature))
+            else:
+                places.append((group, self._want(wanted, group, feature)))
+        inputs = [
+            {name: self._want_reference(wanted, text) for name, text in self._on_demand[one][1].features.items()}
+            for one in demanded
+        ]
         names = tuple(f"{group}__{feature}" if full_names else feature for group, feature in references)
         _refuse_collisions(names, references)
         groups = tuple(self._read(group, tuple(mine)) for group, mine in wanted.items())
         numbers = {read.plan.name: number for number, read in enumerate(groups)}
         key_columns = tuple(dict.fromkeys(column for read in groups for column in read.keys.columns))
         _refuse_key_names(names, references, key_columns)
-        order = tuple((numbers[group], place) for group, place in places)
-        return ReadPlan(groups, key_columns, names, (*key_columns, *names), order)
+        order = tuple((numbers[group] if group else COMPUTED, place) for group, place in places)
+        computed = tuple(
+            ComputedRead(*self._on_demand[one], {name: (numbers[group], at) for name, (group, at) in given.items()})
+            for one, given in zip(demanded, inputs, strict=True)
+        )
+        texts = tuple(f"{group}:{feature}" for group, feature in references)
+        return ReadPlan(groups, computed, texts, key_columns, names, (*key_columns, *names), order)
+
+    def _want(self, wanted: dict[str, list[int]], group: str, feature: str) -> int:
+        """Note that a value of a group is wanted; return its number among those of the group."""
+        place = self._place(group, feature)
+        mine = wanted.setdefault(group, [])
+        if place not in mine:
+            mine.append(place)
+        return mine.index(place)
+
+    def _want_reference(self, wanted: dict[str, list[int]], reference: str) -> tuple[str, int]:
+        group, feature = self._active(reference)
+        return group, self._want(wanted, group, feature)
 
     def _read(self, group: str, places: tuple[int, ...]) -> GroupRead:
         plan = self._plans[group]
@@ -127,6 +175,9 @@ class Planner:
 
     def _place(self, group: str, feature: str) -> int:
         plan = self._plans.get(group)
+        if plan is None and any(group == name for name, _ in self._on_demand):
+            known = [name for of, name in self._on_demand if of == group]
+            raise RequestError(400, f"features: {group!r} has no feature {feature!r}{_similar(feature, known)}")
         if plan is None:
             raise RequestError(
                 404, f"feature group {group!r} does not exist{_similar(group, self._plans)}",

@@ -1,6 +1,6 @@
 """Requests: what a client may ask, checked at the edge, every mistake told with its field and limit. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -9,6 +9,7 @@ import msgspec
 
 from core.errors import RequestError
 from core.keys import encode_key
+from core.on_demand import fits
 from core.values import ValueType
 
 ENTITIES_MAX = 1_000
@@ -123,6 +124,25 @@ def check_size(*, rows: int, features: int) -> None:
             400, f"features: {features} of {rows} rows are {rows * features} values, {VALUES_MAX} are allowed in one "
             "answer; ask for fewer rows at once"
         )  # fmt: skip
+
+
+def check_request_columns(wanted: Mapping[str, ValueType], entities: Mapping[str, Sequence[Any]], *, what: str) -> None:
+    """Refuse a request without the columns that an on-demand feature is computed from.
+
+    Raises:
+        RequestError: 400: a column is missing, or a value in it has another type; it says which.
+    """
+    for name, kind in wanted.items():
+        if name not in entities:
+            raise RequestError(
+                400, f"entities: {what!r} is computed from the column {name!r} of the request, and there is none"
+            )
+        for number, value in enumerate(entities[name]):
+            if not fits(value, kind):
+                raise RequestError(
+                    400, f"entities.{name}[{number}]: expected {kind.value}, got {type(value).__name__}, or it is "
+                    "too large"
+                )  # fmt: skip
 
 
 def _short(name: str) -> str:

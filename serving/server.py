@@ -1,5 +1,6 @@
 """The feature server: from a request to an answer, one instant for all of it."""
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,12 +10,14 @@ from typing import Any, TypeAlias
 from core.keys import kafka_partition, partition_key
 from core.ports import Clock, RowKey
 from core.rows import Row
+from core.windows import to_ms
 from serving.assembly import assemble
+from serving.on_demand import Computed, Functions
 from serving.progress_board import ProgressBoard
-from serving.read_plans import Planner, ReadPlan
+from serving.read_plans import ComputedRead, Planner, ReadPlan
 from serving.reads_log import ReadsLog
-from serving.ready import ReadyRows
-from serving.requests import FeaturesRequest, check_size
+from serving.ready import ReadyRow, ReadyRows
+from serving.requests import FeaturesRequest, check_request_columns, check_size
 from serving.tiers import TieredReader
 from serving.wanted import Wanted
 
@@ -49,6 +52,7 @@ class FeatureServer:
         clock: Clock,
         empty_lists: bool = True,
         reads_log: ReadsLog | None = None,
+        functions: Functions | None = None,
     ) -> None:
         self._planner = planner
         self._reader = reader
@@ -56,6 +60,7 @@ class FeatureServer:
         self._clock = clock
         self._ready = ReadyRows(empty_lists=empty_lists)
         self._reads_log = reads_log
+        self._functions = functions
 
     def answer(self, request: FeaturesRequest) -> bytes | Coroutine[Any, Any, bytes]:
         """Return the body of the answer in Feast's shape, at once where nothing has to be waited for.
@@ -71,7 +76,7 @@ class FeatureServer:
             self._reads_log.reads(chain.from_iterable(reading.keys))
         # Before the rows: progress that is read after them may speak of events that they do not hold yet.
         progress = self._progress.known(_different(reading.places))
-        if progress is None:
+        if progress is None or reading.plan.computed:
             return self._wait(reading)
         policies = [read.plan.group.serving for read in reading.plan.groups]
         copies = self._reader.copies(policies, reading.keys)
@@ -80,13 +85,36 @@ class FeatureServer:
     async def _wait(self, reading: _Reading) -> bytes:
         progress = await self._progress.as_of_ms(_different(reading.places))
         rows = await self._reader.read(_wanted(reading))
-        return self._finish(reading, [[rows.get(key) for key in keys] for keys in reading.keys], progress)
+        return await self._finish_computed(
+            reading, [[rows.get(key) for key in keys] for keys in reading.keys], progress
+        )
+
+    async def _finish_computed(
+        self, reading: _Reading, rows: Sequence[Sequence[Row | None]], progress: Mapping[_Place, int]
+    ) -> bytes:
+        if not reading.plan.computed or self._functions is None:
+            return self._finish(reading, rows, progress)
+        ready, instant_ms = self._prepare(reading, rows)
+        computed = await asyncio.gather(
+            *(
+                self._functions.compute(
+                    read.group.name,
+                    read.feature,
+                    _columns(read, reading, ready),
+                    deadline_ms=to_ms(read.group.deadline),
+                )
+                for read in reading.plan.computed
+            )
+        )
+        return self._assemble(reading, rows, progress, ready, computed, instant_ms=instant_ms)
 
     def _begin(self, request: FeaturesRequest) -> _Reading:
         plan = self._planner.plan(
             features=request.features, service=request.feature_service, full_names=request.full_feature_names
         )
         check_size(rows=len(next(iter(request.entities.values()))), features=len(plan.names))
+        for computed in plan.computed:
+            check_request_columns(computed.feature.request, request.entities, what=computed.feature.name)
         pks: dict[str, list[str]] = {}
         places: dict[str, list[_Place]] = {}
         for read in plan.groups:
@@ -103,16 +131,36 @@ class FeatureServer:
         )
 
     def _finish(self, reading: _Reading, rows: Sequence[Sequence[Row | None]], progress: Mapping[_Place, int]) -> bytes:
-        plan, ready = reading.plan, self._ready
+        ready, instant_ms = self._prepare(reading, rows)
+        return self._assemble(reading, rows, progress, ready, (), instant_ms=instant_ms)
+
+    def _prepare(self, reading: _Reading, rows: Sequence[Sequence[Row | None]]) -> tuple[list[list[ReadyRow]], int]:
+        """Return what is served of each row, and the answer's instant."""
         written = [max([row.valid_from_ms for row in group if row is not None], default=0) for group in rows]
         instant_ms = max(self._clock.now_ms(), *written)
+        get = self._ready.get
+        ready = [
+            [get(read.plan, key, row, instant_ms) for key, row in zip(keys, group, strict=True)]
+            for read, keys, group in zip(reading.plan.groups, reading.keys, rows, strict=True)
+        ]
+        return ready, instant_ms
+
+    def _assemble(
+        self,
+        reading: _Reading,
+        rows: Sequence[Sequence[Row | None]],
+        progress: Mapping[_Place, int],
+        ready: Sequence[Sequence[ReadyRow]],
+        computed: Sequence[Computed],
+        *,
+        instant_ms: int,
+    ) -> bytes:
+        plan = reading.plan
         return assemble(
             plan,
             reading.request.entities,
-            [
-                [ready.get(read.plan, key, row, instant_ms) for key, row in zip(keys, group, strict=True)]
-                for read, keys, group in zip(plan.groups, reading.keys, rows, strict=True)
-            ],
+            ready,
+            computed,
             instant_ms=instant_ms,
             min_as_of_ms=_min_as_of_ms(rows, reading.places, progress),
             versions=self._versions(plan) if reading.request.include_feature_view_version_metadata else None,
@@ -121,6 +169,15 @@ class FeatureServer:
     def _versions(self, plan: ReadPlan) -> list[dict[str, Any]]:
         names = [read.plan.name for read in plan.groups]
         return [{"name": name, "version": self._planner.version(name)} for name in names]
+
+
+def _columns(read: ComputedRead, reading: _Reading, ready: Sequence[Sequence[ReadyRow]]) -> dict[str, Sequence[Any]]:
+    """Return what an on-demand feature is given: what would be served of its inputs, and columns of the request."""
+    columns: dict[str, Sequence[Any]] = {name: reading.request.entities[name] for name in read.feature.request}
+    for name, (group, number) in read.inputs.items():
+        place = reading.plan.groups[group].places[number]
+        columns[name] = [row.values[place] for row in ready[group]]
+    return columns
 
 
 _row_key: Callable[[tuple[str, str]], RowKey] = partial(tuple.__new__, RowKey)

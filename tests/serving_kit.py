@@ -43,6 +43,7 @@ from serving.console import Console, console_routes
 from serving.explain import Explainer
 from serving.http import Routes
 from serving.local import LocalCopies
+from serving.on_demand import Functions
 from serving.progress_board import ProgressBoard
 from serving.read_plans import Planner
 from serving.reads import Reads
@@ -156,8 +157,16 @@ class ServingKit:
         local: Copies that a worker keeps; used if ``keeps_copies``.
     """
 
-    def __init__(self, clock: ManualClock, *, registry: Registry = REGISTRY, keeps_copies: bool = False) -> None:
+    def __init__(
+        self,
+        clock: ManualClock,
+        *,
+        registry: Registry = REGISTRY,
+        keeps_copies: bool = False,
+        functions: Functions | None = None,
+    ) -> None:
         self.clock = clock
+        self._functions = functions
         self.registry = registry
         self.record: Store = MemoryStore(clock)
         self.cache: Store | None = MemoryStore(clock)
@@ -239,8 +248,9 @@ class ServingKit:
         planner = Planner(self.registry, self.plans, self.numbers)
         progress = ProgressBoard(store=self.cache or self.record, clock=self.clock)
         self.server = FeatureServer(
-            planner=planner, reader=reader, progress=progress, clock=self.clock, empty_lists=empty_lists
-        )
+            planner=planner, reader=reader, progress=progress, clock=self.clock, empty_lists=empty_lists,
+            functions=self._functions,
+        )  # fmt: skip
         explainer = Explainer(self.registry, planner=planner, reader=reader, progress=progress, clock=self.clock)
         console = Console(
             self.registry, plans=self.plans, planner=planner, progress=progress, health=self.health,

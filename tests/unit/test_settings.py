@@ -43,6 +43,7 @@ GIVEN = {
     "local_bytes_max": ("0", 0),
     "reads_log": ("reads.csv", Path("reads.csv")),
     "reads_log_share": ("0.5", 0.5),
+    "on_demand_processes": ("3", 3),
     "run_records_max": ("500", 500),
     "log_level": ("DEBUG", "DEBUG"),
     "exit_with_parent": ("true", True),

@@ -1,0 +1,84 @@
+"""Checking on-demand features. Pure."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+
+from core.on_demand import OnDemandFeature, OnDemandGroup, fits
+from core.problems import Problem, check_clashes, check_listed, check_name, check_span, listed, suggestion
+from core.values import ValueType
+from core.windows import seconds
+
+DEADLINE_MAX = seconds(5)
+
+
+def check_on_demand(group: OnDemandGroup, served: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """Report every problem of a group.
+
+    Args:
+        group: The group.
+        served: By group of stored features, the names that it serves.
+    """
+    where = f"on-demand group {group.name}"
+    yield from check_name(where, group.name)
+    yield from check_span(where, "deadline", group.deadline, most=DEADLINE_MAX)
+    yield from check_listed(where, "features", group.features)
+    if group.name in served:
+        yield Problem(where, "a group of stored features has this name", remedy="rename one of them")
+    yield from check_clashes(f"{where}, feature", on_demand_names(group))
+    for other in listed(group.features):
+        if not isinstance(other, OnDemandFeature):
+            yield Problem(where, f"{other!r} is no on-demand feature", remedy="write OnDemandFeature(...)")
+    for feature in _features(group):
+        yield from _check_feature(f"{where}, feature {feature.name}", feature, served)
+
+
+def on_demand_names(group: OnDemandGroup) -> list[str]:
+    """Return the names of the features in a group, of those that are some."""
+    return [feature.name for feature in _features(group)]
+
+
+def _features(group: OnDemandGroup) -> list[OnDemandFeature]:
+    return [feature for feature in listed(group.features) if isinstance(feature, OnDemandFeature)]
+
+
+def _check_feature(where: str, feature: OnDemandFeature, served: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    yield from check_name(where, feature.name)
+    if not isinstance(feature.returns, ValueType) or feature.returns is ValueType.LIST:
+        yield Problem(where, f"it returns {feature.returns!r}", remedy="name a ValueType, no list")
+    elif not fits(feature.default, feature.returns):
+        yield Problem(
+            where, f"the default {feature.default!r} is no {feature.returns.value}", remedy="give one of that type"
+        )
+    for name, kind in feature.request.items():
+        if not isinstance(kind, ValueType) or kind is ValueType.LIST:
+            yield Problem(where, f"the request's {name} is {kind!r}", remedy="name a ValueType, no list")
+    yield from _check_function(where, feature)
+    if not feature.features:
+        yield Problem(where, "it takes no feature", remedy="name one at least: its entity tells whom it is of")
+    for reference in feature.features.values():
+        group, _, name = str(reference).partition(":")
+        if group not in served:
+            yield Problem(where, f"{reference}: there is no such group", remedy=suggestion(group, served))
+        elif name not in served[group]:
+            yield Problem(where, f"{reference}: there is no such feature", remedy=suggestion(name, served[group]))
+
+
+def _check_function(where: str, feature: OnDemandFeature) -> Iterator[Problem]:
+    function = feature.function
+    name = getattr(function, "__qualname__", "")
+    if not callable(function) or not name or "<" in name:
+        yield Problem(
+            where, f"{function!r} is no function of a module", remedy="define it with def, outside of other functions"
+        )
+        return
+    if both := sorted(set(feature.features) & set(feature.request)):
+        yield Problem(where, f"{both[0]} is a feature and of the request", remedy="rename one of the parameters")
+    wanted = [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    given = {*feature.features, *feature.request}
+    if given != set(wanted):
+        remedy = f"name each of {', '.join(wanted)} in features or request" if wanted else "give it parameters"
+        yield Problem(where, f"{name} takes {', '.join(wanted)} and is given {', '.join(sorted(given))}", remedy=remedy)
