@@ -53,6 +53,11 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS  # noqa: SLF001  # Faust offers no setting
         return consumer
 
+    def leave_at_stop(self) -> None:
+        """Let aiokafka leave the group when it stops, as it does for a member without a name."""
+        if self._consumer is not None:
+            self._consumer._coordinator._group_instance_id = None  # noqa: SLF001  # aiokafka has no other way
+
     async def on_start(self) -> None:
         await super().on_start()
         consumer = self._ensure_consumer()
@@ -149,8 +154,13 @@ class Consumer(driver.Consumer):
         self.owned.assign(set(assigned), generation_id, stopping=self.should_stop)
 
     async def on_stop(self) -> None:
-        """Take nothing over any more: the stores that it would read are closed next. Then stop as Faust does."""
+        """Take nothing over any more: the stores that it would read are closed next. Then leave, and stop.
+
+        A static member would stay in its group, and its partitions stand still, until its session is over. Whoever is
+        asked to stop has time to settle, so others can go on at once; kill -9 is what static members are for.
+        """
         self.owned.stop_taking_over()
+        self._thread.leave_at_stop()
         await super().on_stop()
 
 

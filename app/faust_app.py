@@ -137,7 +137,7 @@ def new_app(settings: Settings, access: KafkaAccess, *, ownership: Ownership) ->
         table_standby_replicas=0,
         consumer_auto_offset_reset="earliest",
         broker_session_timeout=settings.session_timeout_ms / 1000,
-        broker_heartbeat_interval=settings.session_timeout_ms / 1000 / 5,
+        broker_heartbeat_interval=settings.session_timeout_ms / 1000 / 10,
         broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
         broker_request_timeout=_REQUEST_TIMEOUT_S,
         broker_commit_interval=_COMMIT_INTERVAL_S,

@@ -33,7 +33,7 @@ def clear_topics(bootstrap: str, *names: str) -> None:
     """Delete topics, by default all of Freshet's, with what groups have committed of them; wait until nobody reads."""
     admin, client = KafkaAdmin(KafkaAccess((bootstrap,))), AdminClient({"bootstrap.servers": bootstrap})
     ours = set(names or (plan.name for plan in plan_topics(REGISTRY)))
-    # Static members that were stopped stay until their session is over.
+    # One that was killed stays until its session is over.
     until(lambda: not admin.members(map(group_of, Role)), "no worker is a member", deadline_s=BUSY_S)
     left = ours & set(client.list_topics(timeout=30).topics)
     if left:

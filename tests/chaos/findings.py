@@ -55,8 +55,8 @@ class Findings:
             "lost": self.lost,
             "double": self.double,
             "stale": self.stale,
-            "recovery_s_p50": _share(recovery, 0.5),
-            "recovery_s_p99": _share(recovery, 0.99),
+            "recovery_s_p50": share(recovery, 0.5),
+            "recovery_s_p99": share(recovery, 0.99),
             "recoveries": len(recovery),
             "faults": self.faults.total(),
             "fault_kinds": len(self.faults),
@@ -68,6 +68,6 @@ class Findings:
         return orjson.dumps(figures).decode()
 
 
-def _share(values: list[float], share: float) -> float | None:
+def share(values: list[float], share: float) -> float | None:
     """Return the value that so large a share of sorted values does not exceed."""
     return round(values[min(int(len(values) * share), len(values) - 1)], 2) if values else None

@@ -27,6 +27,7 @@ from core.errors import BrokerError
 from core.topics import repartition_topic
 from tests.chaos.domain import REGISTRY
 from tests.chaos.faults import KILLED_AFTER_SIGTERM
+from tests.chaos.findings import share
 from tests.chaos.ground import open_ground
 from tests.chaos.log import Logs
 from tests.chaos.torture import Targets, Torture
@@ -63,13 +64,18 @@ class Standstill:
 
 
 class Handover:
-    """One run."""
+    """One run.
+
+    Attributes:
+        readable_s: Seconds from each SIGTERM until new events of all partitions were readable.
+    """
 
     def __init__(self, torture: Torture, times: int) -> None:
         self._torture = torture
         self._times = times
         self._spare = torture.fleet.slots[-1]
         self.done = 0
+        self.readable_s: list[float] = []
         self.standstill = Standstill()
 
     async def run(self) -> None:
@@ -85,7 +91,10 @@ class Handover:
             await self._until_ready()
             await asyncio.sleep(_STAY_S)
             self._spare.wanted = False
+            asked_at = time.monotonic()
+            readable = asyncio.create_task(self._torture.probe.wait_readable(asked_at, limit_s=_READY_S))
             await self._torture.faults.end(self._spare)
+            self.readable_s.append(await readable)
             if self._torture.fleet.exits[KILLED_AFTER_SIGTERM]:
                 raise TimeoutError(f"{self._spare.name} does not end in order")
             await asyncio.sleep(_STAY_S)
@@ -146,6 +155,8 @@ def hand_over(times: int, seed: int, directory: Path) -> dict[str, object]:
     return {
         "handovers": run.done,
         "standstill_s_max": round(longest[0], 1) if longest else None,
+        "sigterm_s_p50": share(sorted(run.readable_s), 0.5),
+        "sigterm_s_p99": share(sorted(run.readable_s), 0.99),
         "events": torture.events,
         "answers": found.answers,
         "replays": torture.checks.oracle.replays,

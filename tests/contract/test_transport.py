@@ -155,6 +155,7 @@ RELIED_ON = [
     (MessageAccumulator, "_pop_batch", "41cc98a298ef2628", "Dispatcher._send_run: no send overtakes"),
     (MessageAccumulator, "reenqueue", "f75f518a1ae27ade", "Dispatcher._send_run: no send overtakes"),
     (BatchBuilder, "append", "657d76f55157d9ca", "ChangelogWriter._batches"),
+    (GroupCoordinator, "_maybe_leave_group", "016cd88a16e6c4b5", "_ConsumerThread.leave_at_stop"),
     (AIOKafkaClient, "send", "246b277687d7b687", "_tell_resets"),
     (AIOKafkaProducer, "send", "08ce81263f439838", "Dispatcher._send_run"),
     (AIOKafkaProducer, "send_batch", "bf42b0f0c5c0646d", "ChangelogWriter._send"),

@@ -444,6 +444,19 @@ async def test_a_commit_that_moves_on_during_a_take_over_is_no_loss():
         assert made.deaths == []
 
 
+async def test_a_worker_that_is_stopped_leaves_its_group():
+    """
+    It was a static member: for the rest of its session nobody read its partitions, although it had settled everything.
+    """
+    async with bench() as made:
+        coordinator = SimpleNamespace(_group_instance_id="worker-1")
+        made.thread._consumer = SimpleNamespace(_coordinator=coordinator)
+
+        await made.consumer.on_stop()
+
+        assert coordinator._group_instance_id is None
+
+
 async def test_a_worker_that_is_stopped_takes_nothing_over_any_more():
     """
     Its stores are closed by then: the take-over failed, and a stop that was asked for ended as a crash.
