@@ -40,7 +40,7 @@ SHORT = Size((1, 1, 2), (3, 9), 1.5, (1, 2), 2.5, (0.05, 1.0, 2.0), 4.0, 6.0)
 SESSION = Size((2,), (4, 12), 13.0, (1, 2), 4.0, (1.0, 12.0), 15.0, 15.0)
 """Long enough for a worker to be replaced while it stands still."""
 LONG = Size((1, 2, 2, 3), (12, 40), 8.0, (1, 6), 13.0, (0.05, 1.0, 4.0, 12.0), 20.0, 25.0)
-SIZES = (SHORT,) * 14 + (SESSION,) * 4 + (LONG,) * 2
+SIZES = (SHORT,) * 16 + (SESSION,) * 3 + (LONG,)
 
 
 class Arrival(NamedTuple):
