@@ -160,7 +160,7 @@ class Consumer(driver.Consumer):
         asked to stop has time to settle, so others can go on at once; kill -9 is what static members are for.
         """
         self.owned.stop_taking_over()
-        self._thread.leave_at_stop()
+        cast("_ConsumerThread", self._thread).leave_at_stop()
         await super().on_stop()
 
 
