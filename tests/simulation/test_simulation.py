@@ -16,7 +16,7 @@ from tests.simulation.shrink import shrink
 from tests.simulation.world import run
 
 SEEDS = range(5_000)
-CACHES = range(10_000)
+CACHES = range(3_000)
 STEPS_MIN = 100
 
 
