@@ -15,8 +15,8 @@ from tests.simulation.schedule import KINDS, draw
 from tests.simulation.shrink import shrink
 from tests.simulation.world import run
 
-SEEDS = range(5_000)
-CACHES = range(3_000)
+SEEDS = range(2_500)
+CACHES = range(2_000)
 STEPS_MIN = 100
 
 
