@@ -12,7 +12,6 @@ import random
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 import typer
@@ -32,7 +31,7 @@ from serving.wanted import Wanted
 from stores.memory import MemoryStore
 from tests.simulation.loop import StuckError, VirtualLoop
 from tests.simulation.network import Network
-from tests.simulation.runs import undisturbed
+from tests.simulation.runs import chunks, short_lived, undisturbed
 from tests.simulation.stores import SimulatedStore, run_now
 from tests.simulation.worker import METRICS, WallClock
 
@@ -263,10 +262,9 @@ def run_caches(seeds: Sequence[int]) -> Sum:
 
 def main(seeds: int = 100_000, seed: int = 0, processes: int = 0) -> None:
     """Run the interleavings of so many seeds, from one on, on so many cores (0 for all)."""
-    chunks = [range(start, min(start + _CHUNK, seed + seeds)) for start in range(seed, seed + seeds, _CHUNK)]
     total, started = Sum(), time.monotonic()
-    with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
-        for some in pool.map(run_caches, chunks):
+    with short_lived(processes or os.cpu_count() or 1) as pool:
+        for some in pool.imap(run_caches, chunks(seed, seeds, _CHUNK)):
             total.add(some)
             for wrong, how in some.wrong.items():
                 print(f"seed {wrong} is wrong: {how[0]}", flush=True)

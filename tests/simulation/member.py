@@ -127,7 +127,6 @@ class Client(GroupClient):
         found = self._look(partitions)
         if not found:
             await self._broker.wait_for(self, frozenset(partitions), _FETCH_WAIT_S)
-            await asyncio.sleep(0.005)
             found = self._look(partitions)
         self._positions.update({tp: run[-1].offset + 1 for tp, run in found.items()})
         return found
