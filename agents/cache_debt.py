@@ -5,12 +5,13 @@ are owed, newest version per key, bounded, and settled as soon as it takes them 
 the writer wait. What is told of whole partitions is paid last: it must not be ahead of the rows that it speaks of.
 
 A debt outlives its worker: the record keeps, per partition, up to which version the cache was given everything. Who
-takes a partition over owes the rows above that mark, whoever had them to write (decision 0036).
+takes a partition over owes the rows above that mark, whoever had them to write (decision 0036). So whoever gives it
+away owes nothing any more, and pays nothing: a cache that was emptied meanwhile would take its older rows.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from agents.store_write import try_write
@@ -47,6 +48,9 @@ class _Inherited:
     pages: Iterator[list[StoredRow]] | None = None
 
 
+async def _at_once() -> None: ...
+
+
 class CacheDebt:
     """Writes rows to the cache, or owes them. Without a cache it does nothing."""
 
@@ -59,6 +63,7 @@ class CacheDebt:
         *,
         lifetimes: Mapping[str, int],
         announce: Callable[[Sequence[StoredRow]], None] = lambda _rows: None,
+        wait_owner: Callable[[], Awaitable[None]] = _at_once,
     ) -> None:
         """Begin without debt.
 
@@ -70,6 +75,7 @@ class CacheDebt:
             lifetimes: How long the cache may serve a row, in milliseconds, by row name (``<group>@v<n>``). Rows of
                 other groups are not cached; what is known of a whole partition is, without an end.
             announce: Told of rows that were paid late: who read the cache meanwhile may have kept older ones.
+            wait_owner: Waits until it is sure that nobody else owns our partitions; asked before anything is paid.
         """
         self._cache = cache
         self._record = record
@@ -77,6 +83,8 @@ class CacheDebt:
         self._clock = clock
         self._lifetimes = lifetimes
         self._announce = announce
+        self._wait_owner = wait_owner
+        self._era = 0
         self._owed: dict[RowKey, StoredRow] = {}
         self._steps_owed: dict[RowKey, StoredRow] = {}
         self._is_away, self._was_refused, self._in_vain = False, False, 0
@@ -107,20 +115,26 @@ class CacheDebt:
             self._indebted.set()
 
     def given_away(self) -> None:
-        """Leave what was inherited and not paid to the next owner; the mark is where it was."""
+        """Leave what is not paid to the next owner; the mark is where it was."""
+        self._era += 1
         self._inherited.clear()
+        self._owed.clear()
+        self._steps_owed.clear()
+        self._room.set()
 
     async def write(self, rows: Sequence[StoredRow]) -> None:
         """Write rows through, or owe them; waits only while the debt is full."""
         wanted = [row for row in rows if row.key.sk in self._lifetimes or row.key.sk.startswith("#")]
         if self._cache is None or not wanted:
             return
+        era = self._era
         left = wanted if not self.is_clear else await self._try(wanted)
         if left:
             if self.is_clear:
                 log.warning("cache owed", extra={"rows": len(left)})
             await self._room.wait()
-            self._owe(left)
+            if era == self._era:
+                self._owe(left)
 
     async def settle(self) -> None:
         """Pay what is owed as soon as the cache takes it, for ever; what was inherited first, it is older.
@@ -129,6 +143,7 @@ class CacheDebt:
         """
         while True:
             await self._indebted.wait()
+            await self._wait_owner()
             if self._inherited and len(self._owed) < OWED_ROWS_MAX // 2:
                 paid = await self._pay_inherited()
             elif self._owed:

@@ -1,7 +1,7 @@
 """The fence: a worker that may have been replaced writes nothing (PROTOCOL, P7).
 
-While the last heartbeat that the group coordinator answered was sent more than 0.7 x the session timeout ago, another
-worker may already own our partitions, so produce requests wait. A heartbeat or a commit that the coordinator refuses
+While the last heartbeat that the group coordinator answered, or the request for what we own, was sent more than 0.7 x
+the session timeout ago, another worker may already own our partitions, so produce requests wait. A heartbeat or a commit that the coordinator refuses
 means that it does: the process ends at once. Age alone never ends it: no heartbeat is sent during a join, and none is
 answered by a dead coordinator.
 
@@ -37,7 +37,7 @@ class Fence:
         self._fresh_s = session_timeout_ms / 1000 * _FRESH_SHARE
         self._die = die
         self._monotonic = monotonic
-        self._answered_at = self._monotonic()
+        self._answered_at = self._assigned_at = self._monotonic()
         self._owns = False
         self._era = 0
 
@@ -45,7 +45,8 @@ class Fence:
         """Note whether any partition is owned; the fence is not in force while nothing is."""
         self._owns = anything
         self._era += 1
-        self._answered_at = self._monotonic()
+        # Not from now on: a process that stood still finds an old assignment in its socket.
+        self._answered_at = self._assigned_at
 
     @property
     def is_open(self) -> bool:
@@ -58,7 +59,7 @@ class Fence:
             await asyncio.sleep(_CHECK_S)
 
     def watch_coordinator(self, coordinator: Any) -> None:
-        """Observe every answer that an aiokafka group coordinator gets to its heartbeats and commits."""
+        """Observe every answer that an aiokafka group coordinator gets to heartbeats, commits and asking what we own."""
         send = coordinator._send_req  # noqa: SLF001  # aiokafka has no hook; held by tests/contract/test_transport.py
 
         async def observed(request: Any) -> Any:
@@ -68,6 +69,8 @@ class Fence:
             if name.startswith("Heartbeat"):
                 self._refused({answer.error_code}, "heartbeat", era)
                 self._heard(kafka_errors.for_code(answer.error_code), asked_at)
+            elif name.startswith("SyncGroup") and answer.error_code == kafka_errors.NoError.errno:
+                self._assigned_at = max(self._assigned_at, asked_at)
             elif name.startswith("OffsetCommit"):
                 codes = {code for _, partitions in answer.topics for _, code in partitions}
                 self._refused(codes, "commit", era)

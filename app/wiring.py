@@ -196,7 +196,13 @@ class Platform:
             self.registry, self.plans, self.numbers, reader=changes, changelog=changelog, epochs=self.ground.epochs
         )
         self.debt = CacheDebt(
-            self.cache, self.record, self.metrics, self.clock, lifetimes=lifetimes, announce=self.local.announce
+            self.cache,
+            self.record,
+            self.metrics,
+            self.clock,
+            lifetimes=lifetimes,
+            announce=self.local.announce,
+            wait_owner=cast("Transport", self.app.transport).fence.wait_open,
         )
         self.publisher = Publisher(
             self.tables,

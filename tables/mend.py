@@ -73,10 +73,11 @@ class ChangelogMender:
 
     async def mend(self) -> int:
         """Write every row again behind which a lower version, or something that is no row, landed; return how many."""
-        tables = {TopicPartition(changelog_topic(table.entity), table.partition): table for table in self._tables}
-        if not tables:
+        if not (changelogs := self._by_changelog()):
             return 0
-        self._writer.note_ends(await self._reader.ends(tables))
+        self._writer.note_ends(await self._reader.ends(changelogs))
+        # Asked for anew: during the question all may have been given away and restored, and these are other tables.
+        tables = self._by_changelog()
         found = _Found()
         left = {tp: range(*span) for tp, span in self._writer.take_foreign().items() if tp in tables}
         try:
@@ -89,6 +90,9 @@ class ChangelogMender:
                 self._writer.give_back(tp, offsets)
             self._tell(found)
         return found.behind
+
+    def _by_changelog(self) -> dict[TopicPartition, TablePartition]:
+        return {TopicPartition(changelog_topic(table.entity), table.partition): table for table in self._tables}
 
     def _tell(self, found: _Found) -> None:
         if found.behind:

@@ -25,6 +25,14 @@ OWNING = (
         caught_by=(_FENCE + "test_an_answer_that_was_heard_late_opens_nothing",),
     ),
     Mutant(
+        "an assignment counts from when it is heard",
+        rule="P7",
+        file="agents/fence.py",
+        old="self._answered_at = self._assigned_at\n",
+        new="self._answered_at = self._monotonic()\n",
+        caught_by=(_FENCE + "test_an_assignment_that_was_heard_late_opens_nothing",),
+    ),
+    Mutant(
         "a group whose offsets were dropped begins where the log begins now",
         rule="P9",
         file="agents/owned_partitions.py",
@@ -197,6 +205,22 @@ OWNING = (
         old="if version_of(row) < known:",
         new="if version_of(row) < 0:",
         caught_by=(_CHANGELOG + "test_a_row_behind_which_a_lower_version_landed_is_written_again",),
+    ),
+    Mutant(
+        "late bytes are mended in a table that was given away",
+        rule="P7b",
+        file="tables/mend.py",
+        old="""        if not (changelogs := self._by_changelog()):
+            return 0
+        self._writer.note_ends(await self._reader.ends(changelogs))
+        # Asked for anew: during the question all may have been given away and restored, and these are other tables.
+        tables = self._by_changelog()
+""",
+        new="""        if not (tables := self._by_changelog()):
+            return 0
+        self._writer.note_ends(await self._reader.ends(tables))
+""",
+        caught_by=(_CHANGELOG + "test_bytes_that_landed_during_a_rebalance_are_mended_in_the_table_of_now",),
     ),
     Mutant(
         "a row behind which a tombstone landed is left alone",

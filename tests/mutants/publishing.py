@@ -66,8 +66,8 @@ PUBLISHING = (
         "rows that the cache did not take are forgotten",
         rule="2",
         file="agents/cache_debt.py",
-        old="await self._room.wait()\n            self._owe(left)",
-        new="await self._room.wait()",
+        old="if era == self._era:\n                self._owe(left)",
+        new="if era == self._era:\n                pass",
         caught_by=(_DEBT + "test_a_cache_that_fails_is_owed_the_newest_rows",),
     ),
     Mutant(
@@ -77,6 +77,22 @@ PUBLISHING = (
         old="if known is None or known.ver <= row.ver:",
         new="if known is None:",
         caught_by=(_DEBT + "test_a_cache_that_fails_is_owed_the_newest_rows",),
+    ),
+    Mutant(
+        "a debt is paid by one who has given its partition away",
+        rule="2",
+        file="agents/cache_debt.py",
+        old="        self._owed.clear()\n",
+        new="",
+        caught_by=(_DEBT + "test_who_gives_partitions_away_pays_nothing_more",),
+    ),
+    Mutant(
+        "a debt is paid by one who may have been replaced",
+        rule="2",
+        file="agents/cache_debt.py",
+        old="            await self._wait_owner()\n",
+        new="",
+        caught_by=(_DEBT + "test_nothing_is_paid_by_one_who_may_have_been_replaced",),
     ),
     Mutant(
         "a debt to the cache ends with its worker",

@@ -29,7 +29,7 @@ class _Member:
     instance: str
     heard_at: float
     assigned: list[TopicPartition] = field(default_factory=list)
-    joining: "asyncio.Future[tuple[int, list[TopicPartition]]] | None" = None
+    joining: "asyncio.Future[int] | None" = None
 
 
 class Group:
@@ -64,8 +64,8 @@ class Group:
         """Whether every member has what it shall have."""
         return not self._is_rebalancing and bool(self._members)
 
-    def join(self, name: str, instance: str, answer: "asyncio.Future[tuple[int, list[TopicPartition]]]") -> None:
-        """Take a member into the next generation; it is answered when that begins."""
+    def join(self, name: str, instance: str, answer: "asyncio.Future[int]") -> None:
+        """Take a member into the next generation; it is answered with its number when it begins."""
         self.expire()
         replaced = next((one for one in self._members.values() if instance and one.instance == instance), None)
         if replaced is not None and replaced.name != name:
@@ -73,7 +73,7 @@ class Group:
             self._fenced.add(replaced.name)
             member = self._members[name] = _Member(name, instance, self._loop.time(), replaced.assigned)
             if not self._is_rebalancing:
-                _tell(answer, (self.generation, list(member.assigned)))
+                _tell(answer, self.generation)
                 return
         member = self._members.setdefault(name, _Member(name, instance, self._loop.time()))
         member.joining = answer
@@ -87,12 +87,23 @@ class Group:
             self._rebalance()
             self._complete()
 
+    def sync(self, name: str, generation: int) -> tuple[int, list[TopicPartition]]:
+        """Return the error code and what a member has."""
+        self.expire()
+        code = self._code(name, generation)
+        if code == OK and self._is_rebalancing:
+            code = REBALANCING
+        if code != OK:
+            return code, []
+        self._hear(name)
+        return OK, list(self._members[name].assigned)
+
     def heartbeat(self, name: str, generation: int) -> int:
         """Return the error code of a heartbeat."""
         self.expire()
         code = self._code(name, generation)
         if code == OK:
-            self._members[name].heard_at = self.heard_at[name] = self._loop.time()
+            self._hear(name)
             return REBALANCING if self._is_rebalancing else OK
         return code
 
@@ -120,6 +131,9 @@ class Group:
             self._rebalance()
         if self._is_rebalancing:
             self._complete()
+
+    def _hear(self, name: str) -> None:
+        self._members[name].heard_at = self.heard_at[name] = self._loop.time()
 
     def _code(self, name: str, generation: int) -> int:
         if name in self._fenced:
@@ -149,10 +163,10 @@ class Group:
             members[(number + self.generation) % len(members)].assigned.append(tp)
         for member in members:
             if member.joining is not None:
-                _tell(member.joining, (self.generation, list(member.assigned)))
+                _tell(member.joining, self.generation)
                 member.joining = None
 
 
-def _tell(answer: "asyncio.Future[tuple[int, list[TopicPartition]]]", told: tuple[int, list[TopicPartition]]) -> None:
+def _tell(answer: "asyncio.Future[int]", generation: int) -> None:
     if not answer.done():
-        answer.set_result(told)
+        answer.set_result(generation)

@@ -35,6 +35,19 @@ class OffsetCommitRequest(NamedTuple):
     offsets: dict[TopicPartition, int]
 
 
+class SyncGroupRequest(NamedTuple):
+    """Named as aiokafka names it."""
+
+    generation: int
+
+
+class SyncGroupAnswer(NamedTuple):
+    """What a member has."""
+
+    error_code: int
+    assigned: list[TopicPartition]
+
+
 class HeartbeatAnswer(NamedTuple):
     """A heartbeat's answer."""
 
@@ -64,8 +77,13 @@ class _Coordinator:
     def __init__(self, group: Group, network: Network, name: str) -> None:
         self._group, self._network, self._name = group, network, name
 
-    async def _send_req(self, request: HeartbeatRequest | OffsetCommitRequest) -> Any:
+    async def _send_req(self, request: HeartbeatRequest | OffsetCommitRequest | SyncGroupRequest) -> Any:
         group, name = self._group, self._name
+        if isinstance(request, SyncGroupRequest):
+            told = await self._network.ask(
+                "coordinator", lambda: group.sync(name, request.generation), timeout_s=_REQUEST_S
+            )
+            return SyncGroupAnswer(*told)
         if isinstance(request, HeartbeatRequest):
             code = await self._network.ask(
                 "coordinator", lambda: group.heartbeat(name, request.generation), timeout_s=_REQUEST_S
@@ -184,11 +202,7 @@ class Client(GroupClient):
 
 
 class Member:
-    """Joins, beats, commits, and lets partitions come and go.
-
-    Attributes:
-        assigned_at: When it last heard what it owns.
-    """
+    """Joins, beats, commits, and lets partitions come and go."""
 
     def __init__(
         self, client: Client, owned: OwnedPartitions, fence: Fence, group: Group, network: Network, *,
@@ -200,7 +214,6 @@ class Member:
         self._must_rejoin = asyncio.Event()
         self._leaving = False
         self._generation = 0
-        self.assigned_at = 0.0
         fence.watch_coordinator(client.coordinator)
 
     async def run(self) -> None:
@@ -214,7 +227,6 @@ class Member:
                 self._must_rejoin.clear()
             self._owned.forget()
             self._client.begin(self._generation)
-            self.assigned_at = self._network.loop.time()
             # In the order of the assignment, whatever the process' hashes are.
             mine = cast("set[TopicPartition]", dict.fromkeys(assigned).keys())
             self._owned.assign(mine, self._generation, stopping=self._leaving)
@@ -257,11 +269,12 @@ class Member:
             await self._owned.deliver_next()
 
     async def _join(self) -> tuple[int, list[TopicPartition]] | None:
-        answer: asyncio.Future[tuple[int, list[TopicPartition]]] = asyncio.get_running_loop().create_future()
-        arrived: asyncio.Future[tuple[int, list[TopicPartition]]] = asyncio.get_running_loop().create_future()
+        """Return the generation that has begun and what we have in it, or None if it has to be tried again."""
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        arrived: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         loop, group = self._network.loop, self._group
 
-        def come_back(told: "asyncio.Future[tuple[int, list[TopicPartition]]]") -> None:
+        def come_back(told: "asyncio.Future[int]") -> None:
             if not arrived.done() and not told.cancelled():
                 arrived.set_result(told.result())
 
@@ -269,9 +282,11 @@ class Member:
         loop.later(0.01, group.join, self._name, self._instance, answer)
         try:
             async with asyncio.timeout(REBALANCE_S + _REQUEST_S):
-                return await arrived
-        except TimeoutError:
+                generation = await arrived
+            told = await self._client.coordinator._send_req(SyncGroupRequest(generation))
+        except (TimeoutError, LostError):
             return None
+        return (generation, told.assigned) if told.error_code == OK else None
 
 
 __all__ = ["REBALANCING", "Client", "Member", "Message"]

@@ -118,7 +118,9 @@ class Worker:
         writer = ChangelogWriter(lambda: producer)
         reader = ChangelogReader({}, open_log=opener(broker, network))
         self.tables = OwnedTables(REGISTRY, PLANS, dict.fromkeys(PLANS, 1), reader=reader, changelog=writer)
-        self.debt = CacheDebt(cache, record, METRICS, clock, lifetimes=_LIFETIMES)
+        self.debt = CacheDebt(
+            cache, record, METRICS, clock, lifetimes=_LIFETIMES, wait_owner=self.fence.wait_open
+        )
         self.publisher = Publisher(
             self.tables, changelog=writer, record=record, cache=self.debt, finish=self._finish, announce=_nothing,
             metrics=METRICS, clock=clock,
@@ -182,7 +184,7 @@ class Worker:
     def _check_send(self) -> None:
         """A send of one who owns something and whom the coordinator has given up may follow its successor's."""
         now, name = self._outside.loop.time(), self.process.name
-        heard_at = max(self._outside.group.heard_at.get(name, 0.0), self.member.assigned_at)
+        heard_at = self._outside.group.heard_at.get(name, 0.0)
         if self.owned.ready and now - heard_at > SESSION_S:
             self._outside.wrong.append(f"{name} sends at {now:.3f} s and was last heard of at {heard_at:.3f} s")
 

@@ -133,6 +133,62 @@ async def test_a_partition_is_marked_as_cached_only_without_debt():
         assert await mark(made.record) == version(0, 1)
 
 
+async def test_who_gives_partitions_away_pays_nothing_more():
+    """
+    The next owner pays. Redis was emptied meanwhile, took an old owner's row, and kept it for good: found by
+    simulation.
+    """
+    cache = ToldStore("cache")
+    debt = new_debt(cache)
+    cache.failures = 1
+    await debt.write([stored(1, 1)])
+
+    debt.given_away()
+
+    assert (debt.owed, debt.is_clear) == (0, True)
+
+
+async def test_a_write_that_fails_when_its_partition_has_gone_is_not_owed():
+    """
+    It was under way when the partition was given away.
+    """
+    cache = ToldStore("cache")
+    debt = new_debt(cache)
+    cache.open.clear()
+    cache.failures = 1
+    writing = asyncio.create_task(debt.write([stored(1, 1)]))
+    await idle()
+    debt.given_away()
+    cache.open.set()
+    await writing
+
+    assert debt.owed == 0
+
+
+async def test_nothing_is_paid_by_one_who_may_have_been_replaced():
+    """
+    A worker that stood still and wakes up has debts that its successor has paid long ago.
+    """
+    cache, is_owner = ToldStore("cache"), asyncio.Event()
+
+    async def wait_owner() -> None:
+        await is_owner.wait()
+
+    debt = CacheDebt(
+        cache, ToldStore("record"), Metrics(), ManualClock(NOW_MS), lifetimes={FAST: LIFETIME_MS},
+        wait_owner=wait_owner,
+    )  # fmt: skip
+    cache.failures = 1
+    await debt.write([stored(1, 1)])
+    settling = asyncio.create_task(debt.settle())
+    await idle()
+    assert [what for what, _ in cache.told] == ["cache failed"]
+
+    is_owner.set()
+    await until(lambda: debt.owed == 0)
+    settling.cancel()
+
+
 async def test_a_partition_that_is_given_away_in_debt_is_not_marked():
     """
     A debt goes with its partition: without it the cache looks complete, to whoever asks in the wrong moment.
