@@ -1,9 +1,9 @@
 """The fence: a worker that may have been replaced writes nothing (PROTOCOL, P7).
 
 While the last heartbeat that the group coordinator answered, or the request for what we own, was sent more than 0.7 x
-the session timeout ago, another worker may already own our partitions, so produce requests wait. A heartbeat or a commit that the coordinator refuses
-means that it does: the process ends at once. Age alone never ends it: no heartbeat is sent during a join, and none is
-answered by a dead coordinator.
+the session timeout ago, another worker may already own our partitions, so produce requests wait. A heartbeat or a
+commit that the coordinator refuses means that it does: the process ends at once. Age alone never ends it: no heartbeat
+is sent during a join, and none is answered by a dead coordinator.
 
 A commit may also be refused because it was sent just before a rebalance that we take part in and answered after it.
 So only an answer counts that belongs to the ownership under which its request was sent: partitions were given away or
@@ -59,7 +59,7 @@ class Fence:
             await asyncio.sleep(_CHECK_S)
 
     def watch_coordinator(self, coordinator: Any) -> None:
-        """Observe every answer that an aiokafka group coordinator gets to heartbeats, commits and asking what we own."""
+        """Observe what an aiokafka group coordinator answers to heartbeats, commits and the question what we own."""
         send = coordinator._send_req  # noqa: SLF001  # aiokafka has no hook; held by tests/contract/test_transport.py
 
         async def observed(request: Any) -> Any:

@@ -4,6 +4,7 @@ Neither is ever ahead of the rows that it speaks of, and neither is written with
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -60,7 +61,7 @@ class ProgressPublisher:
         """Publish steps, or hold them back for a moment where the last one is not long ago."""
         now, steps = asyncio.get_running_loop().time(), self._held_back | dict(steps)
         due = {
-            table: step for table, step in steps.items() if now - self._published_at.get(table, 0) >= _PROGRESS_EVERY_S
+            table: step for table, step in steps.items() if now - self._published_at.get(table, -math.inf) >= _PROGRESS_EVERY_S
         }
         self._held_back = {table: step for table, step in steps.items() if table not in due}
         if self._held_back and self._timer is None:
@@ -80,7 +81,7 @@ class ProgressPublisher:
         await self._cache.write(rows)
 
     def _take_marks(self, steps: Mapping[TablePartition, Step], now: float) -> list[StoredRow]:
-        due = [table for table in steps if now - self._marked_at.get(table, 0) >= _MARK_EVERY_S]
+        due = [table for table in steps if now - self._marked_at.get(table, -math.inf) >= _MARK_EVERY_S]
         self._marked_at.update(dict.fromkeys(due, now))
         return [
             cached_row(table.entity, table.partition, ver=version(table.epoch, steps[table].offset)) for table in due

@@ -8,6 +8,7 @@ is finished (its offsets may be committed) when every group that it changed was 
 import asyncio
 import contextlib
 import logging
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -80,7 +81,7 @@ class Publisher:
         self._sequence = 0
         self._begun: dict[str, float] = {}
         self._took_s = 0.0
-        self._applied_at = 0.0
+        self._applied_at = -math.inf
         self._wake = asyncio.Event()
         self._progress = ProgressPublisher(self._record, cache, wake=self._wake.set)
         self._room = asyncio.Event()
@@ -149,7 +150,7 @@ class Publisher:
     def _due(self, group: GroupTable, now: float) -> float:
         """Return when a group may be flushed again."""
         stretched_s = self._took_s * _STRETCH if now < self._applied_at + _QUIET_S else 0
-        return self._begun.get(group.sk, 0) + max(_every_s(group), stretched_s)
+        return self._begun.get(group.sk, -math.inf) + max(_every_s(group), stretched_s)
 
     async def _sleep_or_wake(self, delay_s: float) -> None:
         with contextlib.suppress(TimeoutError):

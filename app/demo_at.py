@@ -26,7 +26,7 @@ from core.topics import DEAD_LETTERS, repartition_topic
 from demo.figures import Figures, Ingest
 from demo.session import Report, Session
 
-_GROUPS = [group_of(role) for role in Role if role is not Role.SERVING]
+_GROUPS = [group_of(role) for role in Role if role.ingests]
 _PROBE = {"features": ["user_taste:impressions_all"], "entities": {"user_id": [0]}}
 _PROBE_DEADLINE_S = 10.0
 _DETAIL_CHARACTERS = 300

@@ -19,7 +19,7 @@ from agents.transport import Transport
 from app.front_site import FrontSite
 from app.kafka.access import KafkaAccess
 from app.logs import logging_config
-from app.settings import REFUSED_BY_BROWSERS, Role, Settings, refuse_open
+from app.settings import REFUSED_BY_BROWSERS, Settings, refuse_open
 from core.errors import ConfigurationError, FreshetError
 from serving.front_door import FrontDoor
 from serving.requests import BODY_BYTES_MAX
@@ -165,7 +165,7 @@ def new_app(settings: Settings, access: KafkaAccess, *, ownership: Ownership) ->
     fence = Fence(session_timeout_ms=settings.session_timeout_ms, die=die)
     app.transport = Transport(app.conf.broker_consumer, app, fence=fence, ownership=ownership, die=die)
     app.producer_transport = app.transport
-    if settings.role is Role.SERVING:
+    if not settings.role.ingests:
         app.boot_strategy = ServingBoot(app)
     return app
 

@@ -42,6 +42,7 @@ class Role(StrEnum):
     DISPATCHER = "dispatcher"
     AGGREGATOR = "aggregator"
     SERVING = "serving"
+    ONDEMAND = "ondemand"
 
     @property
     def dispatches(self) -> bool:
@@ -61,7 +62,12 @@ class Role(StrEnum):
     @property
     def serves(self) -> bool:
         """Whether it answers reads of features."""
-        return self in (Role.ALL, Role.SERVING)
+        return self in (Role.ALL, Role.SERVING, Role.ONDEMAND)
+
+    @property
+    def computes(self) -> bool:
+        """Whether it runs functions of on-demand features and sources."""
+        return self in (Role.ALL, Role.ONDEMAND)
 
 
 class Settings(BaseSettings):
@@ -69,7 +75,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="FRESHET_", env_ignore_empty=True, frozen=True)
 
-    role: Role = Field(Role.ALL, description="What the worker does: all, dispatcher, aggregator or serving.")
+    role: Role = Field(Role.ALL, description="What the worker does: all, dispatcher, aggregator, serving or ondemand.")
     registry: str = Field("features:REGISTRY", description="Where the definitions are: package.module:REGISTRY.")
     broker: str = Field(EMBEDDED, description="Kafka's bootstrap servers, host:port[,host:port]; or embedded.")
     broker_tls: bool = Field(default=False, description="Whether to speak TLS with Kafka.")
@@ -162,8 +168,8 @@ class Settings(BaseSettings):
     @field_validator("share_port")
     @classmethod
     def _only_serving_shares(cls, shares: bool, given: ValidationInfo) -> bool:  # noqa: FBT001  # pydantic calls it
-        if shares and given.data.get("role") is not Role.SERVING:
-            raise ValueError("only workers of the role serving can share a port; others are told apart by it")
+        if shares and given.data.get("role") not in (Role.SERVING, Role.ONDEMAND):
+            raise ValueError("only workers that serve alone can share a port; others are told apart by it")
         return shares
 
     @field_validator("record")

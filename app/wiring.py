@@ -160,7 +160,7 @@ class Platform:
         planner = Planner(self.registry, self.plans, self.numbers)
         progress = ProgressBoard(store=self.cache or self.record, clock=self.clock)
         self.functions: FunctionPool | None = None
-        if self.registry.on_demand and settings.role.serves:
+        if (self.registry.on_demand or self.registry.on_demand_sources) and settings.role.computes:
             self.functions = FunctionPool(settings.registry, self.metrics, processes=settings.on_demand_processes)
             self._start(self.functions.warm_up(), what="start of the processes for on-demand features")
         self.server = FeatureServer(
@@ -172,7 +172,14 @@ class Platform:
             reads_log=self.reads_log,
             functions=self.functions,
         )
-        self.explainer = Explainer(self.registry, planner=planner, reader=reader, progress=progress, clock=self.clock)
+        self.explainer = Explainer(
+            self.registry,
+            planner=planner,
+            reader=reader,
+            progress=progress,
+            clock=self.clock,
+            answer=self.server.answer,
+        )
         self.console = Console(
             self.registry,
             plans=self.plans,

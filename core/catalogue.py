@@ -4,7 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.definitions import Aggregate, Change, Feature, FeatureGroup, OnDemandFeature, OnDemandGroup, Registry
+from core.definitions import (
+    Aggregate,
+    Change,
+    Feature,
+    FeatureGroup,
+    OnDemandFeature,
+    OnDemandGroup,
+    OnDemandSource,
+    Registry,
+)
 from core.models import columns_of
 from core.plans import parts_of, plan_group, served_name
 from core.values import ValueType
@@ -53,6 +62,7 @@ def catalogue(registry: Registry) -> list[CatalogueEntry]:
         plan = plan_group(group)
         empty = dict(zip((served.name for served in plan.features), plan.empty, strict=True))
         entries += [entry for feature in group.features for entry in _entries(group, feature, empty)]
+    entries += [entry for source in registry.on_demand_sources for entry in _source_entries(source)]
     stored = {(entry.group, entry.feature): entry for entry in entries}
     return entries + [
         _on_demand_entry(group, feature, [stored[_split(reference)] for reference in feature.features.values()])
@@ -126,6 +136,26 @@ def _on_demand_entry(
         python_function=True,
         dedupe_note="",
     )
+
+
+def _source_entries(source: OnDemandSource) -> Iterator[CatalogueEntry]:
+    for name, kind in source.returns.items():
+        yield CatalogueEntry(
+            source.name,
+            name,
+            entity=source.entity.name,
+            keys=tuple(source.entity.keys),
+            value_type=kind,
+            unit="",
+            default=None,
+            window="on demand",
+            sources=(),
+            definition=f"{source.fetch.__name__}({', '.join(source.entity.keys)})",
+            owner=source.owner,
+            description=source.description,
+            python_function=True,
+            dedupe_note="",
+        )
 
 
 def _split(reference: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from core.check_features import check_aggregate, check_change, check_ratio, is_model, served_names
-from core.check_on_demand import check_on_demand, on_demand_names
+from core.check_on_demand import check_on_demand, check_on_demand_source, on_demand_names
 from core.check_sources import check_entity, check_key_types, check_one_meaning, check_source
 from core.definitions import (
     Aggregate,
@@ -18,6 +18,7 @@ from core.definitions import (
     FeatureGroup,
     FeatureService,
     OnDemandGroup,
+    OnDemandSource,
     Ratio,
     Registry,
     Source,
@@ -51,6 +52,7 @@ def check_registry(registry: Registry) -> list[Problem]:
     """Return all problems of the definitions; without an error among them they can run."""
     groups = [group for group in listed(registry.groups) if isinstance(group, FeatureGroup)]
     on_demand = [group for group in registry.on_demand if isinstance(group, OnDemandGroup)]
+    on_demand_sources = [source for source in registry.on_demand_sources if isinstance(source, OnDemandSource)]
     services = [service for service in listed(registry.services) if isinstance(service, FeatureService)]
     feeds = [(group.entity, source) for group in groups for source in _sources(group) if _has_entity(group)]
     entities = _distinct(group.entity for group in groups if _has_entity(group))
@@ -60,6 +62,7 @@ def check_registry(registry: Registry) -> list[Problem]:
         *check_clashes("group", [group.name for group in groups]),
         *check_clashes("service", [service.name for service in services]),
         *check_clashes("on-demand group", [group.name for group in on_demand]),
+        *check_clashes("on-demand source", [source.name for source in on_demand_sources]),
         *check_one_meaning(entities, sources),
         *check_key_types(feeds),
     ]
@@ -69,7 +72,12 @@ def check_registry(registry: Registry) -> list[Problem]:
         problems += check_source(source, [entity for entity, fed_by in feeds if fed_by is source])
     for group in groups:
         problems += _check_group(group)
+    keys = {entity.name: listed(entity.keys) for entity in entities}
+    taken = {group.name for group in groups} | {group.name for group in on_demand}
+    for fetched in on_demand_sources:
+        problems += check_on_demand_source(fetched, taken, keys)
     served = {str(group.name): _served(group) for group in groups}
+    served |= {source.name: list(source.returns) for source in on_demand_sources}
     for demanded in on_demand:
         problems += check_on_demand(demanded, served)
     known = served | {group.name: on_demand_names(group) for group in on_demand}

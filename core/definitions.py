@@ -31,15 +31,15 @@ from core.aggregations import (
 )
 from core.choice import when
 from core.expressions import Explode, Expr, col, explode
-from core.on_demand import OnDemandFeature, OnDemandGroup
+from core.on_demand import OnDemandFeature, OnDemandGroup, OnDemandSource
 from core.values import ValueType
 from core.windows import ALL_TIME, Span, hours, milliseconds, minutes, seconds
 
 __all__ = [
     "ALL_TIME", "Aggregate", "ApproxDistinct", "ApproxPercentile", "ApproxTopK", "Change", "Count", "Entity",
     "Feature", "FeatureGroup", "FeatureService", "First", "Last", "LastN", "Latest", "Max", "Mean", "Min",
-    "OnDemandFeature", "OnDemandGroup", "Ratio", "Registry", "ServingPolicy", "Source", "StdDev", "Sum", "TopK",
-    "ValueType", "Variance", "WritePolicy", "aggregate", "col", "explode", "latest", "when",
+    "OnDemandFeature", "OnDemandGroup", "OnDemandSource", "Ratio", "Registry", "ServingPolicy", "Source", "StdDev",
+    "Sum", "TopK", "ValueType", "Variance", "WritePolicy", "aggregate", "col", "explode", "latest", "when",
 ]  # fmt: skip
 
 
@@ -283,6 +283,7 @@ class Registry:
     groups: tuple[FeatureGroup, ...]
     services: tuple[FeatureService, ...] = ()
     on_demand: tuple[OnDemandGroup, ...] = ()
+    on_demand_sources: tuple[OnDemandSource, ...] = ()
 
     @property
     def entities(self) -> dict[str, Entity]:

@@ -1,18 +1,21 @@
-"""On-demand features: what they are computed from, and what may come out. Pure.
+"""On-demand features and sources: what they are made from, and what may come out. Pure.
 
 Their functions run elsewhere (``serving.on_demand``), so that one that hangs, fails or eats memory costs its own
-feature alone; here is what must hold of what they are given and of what they return.
+features alone; here is what must hold of what they are given and of what they return.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.keys import INT64_MAX, INT64_MIN
 from core.values import TEXT_BYTES_MAX, Value, ValueType
 from core.windows import milliseconds
+
+if TYPE_CHECKING:
+    from core.definitions import Entity
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class OnDemandFeature:
         name: Name under which it is served.
         function: A function of a module, called once per key with the parameters below by their names.
         returns: Type of what it returns; it may also return None.
-        features: By parameter, the feature that it is given: ``group:feature``.
+        features: By parameter, the feature that it is given: ``group:feature``, or ``source:value``.
         request: By parameter, the type of the request's column of that name.
         default: Served where the function returns None.
     """
@@ -54,6 +57,28 @@ class OnDemandGroup:
 
     name: str
     features: tuple[OnDemandFeature, ...] = field(kw_only=True)
+    owner: str = field(kw_only=True)
+    description: str = field(default="", kw_only=True)
+    deadline: timedelta = field(default=milliseconds(50), kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class OnDemandSource:
+    """Values that may not be stored or live elsewhere: fetched when they are asked for, served and forgotten.
+
+    Attributes:
+        name: They are asked for as ``name:value``, and may be given to on-demand features as such.
+        entity: Whose values they are.
+        fetch: An async function of a module, called once per answer with the entity's key columns by their names, each
+            a list. It returns one item per key, in their order: a value by each name, or None where nothing is known.
+        returns: By the name of a value, its type.
+        deadline: How long an answer waits for it.
+    """
+
+    name: str
+    entity: "Entity" = field(kw_only=True)
+    fetch: Callable[..., Awaitable[Sequence[Mapping[str, Value] | None]]] = field(kw_only=True)
+    returns: Mapping[str, ValueType] = field(kw_only=True)
     owner: str = field(kw_only=True)
     description: str = field(default="", kw_only=True)
     deadline: timedelta = field(default=milliseconds(50), kw_only=True)

@@ -6,12 +6,13 @@ times are mostly the same in all columns of a group, so they are written once an
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 
 from serving.on_demand import Computed
-from serving.read_plans import COMPUTED, ReadPlan
+from serving.read_plans import ReadPlan
 from serving.ready import EPOCH, PRESENT, ReadyRow
 
 _LENGTHS_MAX = 1_000
@@ -21,7 +22,7 @@ def assemble(
     plan: ReadPlan,
     entities: Mapping[str, Sequence[Any]],
     ready: Sequence[Sequence[ReadyRow]],
-    computed: Sequence[Computed] = (),
+    on_demand: Mapping[int, Sequence[Computed]] = MappingProxyType({}),
     *,
     instant_ms: int,
     min_as_of_ms: int,
@@ -33,7 +34,7 @@ def assemble(
         plan: Of the request.
         entities: Key columns of the request.
         ready: Per group of the plan, and per entity in it, what is served.
-        computed: Per on-demand feature of the plan, its column.
+        on_demand: By ``COMPUTED`` and ``FETCHED``, the columns of the plan that are no row's.
         instant_ms: The answer's instant.
         min_as_of_ms: Up to when every row is known to be complete.
         versions: Name and active version of each group, if the request asks for them.
@@ -46,9 +47,9 @@ def assemble(
     if versions is not None:
         metadata["feature_view_metadata"] = versions
     results = [_key_result(entities[name]) for name in plan.key_columns]
-    # Most answers have nothing that is computed, and these are the fast ones.
-    if computed:
-        results += _mixed(plan, ready, [_computed_result(column) for column in computed])
+    # Most answers have nothing on demand, and these are the fast ones.
+    if on_demand:
+        results += _mixed(plan, ready, on_demand)
     else:
         results += _cells(plan, ready) if len(next(iter(entities.values()))) == 1 else _columns(plan, ready)
     head = orjson.dumps(metadata)
@@ -70,15 +71,19 @@ def _columns(plan: ReadPlan, ready: Sequence[Sequence[ReadyRow]]) -> list[bytes]
     return [groups[group].column(plan.groups[group].places[place]) for group, place in plan.order]
 
 
-def _mixed(plan: ReadPlan, ready: Sequence[Sequence[ReadyRow]], computed: Sequence[bytes]) -> list[bytes]:
+def _mixed(
+    plan: ReadPlan, ready: Sequence[Sequence[ReadyRow]], on_demand: Mapping[int, Sequence[Computed]]
+) -> list[bytes]:
     groups = [_GroupColumns(rows) for rows in ready]
     return [
-        computed[place] if group == COMPUTED else groups[group].column(plan.groups[group].places[place])
+        _on_demand_result(on_demand[group][place])
+        if group in on_demand
+        else groups[group].column(plan.groups[group].places[place])
         for group, place in plan.order
     ]
 
 
-def _computed_result(column: Computed) -> bytes:
+def _on_demand_result(column: Computed) -> bytes:
     times = _times([EPOCH] * len(column.values))
     return b"".join((b'{"values":', orjson.dumps(column.values), _statuses(column.statuses), times))
 

@@ -18,7 +18,8 @@ from core.topics import repartition_topic
 from core.values import ValueType
 from core.versions import position_of
 from core.windows import NEVER_MS
-from serving.models import Definition, Explanation, RowShown, Version
+from serving.explain_on_demand import Answer, explain_on_demand
+from serving.models import Definition, Explanation, OnDemandExplanation, RowShown, Version
 from serving.progress_board import ProgressBoard
 from serving.read_plans import GroupRead, Planner, row_pk
 from serving.ready import serve_row
@@ -65,15 +66,33 @@ class Explainer:
     """Answers ``GET /explain``."""
 
     def __init__(
-        self, registry: Registry, *, planner: Planner, reader: TieredReader, progress: ProgressBoard, clock: Clock
+        self,
+        registry: Registry,
+        *,
+        planner: Planner,
+        reader: TieredReader,
+        progress: ProgressBoard,
+        clock: Clock,
+        answer: Answer,
     ) -> None:
+        """Explain what is served.
+
+        Args:
+            registry: The definitions.
+            planner: Plans reads.
+            reader: Reads rows.
+            progress: Tells how complete they are.
+            clock: Tells the instant.
+            answer: Answers reads; what is made on demand is explained by one.
+        """
         self._entries = {(entry.group, entry.feature): entry for entry in catalogue(registry)}
         self._planner = planner
         self._reader = reader
         self._progress = progress
         self._clock = clock
+        self._answer = answer
 
-    async def explain(self, request: ExplainRequest) -> Explanation:
+    async def explain(self, request: ExplainRequest) -> Explanation | OnDemandExplanation:
         """Return the value that a read at this instant gives, and everything that it was made of.
 
         Raises:
@@ -82,13 +101,13 @@ class Explainer:
             FormatError: The stored row cannot be read.
         """
         plan = self._planner.plan(features=[request.feature], service=None, full_names=True)
-        if plan.computed:
-            inputs = ", ".join(plan.computed[0].feature.features.values())
-            raise RequestError(
-                400, f"feature: {request.feature!r} is computed when it is asked for; ask about what it is made of: "
-                f"{inputs}"
-            )  # fmt: skip
-        read = plan.groups[0]
+        if not plan.is_stored:
+            group, _, name = plan.references[0].partition(":")
+            definition = define(self._entries[group, name])
+            return await explain_on_demand(plan.references[0], request.key, plan, definition, self._answer)
+        return await self._explain(plan.groups[0], request)
+
+    async def _explain(self, read: GroupRead, request: ExplainRequest) -> Explanation:
         key, encoded = _key_of(read.keys, request.key)
         place = RowKey(row_pk(read, encoded), read.sk)
         group = read.plan.group

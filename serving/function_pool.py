@@ -1,4 +1,4 @@
-"""Where functions of on-demand features run: in processes of their own, which may hang, fail or end.
+"""Where functions of on-demand features and sources run: in processes of their own, which may hang, fail or end.
 
 A function that is too late ends with its process, and another one takes its place; so does one that takes more memory
 than it may. It costs the answers that wait for it its own feature (``INVALID``), and them no more than its deadline.
@@ -10,17 +10,17 @@ import logging
 import resource
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError as CallCancelledError
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 from typing_extensions import override
 
 from core.metrics import Metrics
-from core.on_demand import OnDemandFeature
-from serving.on_demand import FAILED, INVALID, Computed, Functions, invalid, judge
+from core.on_demand import OnDemandFeature, OnDemandSource
+from serving.on_demand import ABSENT, FAILED, INVALID, Computed, Functions, invalid, judge, judge_fetched
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,14 @@ MEMORY_BYTES_MAX = 1 << 30
 _CALLS_MAX = 256
 _START_S = 30.0
 _END_S = 5.0
+_CANCEL_S = 0.2
+"""A fetch that is too late is cancelled, which keeps its connections; what does not end then ends with its process."""
+
+T = TypeVar("T")
+
+
+class _FailedError(Exception):
+    """A call has brought nothing."""
 
 
 class FunctionPool(Functions):
@@ -66,39 +74,68 @@ class FunctionPool(Functions):
     async def compute(
         self, group: str, feature: OnDemandFeature, columns: Mapping[str, Sequence[Any]], *, deadline_ms: int
     ) -> Computed:
-        started = time.monotonic()
-        computed = await self._compute(group, feature, columns, deadline_ms=deadline_ms)
-        self._metrics.on_demand(
-            f"{group}:{feature.name}",
-            rows=len(computed.values),
-            invalid=computed.statuses.count(INVALID),
-            seconds=time.monotonic() - started,
-        )
+        started, rows = time.monotonic(), len(next(iter(columns.values())))
+        name, told = f"{group}:{feature.name}", None
+        try:
+            values, told = await self._call(_compute, group, feature.name, dict(columns), deadline_ms=deadline_ms)
+            computed = judge(feature, values)
+        except _FailedError as error:
+            computed, told = invalid(rows), str(error)
+        self._tell(name, computed.statuses, told, time.monotonic() - started)
         return computed
 
-    async def _compute(
-        self, group: str, feature: OnDemandFeature, columns: Mapping[str, Sequence[Any]], *, deadline_ms: int
-    ) -> Computed:
-        rows = len(next(iter(columns.values())))
+    @override
+    async def fetch(
+        self, source: OnDemandSource, keys: Mapping[str, Sequence[Any]], *, deadline_ms: int
+    ) -> dict[str, Computed]:
+        started, rows = time.monotonic(), len(next(iter(keys.values())))
+        try:
+            columns, told = await self._call(_fetch, source.name, dict(keys), deadline_ms, deadline_ms=deadline_ms)
+            fetched = judge_fetched(source, columns)
+        except _FailedError as error:
+            fetched, told = dict.fromkeys(source.returns, invalid(rows)), str(error)
+        for name, computed in fetched.items():
+            self._tell(f"{source.name}:{name}", computed.statuses, told, time.monotonic() - started)
+        return fetched
+
+    async def _call(self, function: Callable[..., T], *args: Any, deadline_ms: int) -> T:
+        """Let a process call a function.
+
+        Raises:
+            _FailedError: It has brought nothing; why.
+        """
         if self._calls >= _CALLS_MAX:
-            return _invalid(feature, rows, "too many calls wait")
+            raise _FailedError("too many calls wait")
         self._calls += 1
         deadline_s = deadline_ms / 1000
-        call = self._pool.schedule(_call, args=(group, feature.name, dict(columns)), timeout=deadline_s)
+        kill_s = deadline_s if function is _compute else deadline_s + _CANCEL_S
+        call = self._pool.schedule(function, args=args, timeout=kill_s)
+        waiting = asyncio.wrap_future(call)
+        waiting.add_done_callback(self._ended)
         try:
             async with asyncio.timeout(deadline_s):
-                values, errors = await asyncio.wrap_future(call)
+                # What has begun ends by itself, or with its process.
+                return await asyncio.shield(waiting)
         except (TimeoutError, CallCancelledError):
-            return _invalid(feature, rows, f"no value within {deadline_ms} ms")
+            if not call.running():
+                call.cancel()  # type: ignore[no-untyped-call]
+            raise _FailedError(f"no value within {deadline_ms} ms") from None
         except ProcessExpired as error:
-            return _invalid(feature, rows, f"its process has ended with {error.exitcode}")
-        except Exception as error:  # noqa: BLE001  # whatever the way there and back makes of it
-            return _invalid(feature, rows, f"{type(error).__name__}: {error}")
-        finally:
-            self._calls -= 1
-        if errors:
-            _tell(feature, len(errors), errors[0])
-        return judge(feature, values)
+            raise _FailedError(f"its process has ended with {error.exitcode}") from error
+        except Exception as error:  # whatever the way there and back makes of it
+            raise _FailedError(type(error).__name__) from error
+
+    def _ended(self, call: "asyncio.Future[Any]") -> None:
+        self._calls -= 1
+        if not call.cancelled():
+            # If nobody waits any more, nobody asks.
+            call.exception()
+
+    def _tell(self, name: str, statuses: Sequence[str], told: str | None, seconds: float) -> None:
+        failed = statuses.count(INVALID)
+        self._metrics.on_demand(name, rows=len(statuses), invalid=failed, seconds=seconds)
+        if failed:
+            log.warning("on-demand feature failed", extra={"feature": name, "rows": failed, "why": told})
 
     def close(self) -> None:
         """End the processes, whatever they do."""
@@ -106,43 +143,61 @@ class FunctionPool(Functions):
         self._pool.join(timeout=_END_S)
 
 
-def _invalid(feature: OnDemandFeature, rows: int, why: str) -> Computed:
-    _tell(feature, rows, why)
-    return invalid(rows)
-
-
-def _tell(feature: OnDemandFeature, rows: int, why: str) -> None:
-    log.warning("on-demand feature failed", extra={"feature": feature.name, "rows": rows, "why": why})
-
-
 # -- in the processes
 
 _features: dict[tuple[str, str], OnDemandFeature] = {}
+_sources: dict[str, OnDemandSource] = {}
+_runner = asyncio.Runner()
+"""One loop for all fetches of a process, so that their clients may keep connections."""
 
 
 def _begin(registry: str, memory_bytes_max: int) -> None:
     """Load the definitions, then take no more memory than may be."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     module, _, name = registry.partition(":")
-    for group in getattr(importlib.import_module(module), name).on_demand:
+    loaded = getattr(importlib.import_module(module), name)
+    for group in loaded.on_demand:
         _features.update({(group.name, feature.name): feature for feature in group.features})
+    _sources.update({source.name: source for source in loaded.on_demand_sources})
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes_max, memory_bytes_max))
 
 
 def _nothing() -> None: ...
 
 
-def _call(group: str, feature: str, columns: Mapping[str, Sequence[Any]]) -> tuple[list[Any], list[str]]:
-    """Return what a function makes of each row, and what it has raised."""
+def _compute(group: str, feature: str, columns: Mapping[str, Sequence[Any]]) -> tuple[list[Any], str | None]:
+    """Return what a function makes of each row, and what it has raised first."""
     function = _features[group, feature].function
     values: list[Any] = []
-    errors: list[str] = []
+    first: str | None = None
     for row in zip(*columns.values(), strict=True):
         try:
             value = function(**dict(zip(columns, row, strict=True)))
         except Exception as error:  # noqa: BLE001  # a user's function may raise anything
-            errors.append(f"{type(error).__name__}: {error}"[:500])
+            first = first or f"{type(error).__name__}: {error}"[:500]
             value = FAILED
-        # Nothing else may be carried back: bytes of a foreign class would be unpacked in the worker.
-        values.append(value if value is None or type(value) in (int, float, str, bool) else FAILED)
-    return values, errors
+        values.append(_plain(value))
+    return values, first
+
+
+def _fetch(name: str, keys: Mapping[str, Sequence[Any]], deadline_ms: int) -> tuple[dict[str, list[Any]], str | None]:
+    """Return what a source fetches, by value a column, and what it has raised."""
+    source, rows = _sources[name], len(next(iter(keys.values())))
+    try:
+        items = _runner.run(asyncio.wait_for(source.fetch(**keys), deadline_ms / 1000))
+        columns = {value: [_value_of(item, value) for item in items] for value in source.returns}
+    except Exception as error:  # noqa: BLE001  # a user's function may raise anything
+        # Not its text: it may tell what must not be stored, and logs are.
+        return {value: [FAILED] * rows for value in source.returns}, type(error).__name__
+    if len(items) != rows:
+        return {value: [FAILED] * rows for value in source.returns}, f"{len(items)} items for {rows} keys"
+    return columns, None
+
+
+def _value_of(item: Mapping[str, Any] | None, name: str) -> Any:
+    return ABSENT if item is None else _plain(item.get(name))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value, if it may be carried back: bytes of a foreign class would be unpacked in the worker."""
+    return value if value is None or type(value) in (int, float, str, bool) else FAILED

@@ -12,7 +12,7 @@ from serving.answers import ANSWERED, Answer, failure, json_response, mistake, r
 from serving.explain import Explainer, parse_explain
 from serving.health import Health
 from serving.models import (
-    Explanation,
+    AnyExplanation,
     FeastMistake,
     IngestReadiness,
     Mistake,
@@ -90,7 +90,7 @@ class Routes:
             ),
             Route(
                 "GET", "/explain", self.explain, "Why one served number is what it is",
-                answer=Explanation, parameters=(Parameter("feature", "group:feature"),), has_key=True,
+                answer=AnyExplanation, parameters=(Parameter("feature", "group:feature"),), has_key=True,
                 failures=mistakes(500, 503) | {400: either, 404: either},
             ),
         ]  # fmt: skip

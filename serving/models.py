@@ -226,3 +226,29 @@ class Explanation(Answer):
     merged: list[Part] = Field(
         description="The states of all tiles in the window, merged; of a change those of both windows."
     )
+
+
+class Input(Answer):
+    """What an on-demand feature was given."""
+
+    name: str = Field(description="The function's parameter.")
+    feature: str | None = Field(description="group:feature, or null where it is a column of the request.")
+    value: Any
+    status: Status
+
+
+class OnDemandExplanation(Answer):
+    """Why a number that is made on demand is what it is."""
+
+    feature: str = Field(description="group:feature, or source:value.")
+    key: dict[str, Any] = Field(description="Key columns, and what else the request has.")
+    value: Any
+    status: Status
+    why: str = Field(description="Why this status, in a sentence.")
+    instant_ms: int = Field(description="The instant that value and inputs hold for.")
+    definition: Definition
+    inputs: list[Input]
+
+
+class AnyExplanation(RootModel[Explanation | OnDemandExplanation]):
+    """Of a stored feature, or of one that is made on demand."""

@@ -1,7 +1,7 @@
 """Read plans: which groups and which of their values answer a request. Made once per request shape, not per request."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from core.definitions import Entity, Registry
@@ -9,7 +9,7 @@ from core.errors import RequestError
 from core.expressions import Explode
 from core.keys import partition_key
 from core.models import columns_of, list_item_type
-from core.on_demand import OnDemandFeature, OnDemandGroup
+from core.on_demand import OnDemandFeature, OnDemandGroup, OnDemandSource
 from core.plans import GroupPlan
 from core.topics import row_name
 from core.values import ValueType
@@ -36,13 +36,30 @@ class GroupRead:
 COMPUTED = -1
 """Instead of a group's number: the value is computed on demand."""
 
+FETCHED = -2
+"""Instead of a group's number: the value is fetched on demand."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedRead:
+    """An on-demand source of a read.
+
+    Attributes:
+        names: Which of its values are wanted.
+    """
+
+    source: OnDemandSource
+    keys: EntityKeys
+    names: tuple[str, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class ComputedRead:
     """An on-demand feature of a read.
 
     Attributes:
-        inputs: By parameter, number of the group and of the row's value that it is given.
+        inputs: By parameter, number of the group and of its value in it that it is given; or ``FETCHED`` and the
+            number among all fetched values.
     """
 
     group: OnDemandGroup
@@ -56,21 +73,44 @@ class ReadPlan:
 
     Attributes:
         groups: Groups that are read, for the answer or as inputs of what is computed.
+        fetched: Sources that are asked, likewise.
         computed: What is computed from them.
         references: ``group:feature`` of each answered feature.
         key_columns: Key columns that are answered first.
         names: Names of the features, in the order of the answer.
         feature_names: Names of all columns of the answer.
-        order: Per answered feature: number of its group and of its value in it, or ``COMPUTED`` and its number there.
+        order: Per answered feature: number of its group and of its value in it; or ``COMPUTED`` or ``FETCHED``, and its
+            number there.
     """
 
     groups: tuple[GroupRead, ...]
+    fetched: tuple[FetchedRead, ...]
     computed: tuple[ComputedRead, ...]
     references: tuple[str, ...]
     key_columns: tuple[str, ...]
     names: tuple[str, ...]
     feature_names: tuple[str, ...]
     order: tuple[tuple[int, int], ...]
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether all of it comes from rows."""
+        return not self.computed and not self.fetched
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A plan that is being made.
+
+    Attributes:
+        groups: By name of a group, which of its values are wanted.
+        fetched: By name of a source, which of its values are wanted.
+        computed: Which on-demand features.
+    """
+
+    groups: dict[str, list[int]] = field(default_factory=dict)
+    fetched: dict[str, list[str]] = field(default_factory=dict)
+    computed: list[tuple[str, str]] = field(default_factory=list)
 
 
 class Planner:
@@ -84,6 +124,7 @@ class Planner:
         self._on_demand = {
             (group.name, feature.name): (group, feature) for group in registry.on_demand for feature in group.features
         }
+        self._sources = {source.name: source for source in registry.on_demand_sources}
         self._remembered: dict[tuple[object, ...], ReadPlan] = {}
 
     def plan(self, *, features: Sequence[str] | None, service: str | None, full_names: bool) -> ReadPlan:
@@ -130,44 +171,52 @@ class Planner:
         return group, feature
 
     def _make(self, references: Sequence[tuple[str, str]], *, full_names: bool) -> ReadPlan:
-        wanted: dict[str, list[int]] = {}
-        places: list[tuple[str, int]] = []
-        demanded: list[tuple[str, str]] = []
-        for group, feature in references:
-            if (group, feature) in self._on_demand:
-                places.append(("", len(demanded)))
-                demanded.append((group, feature))
-            else:
-                places.append((group, self._want(wanted, group, feature)))
+        draft = _Draft()
+        places = [self._want(draft, group, feature) for group, feature in references]
+        # What is computed wants its inputs, too.
         inputs = [
-            {name: self._want_reference(wanted, text) for name, text in self._on_demand[one][1].features.items()}
-            for one in demanded
+            {name: self._want(draft, *self._active(text)) for name, text in self._on_demand[one][1].features.items()}
+            for one in draft.computed
         ]
         names = tuple(f"{group}__{feature}" if full_names else feature for group, feature in references)
         _refuse_collisions(names, references)
-        groups = tuple(self._read(group, tuple(mine)) for group, mine in wanted.items())
-        numbers = {read.plan.name: number for number, read in enumerate(groups)}
-        key_columns = tuple(dict.fromkeys(column for read in groups for column in read.keys.columns))
+        groups = tuple(self._read(group, tuple(mine)) for group, mine in draft.groups.items())
+        fetched = tuple(self._fetch(source, tuple(mine)) for source, mine in draft.fetched.items())
+        keys = [*(read.keys for read in groups), *(read.keys for read in fetched)]
+        key_columns = tuple(dict.fromkeys(column for one in keys for column in one.columns))
         _refuse_key_names(names, references, key_columns)
-        order = tuple((numbers[group] if group else COMPUTED, place) for group, place in places)
+        number = _numbers(draft)
         computed = tuple(
-            ComputedRead(*self._on_demand[one], {name: (numbers[group], at) for name, (group, at) in given.items()})
-            for one, given in zip(demanded, inputs, strict=True)
+            ComputedRead(*self._on_demand[one], {name: number(place) for name, place in given.items()})
+            for one, given in zip(draft.computed, inputs, strict=True)
         )
         texts = tuple(f"{group}:{feature}" for group, feature in references)
-        return ReadPlan(groups, computed, texts, key_columns, names, (*key_columns, *names), order)
+        order = tuple(number(place) for place in places)
+        return ReadPlan(groups, fetched, computed, texts, key_columns, names, (*key_columns, *names), order)
 
-    def _want(self, wanted: dict[str, list[int]], group: str, feature: str) -> int:
-        """Note that a value of a group is wanted; return its number among those of the group."""
-        place = self._place(group, feature)
-        mine = wanted.setdefault(group, [])
+    def _want(self, draft: _Draft, group: str, feature: str) -> tuple[str, str | int]:
+        """Note that a value is wanted; return where it is to be found."""
+        if (group, feature) in self._on_demand:
+            if (group, feature) not in draft.computed:
+                draft.computed.append((group, feature))
+            return "", draft.computed.index((group, feature))
+        source = self._sources.get(group)
+        if source is not None:
+            if feature not in source.returns:
+                raise RequestError(
+                    400, f"features: {group!r} has no value {feature!r}{_similar(feature, list(source.returns))}"
+                )
+            names = draft.fetched.setdefault(group, [])
+            if feature not in names:
+                names.append(feature)
+            return group, feature
+        place, mine = self._place(group, feature), draft.groups.setdefault(group, [])
         if place not in mine:
             mine.append(place)
-        return mine.index(place)
+        return group, mine.index(place)
 
-    def _want_reference(self, wanted: dict[str, list[int]], reference: str) -> tuple[str, int]:
-        group, feature = self._active(reference)
-        return group, self._want(wanted, group, feature)
+    def _fetch(self, source: str, names: tuple[str, ...]) -> FetchedRead:
+        return FetchedRead(self._sources[source], self._keys[self._sources[source].entity.name], names)
 
     def _read(self, group: str, places: tuple[int, ...]) -> GroupRead:
         plan = self._plans[group]
@@ -187,6 +236,21 @@ class Planner:
         if feature not in names:
             raise RequestError(400, f"features: {group!r} has no feature {feature!r}{_similar(feature, names)}")
         return names.index(feature)
+
+
+def _numbers(draft: _Draft) -> Callable[[tuple[str, str | int]], tuple[int, int]]:
+    """Return what tells the numbers under which a wanted value stands in the plan."""
+    groups = {name: number for number, name in enumerate(draft.groups)}
+    columns = [(source, name) for source, names in draft.fetched.items() for name in names]
+    fetched = {column: number for number, column in enumerate(columns)}
+
+    def number(place: tuple[str, str | int]) -> tuple[int, int]:
+        name, value = place
+        if isinstance(value, str):
+            return FETCHED, fetched[name, value]
+        return (groups[name] if name else COMPUTED), value
+
+    return number
 
 
 def key_types(registry: Registry, entity: Entity) -> dict[str, ValueType]:

@@ -7,16 +7,17 @@ from functools import partial
 from itertools import chain, repeat
 from typing import Any, TypeAlias
 
+from core.errors import RequestError
 from core.keys import kafka_partition, partition_key
 from core.ports import Clock, RowKey
 from core.rows import Row
 from core.windows import to_ms
 from serving.assembly import assemble
-from serving.on_demand import Computed, Functions
+from serving.on_demand import INVALID, Computed, Functions, invalid, only_valid, with_invalid
 from serving.progress_board import ProgressBoard
-from serving.read_plans import ComputedRead, Planner, ReadPlan
+from serving.read_plans import COMPUTED, FETCHED, ComputedRead, Planner, ReadPlan
 from serving.reads_log import ReadsLog
-from serving.ready import ReadyRow, ReadyRows
+from serving.ready import PRESENT, ReadyRow, ReadyRows
 from serving.requests import FeaturesRequest, check_request_columns, check_size
 from serving.tiers import TieredReader
 from serving.wanted import Wanted
@@ -76,7 +77,7 @@ class FeatureServer:
             self._reads_log.reads(chain.from_iterable(reading.keys))
         # Before the rows: progress that is read after them may speak of events that they do not hold yet.
         progress = self._progress.known(_different(reading.places))
-        if progress is None or reading.plan.computed:
+        if progress is None or not reading.plan.is_stored:
             return self._wait(reading)
         policies = [read.plan.group.serving for read in reading.plan.groups]
         copies = self._reader.copies(policies, reading.keys)
@@ -84,37 +85,35 @@ class FeatureServer:
 
     async def _wait(self, reading: _Reading) -> bytes:
         progress = await self._progress.as_of_ms(_different(reading.places))
-        rows = await self._reader.read(_wanted(reading))
-        return await self._finish_computed(
-            reading, [[rows.get(key) for key in keys] for keys in reading.keys], progress
-        )
-
-    async def _finish_computed(
-        self, reading: _Reading, rows: Sequence[Sequence[Row | None]], progress: Mapping[_Place, int]
-    ) -> bytes:
-        if not reading.plan.computed or self._functions is None:
-            return self._finish(reading, rows, progress)
+        if self._functions is None or reading.plan.is_stored:
+            return self._finish(reading, await self._rows(reading), progress)
+        rows, fetched = await asyncio.gather(self._rows(reading), _fetch(self._functions, reading))
         ready, instant_ms = self._prepare(reading, rows)
+        inputs = [_inputs(read, reading, ready, fetched) for read in reading.plan.computed]
         computed = await asyncio.gather(
-            *(
-                self._functions.compute(
-                    read.group.name,
-                    read.feature,
-                    _columns(read, reading, ready),
-                    deadline_ms=to_ms(read.group.deadline),
-                )
-                for read in reading.plan.computed
-            )
+            *(_compute(self._functions, read, given) for read, given in zip(reading.plan.computed, inputs, strict=True))
         )
-        return self._assemble(reading, rows, progress, ready, computed, instant_ms=instant_ms)
+        on_demand = {COMPUTED: computed, FETCHED: fetched}
+        return self._assemble(reading, rows, progress, ready, on_demand, instant_ms=instant_ms)
+
+    async def _rows(self, reading: _Reading) -> list[list[Row | None]]:
+        rows = await self._reader.read(_wanted(reading))
+        return [[rows.get(key) for key in keys] for keys in reading.keys]
 
     def _begin(self, request: FeaturesRequest) -> _Reading:
         plan = self._planner.plan(
             features=request.features, service=request.feature_service, full_names=request.full_feature_names
         )
+        if not plan.is_stored and self._functions is None:
+            raise RequestError(
+                404, "features: what is made on demand is answered by workers of the roles ondemand and all alone"
+            )  # fmt: skip
         check_size(rows=len(next(iter(request.entities.values()))), features=len(plan.names))
         for computed in plan.computed:
             check_request_columns(computed.feature.request, request.entities, what=computed.feature.name)
+        for fetched in plan.fetched:
+            # Encoded for its checks: a function must not be asked about keys that are none.
+            fetched.keys.encode(request.entities)
         pks: dict[str, list[str]] = {}
         places: dict[str, list[_Place]] = {}
         for read in plan.groups:
@@ -132,12 +131,12 @@ class FeatureServer:
 
     def _finish(self, reading: _Reading, rows: Sequence[Sequence[Row | None]], progress: Mapping[_Place, int]) -> bytes:
         ready, instant_ms = self._prepare(reading, rows)
-        return self._assemble(reading, rows, progress, ready, (), instant_ms=instant_ms)
+        return self._assemble(reading, rows, progress, ready, {}, instant_ms=instant_ms)
 
     def _prepare(self, reading: _Reading, rows: Sequence[Sequence[Row | None]]) -> tuple[list[list[ReadyRow]], int]:
         """Return what is served of each row, and the answer's instant."""
         written = [max([row.valid_from_ms for row in group if row is not None], default=0) for group in rows]
-        instant_ms = max(self._clock.now_ms(), *written)
+        instant_ms = max([self._clock.now_ms(), *written])
         get = self._ready.get
         ready = [
             [get(read.plan, key, row, instant_ms) for key, row in zip(keys, group, strict=True)]
@@ -151,7 +150,7 @@ class FeatureServer:
         rows: Sequence[Sequence[Row | None]],
         progress: Mapping[_Place, int],
         ready: Sequence[Sequence[ReadyRow]],
-        computed: Sequence[Computed],
+        on_demand: Mapping[int, Sequence[Computed]],
         *,
         instant_ms: int,
     ) -> bytes:
@@ -160,9 +159,9 @@ class FeatureServer:
             plan,
             reading.request.entities,
             ready,
-            computed,
+            on_demand,
             instant_ms=instant_ms,
-            min_as_of_ms=_min_as_of_ms(rows, reading.places, progress),
+            min_as_of_ms=_min_as_of_ms(rows, reading.places, progress, instant_ms=instant_ms),
             versions=self._versions(plan) if reading.request.include_feature_view_version_metadata else None,
         )
 
@@ -171,13 +170,51 @@ class FeatureServer:
         return [{"name": name, "version": self._planner.version(name)} for name in names]
 
 
-def _columns(read: ComputedRead, reading: _Reading, ready: Sequence[Sequence[ReadyRow]]) -> dict[str, Sequence[Any]]:
+async def _fetch(functions: Functions, reading: _Reading) -> list[Computed]:
+    """Return the columns that sources are asked for, in the plan's order."""
+    entities = reading.request.entities
+    sources = await asyncio.gather(
+        *(
+            functions.fetch(
+                read.source,
+                {name: entities[name] for name in read.keys.columns},
+                deadline_ms=to_ms(read.source.deadline),
+            )
+            for read in reading.plan.fetched
+        )
+    )
+    return [columns[name] for read, columns in zip(reading.plan.fetched, sources, strict=True) for name in read.names]
+
+
+def _inputs(
+    read: ComputedRead, reading: _Reading, ready: Sequence[Sequence[ReadyRow]], fetched: Sequence[Computed]
+) -> dict[str, Computed]:
     """Return what an on-demand feature is given: what would be served of its inputs, and columns of the request."""
-    columns: dict[str, Sequence[Any]] = {name: reading.request.entities[name] for name in read.feature.request}
+    columns = {}
+    for name in read.feature.request:
+        values = reading.request.entities[name]
+        columns[name] = Computed(values, [PRESENT] * len(values))
     for name, (group, number) in read.inputs.items():
+        if group == FETCHED:
+            columns[name] = fetched[number]
+            continue
         place = reading.plan.groups[group].places[number]
-        columns[name] = [row.values[place] for row in ready[group]]
+        columns[name] = Computed(
+            [row.values[place] for row in ready[group]], [row.statuses[place] for row in ready[group]]
+        )
     return columns
+
+
+async def _compute(functions: Functions, read: ComputedRead, inputs: Mapping[str, Computed]) -> Computed:
+    """Return an on-demand feature's column; where an input is no value, nor is what would be made of it."""
+    is_valid = [INVALID not in statuses for statuses in zip(*(one.statuses for one in inputs.values()), strict=True)]
+    columns = {name: one.values for name, one in inputs.items()}
+    if not all(is_valid):
+        columns = only_valid(columns, is_valid)
+    if not any(is_valid):
+        return invalid(len(is_valid))
+    computed = await functions.compute(read.group.name, read.feature, columns, deadline_ms=to_ms(read.group.deadline))
+    return computed if all(is_valid) else with_invalid(computed, is_valid)
 
 
 _row_key: Callable[[tuple[str, str]], RowKey] = partial(tuple.__new__, RowKey)
@@ -197,12 +234,16 @@ def _wanted(reading: _Reading) -> list[Wanted]:
 
 
 def _min_as_of_ms(
-    rows: Sequence[Sequence[Row | None]], places: Sequence[Sequence[_Place]], progress: Mapping[_Place, int]
+    rows: Sequence[Sequence[Row | None]],
+    places: Sequence[Sequence[_Place]],
+    progress: Mapping[_Place, int],
+    *,
+    instant_ms: int,
 ) -> int:
-    """Return up to when every row of the answer is known to be complete."""
+    """Return up to when every row of the answer is known to be complete: up to its instant, if there is none."""
     complete = []
     for group, own in zip(rows, places, strict=True):
         known = [progress[place] for place in own]
         seen = [row.as_of_ms if row is not None else 0 for row in group]
         complete.append(min(map(max, known, seen)))
-    return min(complete)
+    return min(complete, default=instant_ms)

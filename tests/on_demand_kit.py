@@ -1,5 +1,6 @@
-"""On-demand features whose functions do what functions do: most of them something else than they should."""
+"""On-demand features and sources that do what functions do: most of them something else than they should."""
 
+import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -7,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import features
-from core.definitions import FeatureService, OnDemandFeature, OnDemandGroup, ValueType
+from core.definitions import FeatureService, OnDemandFeature, OnDemandGroup, OnDemandSource, ValueType
 from core.on_demand import OnDemandFeature as Feature
 from core.windows import milliseconds
-from serving.on_demand import FAILED, Computed, Functions, judge
+from serving.on_demand import ABSENT, FAILED, Computed, Functions, judge, judge_fetched
 
 SEEN = "user_engagement:impressions_1h"
 
@@ -53,6 +54,43 @@ def smuggle(seen: int) -> Any:
     return Smuggled()
 
 
+PRIVATE = "nobody-may-store-this"
+SILENT_USER, ANGRY_USER, UNKNOWN_USER, STUBBORN_USER = 3, 4, 5, 6
+
+
+async def fetch_risk(user_id: Sequence[int]) -> list[Mapping[str, Any] | None]:
+    """Return what a register of debtors tells of users."""
+    if SILENT_USER in user_id:
+        await asyncio.sleep(60)
+    if STUBBORN_USER in user_id:
+        time.sleep(60)  # noqa: ASYNC251  # what must not be done, and is
+    if ANGRY_USER in user_id:
+        raise ValueError(f"user {ANGRY_USER} is {PRIVATE}")
+    return [
+        None if user == UNKNOWN_USER else {"score": user / 10, "band": f"{PRIVATE}-{user}", "pid": os.getpid()}
+        for user in user_id
+    ]
+
+
+def risk_per_view(risk: float | None, seen: int) -> float:
+    """Return a number of both."""
+    return (risk or 0.0) / (seen or 1)
+
+
+RISK = OnDemandSource(
+    "risk",
+    entity=features.REGISTRY.entities["user"],
+    fetch=fetch_risk,
+    returns={"score": ValueType.FLOAT, "band": ValueType.STR, "pid": ValueType.INT, "age": ValueType.INT},
+    owner="tests",
+    deadline=milliseconds(500),
+)
+PER_VIEW = OnDemandFeature(
+    "risk_per_view",
+    function=risk_per_view,
+    returns=ValueType.FLOAT,
+    features={"risk": "risk:score", "seen": SEEN},
+)
 PER_PRICE = OnDemandFeature(
     "seen_per_price",
     function=per_price,
@@ -66,10 +104,11 @@ BAD = [
     Feature(function.__name__, function=function, returns=ValueType.INT, features={"seen": SEEN})
     for function in (hang, leave, eat, tell, smuggle)
 ]
-GROUP = OnDemandGroup("offers", owner="tests", features=(PER_PRICE, *BAD), deadline=milliseconds(2_000))
+GROUP = OnDemandGroup("offers", owner="tests", features=(PER_PRICE, PER_VIEW, *BAD), deadline=milliseconds(2_000))
 REGISTRY = replace(
     features.REGISTRY,
     on_demand=(GROUP,),
+    on_demand_sources=(RISK,),
     services=(
         *features.REGISTRY.services,
         FeatureService("offer", features=(SEEN, "offers:seen_per_price", "user_engagement:clicks_1h")),
@@ -90,3 +129,14 @@ class OwnFunctions(Functions):
             except ValueError:
                 values.append(FAILED)
         return judge(feature, values)
+
+    async def fetch(
+        self, source: OnDemandSource, keys: Mapping[str, Sequence[Any]], *, deadline_ms: int
+    ) -> dict[str, Computed]:
+        try:
+            items = await source.fetch(**keys)
+        except ValueError:
+            rows = len(next(iter(keys.values())))
+            return judge_fetched(source, {name: [FAILED] * rows for name in source.returns})
+        columns = {name: [ABSENT if item is None else item.get(name) for item in items] for name in source.returns}
+        return judge_fetched(source, columns)

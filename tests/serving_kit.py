@@ -251,7 +251,10 @@ class ServingKit:
             planner=planner, reader=reader, progress=progress, clock=self.clock, empty_lists=empty_lists,
             functions=self._functions,
         )  # fmt: skip
-        explainer = Explainer(self.registry, planner=planner, reader=reader, progress=progress, clock=self.clock)
+        explainer = Explainer(
+            self.registry, planner=planner, reader=reader, progress=progress, clock=self.clock,
+            answer=self.server.answer,
+        )  # fmt: skip
         console = Console(
             self.registry, plans=self.plans, planner=planner, progress=progress, health=self.health,
             metrics=self.metrics, clock=self.clock, serves=True,

@@ -118,9 +118,7 @@ class Worker:
         writer = ChangelogWriter(lambda: producer)
         reader = ChangelogReader({}, open_log=opener(broker, network))
         self.tables = OwnedTables(REGISTRY, PLANS, dict.fromkeys(PLANS, 1), reader=reader, changelog=writer)
-        self.debt = CacheDebt(
-            cache, record, METRICS, clock, lifetimes=_LIFETIMES, wait_owner=self.fence.wait_open
-        )
+        self.debt = CacheDebt(cache, record, METRICS, clock, lifetimes=_LIFETIMES, wait_owner=self.fence.wait_open)
         self.publisher = Publisher(
             self.tables, changelog=writer, record=record, cache=self.debt, finish=self._finish, announce=_nothing,
             metrics=METRICS, clock=clock,

@@ -78,5 +78,5 @@ def test_only_serving_workers_share_a_port():
     The port is in the name by which a worker that reads events is known to its group.
     """
     assert load_settings(role=Role.SERVING, share_port=True).share_port
-    with pytest.raises(ConfigurationError, match="FRESHET_SHARE_PORT: only workers of the role serving"):
+    with pytest.raises(ConfigurationError, match="FRESHET_SHARE_PORT: only workers that serve alone"):
         load_settings(role=Role.ALL, share_port=True)

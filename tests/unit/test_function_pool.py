@@ -7,7 +7,16 @@ import pytest
 
 from core.metrics import Metrics
 from serving.function_pool import FunctionPool
-from tests.on_demand_kit import GROUP, PER_PRICE
+from tests.on_demand_kit import (
+    ANGRY_USER,
+    GROUP,
+    PER_PRICE,
+    PRIVATE,
+    RISK,
+    SILENT_USER,
+    STUBBORN_USER,
+    UNKNOWN_USER,
+)
 
 INVALID = ([None], ["INVALID"])
 
@@ -72,3 +81,62 @@ async def test_a_function_that_hangs_ends_with_its_process(pool):
 
     assert time.monotonic() - started < 5
     assert await call(pool, "seen_per_price", deadline_ms=30_000, seen=[1], price=[1.0]) == ([1.0], ["PRESENT"])
+
+
+async def fetch(pool: FunctionPool, *users: int, deadline_ms: int = 10_000):
+    return await pool.fetch(RISK, {"user_id": list(users)}, deadline_ms=deadline_ms)
+
+
+async def test_a_source_is_asked_once_for_all_keys_of_an_answer(pool):
+    """
+    A hundred calls for a hundred users would be a hundred waits.
+    """
+    found = await fetch(pool, 1, UNKNOWN_USER, 2)
+
+    assert found["score"] == ([0.1, None, 0.2], ["PRESENT", "NOT_FOUND", "PRESENT"])
+    assert found["age"] == ([None] * 3, ["NULL_VALUE", "NOT_FOUND", "NULL_VALUE"])
+
+
+async def test_a_source_that_is_late_is_cancelled_and_keeps_its_process(pool):
+    """
+    Its client's connections live in the process; a register that is slow for a moment must not cost them.
+    """
+    (pid,) = (await fetch(pool, 1))["pid"].values
+
+    assert (await fetch(pool, 1, SILENT_USER, deadline_ms=300))["score"] == ([None] * 2, ["INVALID"] * 2)
+
+    assert (await fetch(pool, 1))["pid"].values == [pid]
+
+
+async def test_a_source_that_does_not_let_itself_be_cancelled_ends_with_its_process(pool):
+    """
+    It would hold the process for ever, and all who wait for it.
+    """
+    (pid,) = (await fetch(pool, 1))["pid"].values
+
+    assert (await fetch(pool, STUBBORN_USER, deadline_ms=300))["score"] == INVALID
+
+    assert (await fetch(pool, 1, deadline_ms=30_000))["pid"].values != [pid]
+
+
+async def test_what_a_source_raises_is_not_told_in_the_log(pool, caplog):
+    """
+    Errors quote what they are about, and it is what nobody may store.
+    """
+    assert (await fetch(pool, ANGRY_USER))["score"] == INVALID
+
+    assert {record.why for record in caplog.records} == {"ValueError"}
+    assert PRIVATE not in caplog.text
+
+
+async def test_a_call_whose_reader_has_gone_makes_room_for_others(pool):
+    """
+    Clients give up all the time.
+    """
+    gone = [asyncio.create_task(fetch(pool, 1)) for _ in range(300)]
+    await asyncio.sleep(0)
+    for task in gone:
+        task.cancel()
+    await asyncio.gather(*gone, return_exceptions=True)
+
+    assert (await fetch(pool, 2, deadline_ms=30_000))["score"].values == [0.2]

@@ -40,7 +40,7 @@ def test_replicas_that_were_asked_for_are_insisted_on():
 
 @pytest.mark.parametrize(
     ("role", "needs"),
-    [(Role.ALL, True), (Role.DISPATCHER, True), (Role.AGGREGATOR, True), (Role.SERVING, False)],
+    [(Role.ALL, True), (Role.DISPATCHER, True), (Role.AGGREGATOR, True), (Role.SERVING, False), (Role.ONDEMAND, False)],
 )
 def test_every_role_that_buries_needs_the_dead_letters(role, needs):
     """

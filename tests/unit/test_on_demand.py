@@ -1,5 +1,6 @@
 """On-demand features from definition to answer."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,8 +10,20 @@ from core.catalogue import catalogue
 from core.check import check_registry
 from core.definitions import FeatureService, OnDemandFeature, OnDemandGroup, ValueType
 from core.windows import milliseconds
+from serving.on_demand import Computed, only_valid, with_invalid
 from tests.clock import ManualClock
-from tests.on_demand_kit import GROUP, PER_PRICE, REGISTRY, SEEN, OwnFunctions, per_price, tell
+from tests.on_demand_kit import (
+    ANGRY_USER,
+    GROUP,
+    PER_PRICE,
+    PRIVATE,
+    REGISTRY,
+    RISK,
+    SEEN,
+    OwnFunctions,
+    per_price,
+    tell,
+)
 from tests.serving_kit import ServingKit, impression
 
 NOW_MS = 1_700_000_000_000
@@ -88,13 +101,147 @@ async def test_a_mistake_is_told(client, entities, features, told):
     assert told in answer["detail"]
 
 
-async def test_who_asks_why_is_told_what_it_is_made_of(client):
+async def test_values_that_live_elsewhere_are_fetched_for_the_answer(client):
     """
-    Nothing of it is stored that could be shown.
+    They may be read beside stored features, alone, and without their neighbours.
     """
-    async with client.get("/explain", params={"feature": "offers:seen_per_price", "user_id": "1"}) as answer:
-        assert answer.status == 400
-        assert f"ask about what it is made of: {SEEN}" in (await answer.json())["detail"]
+    status, answer = await read(
+        client, entities={"user_id": [1, 5]}, features=["risk:band", SEEN, "risk:score", "risk:age"]
+    )
+
+    assert (status, answer["metadata"]["feature_names"]) == (200, ["user_id", "band", "impressions_1h", "score", "age"])
+    columns = {
+        name: (result["values"], result["statuses"])
+        for name, result in zip(answer["metadata"]["feature_names"], answer["results"], strict=True)
+    }
+    assert columns["band"] == ([f"{PRIVATE}-1", None], ["PRESENT", "NOT_FOUND"])
+    assert columns["score"] == ([0.1, None], ["PRESENT", "NOT_FOUND"])
+    assert columns["age"] == ([None, None], ["NULL_VALUE", "NOT_FOUND"])
+    assert columns["impressions_1h"][0] == [2, 0]
+
+    status, alone = await read(client, entities={"user_id": [1]}, features=["risk:score"])
+    assert (status, alone["results"][1]["values"]) == (200, [0.1])
+    assert alone["metadata"]["min_as_of_ms"] == alone["metadata"]["instant_ms"]
+
+
+async def test_what_is_computed_may_be_made_of_what_is_fetched(client):
+    """
+    And of what is stored, in one answer, where each is asked for once.
+    """
+    _, answer = await read(client, entities={"user_id": [1]}, features=["offers:risk_per_view", "risk:score", SEEN])
+
+    assert [result["values"] for result in answer["results"][1:]] == [[0.05], [0.1], [2]]
+
+
+async def test_a_source_that_fails_costs_its_own_values_and_what_is_made_of_them(client):
+    """
+    A function that was given nothing instead of a risk would say that there is none.
+    """
+    status, answer = await read(
+        client, entities={"user_id": [1, ANGRY_USER]}, features=["offers:risk_per_view", "risk:score", SEEN]
+    )
+
+    assert status == 200
+    assert [(result["values"], result["statuses"]) for result in answer["results"][1:]] == [
+        ([None, None], ["INVALID", "INVALID"]),
+        ([None, None], ["INVALID", "INVALID"]),
+        ([2, 0], ["PRESENT", "NOT_FOUND"]),
+    ]
+
+
+def test_where_an_input_is_no_value_the_function_is_not_called():
+    """
+    The other rows are computed as if it were not there.
+    """
+    valid = [True, False, True]
+
+    assert only_valid({"a": [1, 2, 3], "b": [4, 5, 6]}, valid) == {"a": [1, 3], "b": [4, 6]}
+    assert with_invalid(Computed([7, 8], ["PRESENT", "PRESENT"]), valid) == Computed(
+        [7, None, 8], ["PRESENT", "INVALID", "PRESENT"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("entities", "features", "told"),
+    [
+        ({"user_id": ["1"]}, ["risk:score"], "expected int, got str"),
+        ({"article_id": [1]}, ["risk:score"], "the key column 'user_id' of entity 'user' is missing"),
+        ({"user_id": [1]}, ["risk:skore"], "did you mean score?"),
+    ],
+)
+async def test_a_mistake_about_a_source_is_told(client, entities, features, told):
+    """
+    A function that somebody else wrote must not be asked about keys that are none.
+    """
+    status, answer = await read(client, entities=entities, features=features)
+
+    assert status == 400
+    assert told in answer["detail"]
+
+
+async def explain(client, **params):
+    async with client.get("/explain", params=params) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_a_worker_that_runs_no_functions_says_who_does():
+    """
+    Serving workers leave what may hang and fail to others.
+    """
+    kit = ServingKit(ManualClock(NOW_MS), registry=REGISTRY)
+    async with TestClient(TestServer(kit.web_app())) as client:
+        status, answer = await read(client, entities={"user_id": [1]}, features=["risk:score", SEEN])
+
+    assert status == 404
+    assert "workers of the roles ondemand and all" in answer["detail"]
+
+
+async def test_who_asks_why_is_told_the_inputs(client):
+    """
+    Nothing of it is stored that could be shown; so the read is made, and shown.
+    """
+    status, told = await explain(client, feature="offers:seen_per_price", user_id="1", price="0.5")
+
+    assert (status, told["value"], told["status"], told["key"]) == (200, 4.0, "PRESENT", {"user_id": 1, "price": 0.5})
+    assert told["inputs"] == [
+        {"name": "seen", "feature": SEEN, "value": 2, "status": "PRESENT"},
+        {"name": "price", "feature": None, "value": 0.5, "status": "PRESENT"},
+    ]
+    assert told["why"].startswith(f"per_price(seen={SEEN}, price=price) was computed for this question")
+
+
+async def test_who_asks_why_a_source_says_nothing_is_told(client):
+    """
+    Its log has the reason; the value that was made of it says that it was not its own fault.
+    """
+    _, fetched = await explain(client, feature="risk:score", user_id="1")
+    _, unknown = await explain(client, feature="risk:score", user_id="5")
+    _, failed = await explain(client, feature="risk:score", user_id=str(ANGRY_USER))
+    _, made_of = await explain(client, feature="offers:risk_per_view", user_id=str(ANGRY_USER))
+
+    assert fetched["why"] == "It was fetched for this question; it is stored nowhere."
+    assert unknown["why"] == "The source knows nothing of this key."
+    assert failed["why"].startswith("The source failed")
+    assert made_of["why"] == "risk could not be had, so the function was not called."
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"user_id": "1"}, "'price' is missing; it takes user_id, price"),
+        ({"user_id": "1", "price": "free"}, "price: expected float, got 'free'"),
+        ({"user_id": "1.5", "price": "1"}, "user_id: expected int, got '1.5'"),
+        ({"user_id": "1", "price": "1", "colour": "red"}, "'colour' is no column of it"),
+    ],
+)
+async def test_who_asks_why_with_a_mistake_is_told(client, params, told):
+    """
+    Texts of a URL become the types that the function takes, or a mistake.
+    """
+    status, answer = await explain(client, feature="offers:seen_per_price", **params)
+
+    assert status == 400
+    assert told in answer["detail"]
 
 
 def test_the_catalogue_has_them_with_their_functions():
@@ -163,6 +310,47 @@ def test_what_is_wrong_with_a_group_is_told(group, told):
     registry = replace(REGISTRY, on_demand=(group,), services=())
 
     assert any(told in problem.reason for problem in check_registry(registry)), check_registry(registry)
+
+
+async def fetch_nothing() -> list[None]:
+    return []
+
+
+def fetch_at_once(user_id: Sequence[int]) -> list[None]:
+    return [None] * len(user_id)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"name": "offers"}, "a group has this name"),
+        ({"name": "user_engagement"}, "a group has this name"),
+        ({"returns": {}}, "it returns nothing"),
+        ({"returns": {"score": ValueType.LIST}}, "its score is"),
+        ({"entity": replace(RISK.entity, name="nobody")}, "no group is of the entity nobody"),
+        ({"fetch": fetch_at_once}, "is not async"),
+        ({"fetch": fetch_nothing}, "it takes nothing"),
+        ({"deadline": milliseconds(60_000)}, "deadline"),
+    ],
+)
+def test_what_is_wrong_with_a_source_is_told(changes, told):
+    """
+    Found at the first request, it would be found in production.
+    """
+    registry = replace(REGISTRY, on_demand_sources=(replace(RISK, **changes),))
+
+    assert any(told in problem.reason for problem in check_registry(registry)), check_registry(registry)
+
+
+def test_the_catalogue_has_the_values_of_sources():
+    """
+    Whoever looks for a feature must find it, wherever it lives.
+    """
+    entry = next(entry for entry in catalogue(REGISTRY) if entry.group == "risk" and entry.feature == "score")
+
+    assert (entry.entity, entry.keys, entry.definition, entry.window) == (
+        "user", ("user_id",), "fetch_risk(user_id)", "on demand",
+    )  # fmt: skip
 
 
 def test_a_service_that_names_what_is_not_there_is_told():

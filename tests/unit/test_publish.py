@@ -56,6 +56,20 @@ async def test_nothing_passes_a_step_that_has_not_answered(step, told):
         await until(lambda: made.finished)
 
 
+async def test_on_a_machine_that_has_just_started_the_first_change_goes_out_at_once(monkeypatch):
+    """
+    Its clock begins with it: an hourly group waited until the machine was an hour old.
+    """
+    loop = asyncio.get_running_loop()
+    now, started = loop.time, loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now() - started)
+    async with bench() as made:
+        await made.take(clicks(0))
+
+        await until(lambda: made.finished)
+        assert (SLOW, version(0, 0)) in made.rows("record")
+
+
 async def test_a_run_waits_for_all_its_groups_and_for_the_runs_before_it():
     """
     A commit covers every offset below it, whichever group is written seldom.

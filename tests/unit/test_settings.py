@@ -107,7 +107,7 @@ def test_secrets_are_not_told():
         ("web_port", "http", "valid integer"),
         ("web_port", "65536", "less than or equal to 65535"),
         ("web_port", "0", "greater than or equal to 1"),
-        ("role", "server", "'all', 'dispatcher', 'aggregator' or 'serving'"),
+        ("role", "server", "'all', 'dispatcher', 'aggregator', 'serving' or 'ondemand'"),
         ("record", "postgres://host/db", "sqlite:///path"),
         ("record", "dynamodb://freshet", "names no region"),
         ("record", "dynamodb://f?region=eu-central-1", "3 to 255 characters"),
@@ -191,17 +191,18 @@ def test_a_registry_that_is_not_there_is_told(registry, words):
 @pytest.mark.parametrize(
     ("role", "does"),
     [
-        (Role.ALL, (True, True, True)),
-        (Role.DISPATCHER, (True, False, False)),
-        (Role.AGGREGATOR, (False, True, False)),
-        (Role.SERVING, (False, False, True)),
+        (Role.ALL, (True, True, True, True)),
+        (Role.DISPATCHER, (True, False, False, False)),
+        (Role.AGGREGATOR, (False, True, False, False)),
+        (Role.SERVING, (False, False, True, False)),
+        (Role.ONDEMAND, (False, False, True, True)),
     ],
 )
 def test_each_role_does_its_part(role, does):
     """
     Split roles together do what one worker does, and nothing twice.
     """
-    assert (role.dispatches, role.aggregates, role.serves) == does
+    assert (role.dispatches, role.aggregates, role.serves, role.computes) == does
 
 
 @pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "http://127.0.0.1:7000"), ("::1", "http://[::1]:7000")])
