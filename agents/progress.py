@@ -60,9 +60,8 @@ class ProgressPublisher:
     async def publish(self, steps: Mapping[TablePartition, Step]) -> None:
         """Publish steps, or hold them back for a moment where the last one is not long ago."""
         now, steps = asyncio.get_running_loop().time(), self._held_back | dict(steps)
-        due = {
-            table: step for table, step in steps.items() if now - self._published_at.get(table, -math.inf) >= _PROGRESS_EVERY_S
-        }
+        last = self._published_at
+        due = {table: step for table, step in steps.items() if now - last.get(table, -math.inf) >= _PROGRESS_EVERY_S}
         self._held_back = {table: step for table, step in steps.items() if table not in due}
         if self._held_back and self._timer is None:
             # Nothing may come after: the last step before a silence must be published too. One timer is enough, and

@@ -19,6 +19,7 @@ from core.versions import version_bytes
 log = logging.getLogger(__name__)
 
 _DEADLINE_MS = 5_000
+_TRIES_MAX = 3
 
 
 class Applied(NamedTuple):
@@ -51,15 +52,28 @@ async def resolve_versions(
     applied = Applied({}, [])
     for plan in plans:
         known = await _fingerprints(record, plan.name)
-        is_newest = known[-1:] == [plan.fingerprint]
-        if not is_newest and may_apply:
-            known.append(plan.fingerprint)
-            await _write(record, plan.name, known)
-            applied.new.append(plan.name)
-        elif not is_newest:
-            _go_on(plan, known, writes=writes)
+        if known[-1:] != [plan.fingerprint]:
+            if may_apply:
+                known = await _apply(record, plan, known, applied)
+            else:
+                _go_on(plan, known, writes=writes)
         applied.numbers[plan.name] = len(known) - known[::-1].index(plan.fingerprint)
     return applied
+
+
+async def _apply(record: Store, plan: GroupPlan, known: list[bytes], applied: Applied) -> list[bytes]:
+    """Add a group's meaning to those that are known, or find that a worker which starts beside this one has done it."""
+    for _ in range(_TRIES_MAX):
+        added = [*known, plan.fingerprint]
+        if await _write(record, plan.name, added):
+            applied.new.append(plan.name)
+            return added
+        known = await _fingerprints(record, plan.name)
+        if known[-1:] == [plan.fingerprint]:
+            return known
+    raise ConfigurationError(
+        f"group {plan.name!r} is applied with other meanings again and again: start with one set of definitions"
+    )
 
 
 def _go_on(plan: GroupPlan, known: list[bytes], *, writes: bool) -> None:
@@ -83,11 +97,10 @@ async def _fingerprints(record: Store, group: str) -> list[bytes]:
     return [] if value is None else msgspec.msgpack.decode(value[8:], type=list[bytes])
 
 
-async def _write(record: Store, group: str, fingerprints: list[bytes]) -> None:
+async def _write(record: Store, group: str, fingerprints: list[bytes]) -> bool:
     ver = len(fingerprints)
     value = version_bytes(ver) + msgspec.msgpack.encode(fingerprints)
-    if await record.write([StoredRow(_place(group), ver, value)], deadline_ms=_DEADLINE_MS) == 0:
-        raise ConfigurationError(f"group {group!r} was applied by somebody else at the same time: start again")
+    return await record.write([StoredRow(_place(group), ver, value)], deadline_ms=_DEADLINE_MS) > 0
 
 
 def _place(group: str) -> RowKey:

@@ -35,7 +35,7 @@ class Size(NamedTuple):
     latest_s: float
 
 
-SHORT = Size((1, 1, 2), (3, 9), 1.5, (1, 2), 2.5, (0.05, 1.0, 2.0), 4.0, 6.0)
+SHORT = Size((1, 1, 2), (4, 9), 1.5, (1, 2), 2.5, (0.05, 1.0, 2.0), 4.0, 6.0)
 """Most of what goes wrong takes two records and one kill, so many short lives find more than few long ones."""
 SESSION = Size((2,), (4, 12), 13.0, (1, 2), 4.0, (1.0, 12.0), 15.0, 15.0)
 """Long enough for a worker to be replaced while it stands still."""

@@ -60,3 +60,31 @@ async def test_a_meaning_that_was_never_applied_is_refused(record):
     """
     with pytest.raises(ConfigurationError, match="never applied"):
         await resolve_versions(record, [plan(ONE)], may_apply=False, writes=False)
+
+
+class Racing(MemoryStore):
+    """A record to which others write between a read and the write after it."""
+
+    def __init__(self, *others) -> None:
+        super().__init__(ManualClock())
+        self.others = list(others)
+
+    async def write(self, rows, *, deadline_ms):
+        if self.others:
+            other = self.others.pop(0)
+            await resolve_versions(self, [other], may_apply=True)
+        return await super().write(rows, deadline_ms=deadline_ms)
+
+
+async def test_workers_that_start_together_apply_a_meaning_once():
+    """
+    The second one ended, and was started again for nothing.
+    """
+    assert await resolve_versions(Racing(plan(ONE)), [plan(ONE)], may_apply=True) == ({"taps": 1}, [])
+
+
+async def test_a_meaning_is_applied_after_another_one_that_came_between():
+    """
+    Whoever starts last is what runs, as if it had started a second later.
+    """
+    assert await resolve_versions(Racing(plan(ONE)), [plan(ONE, MORE)], may_apply=True) == ({"taps": 2}, ["taps"])
