@@ -41,10 +41,13 @@ class Features:
 
     Attributes:
         columns: By name, one value per key: first the keys themselves, then the features as they were asked for.
-        statuses: Likewise: ``PRESENT``, ``NULL_VALUE``, ``NOT_FOUND`` (the default is served) or ``OUTSIDE_MAX_AGE``.
+        statuses: Likewise: ``PRESENT``, ``NULL_VALUE``, ``NOT_FOUND`` (the default is served),
+            ``OUTSIDE_MAX_AGE``, or ``INVALID``: it could not be had just now.
         event_times: Likewise: when the newest event was, RFC 3339.
         instant_ms: The instant that all values hold for.
-        as_of_ms: Every event up to this one is in them.
+        as_of_ms: Every event up to this one is in them; 0 where something could not be had.
+        unread: Groups of which something could not be had; asking again may help.
+        old: Groups of which older values are served than usual, because a store fails.
     """
 
     columns: Mapping[str, Sequence[Any]]
@@ -52,6 +55,8 @@ class Features:
     event_times: Mapping[str, Sequence[str]]
     instant_ms: int
     as_of_ms: int
+    unread: Sequence[str] = ()
+    old: Sequence[str] = ()
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one dictionary per key."""
@@ -172,6 +177,8 @@ def _parse(status: int, body: bytes) -> Features:
             event_times={name: result["event_timestamps"] for name, result in by_name.items()},
             instant_ms=metadata["instant_ms"],
             as_of_ms=metadata["min_as_of_ms"],
+            unread=metadata.get("unread", ()),
+            old=metadata.get("old", ()),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ReadError(f"this is no answer of a worker: {body[:200]!r}", status) from error

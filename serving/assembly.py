@@ -27,6 +27,8 @@ def assemble(
     instant_ms: int,
     min_as_of_ms: int,
     versions: Sequence[Mapping[str, Any]] | None,
+    unread: Sequence[str] = (),
+    old: Sequence[str] = (),
 ) -> bytes:
     """Return the answer's body.
 
@@ -38,6 +40,8 @@ def assemble(
         instant_ms: The answer's instant.
         min_as_of_ms: Up to when every row is known to be complete.
         versions: Name and active version of each group, if the request asks for them.
+        unread: Names of groups of which rows could not be read.
+        old: Names of groups of which old copies are served.
     """
     metadata: dict[str, Any] = {
         "feature_names": plan.feature_names,
@@ -46,6 +50,10 @@ def assemble(
     }
     if versions is not None:
         metadata["feature_view_metadata"] = versions
+    if unread:
+        metadata["unread"] = unread
+    if old:
+        metadata["old"] = old
     results = [_key_result(entities[name]) for name in plan.key_columns]
     # Most answers have nothing on demand, and these are the fast ones.
     if on_demand:

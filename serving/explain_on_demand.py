@@ -12,9 +12,8 @@ import orjson
 from core.errors import RequestError
 from core.values import ValueType
 from serving.models import Definition, Input, OnDemandExplanation
-from serving.on_demand import INVALID
 from serving.read_plans import ComputedRead, ReadPlan
-from serving.ready import NOT_FOUND, NULL_VALUE
+from serving.ready import INVALID, NOT_FOUND, NULL_VALUE
 from serving.requests import FeaturesRequest
 
 Answer = Callable[[FeaturesRequest], bytes | Coroutine[Any, Any, bytes]]

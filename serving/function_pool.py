@@ -20,7 +20,8 @@ from typing_extensions import override
 
 from core.metrics import Metrics
 from core.on_demand import OnDemandFeature, OnDemandSource
-from serving.on_demand import ABSENT, FAILED, INVALID, Computed, Functions, invalid, judge, judge_fetched
+from serving.on_demand import ABSENT, FAILED, Computed, Functions, invalid, judge, judge_fetched
+from serving.ready import INVALID
 
 log = logging.getLogger(__name__)
 

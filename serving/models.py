@@ -82,6 +82,12 @@ class OnlineFeaturesMetadata(Answer):
     instant_ms: int = Field(description="The instant that every value holds for.")
     min_as_of_ms: int = Field(description="Up to when every row of the answer is known to be complete.")
     feature_view_metadata: list[GroupVersion] | None = None
+    unread: list[str] | None = Field(
+        None, description="Groups of which rows could not be read: their values are null and INVALID."
+    )
+    old: list[str] | None = Field(
+        None, description="Groups of which copies older than soft_ttl are served, because the record fails."
+    )
 
 
 class OnlineFeaturesResult(Answer):

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple, Protocol
 
 from core.on_demand import OnDemandFeature, OnDemandSource, fits
 from core.values import ValueType
-from serving.ready import NOT_FOUND, NULL_VALUE, PRESENT
+from serving.ready import INVALID, NOT_FOUND, NULL_VALUE, PRESENT
 
-INVALID = "INVALID"
 FAILED = "\0failed"
 """Instead of a value where a function has raised: no text of a feature begins with a zero byte and is served."""
 ABSENT = "\0absent"

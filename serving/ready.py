@@ -19,6 +19,7 @@ from core.tiles import finish
 from core.windows import NEVER_MS, to_ms
 
 PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE = "PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE"
+INVALID = "INVALID"
 EPOCH = "1970-01-01T00:00:00Z"
 
 _ROWS_MAX = 10_000
@@ -109,6 +110,10 @@ class ReadyRows:
             return ready
         self._ready[key] = ready
         return ready
+
+    def unread(self, plan: GroupPlan) -> ReadyRow:
+        """Return what is served of a row that nobody could read: it may be anything."""
+        return ReadyRow(None, 0, NEVER_MS, [None] * len(plan.features), INVALID, EPOCH)
 
     def _none(self, plan: GroupPlan) -> ReadyRow:
         ready = self._missing.get(plan.fingerprint)

@@ -1,7 +1,7 @@
 """The feature server: from a request to an answer, one instant for all of it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
@@ -13,17 +13,19 @@ from core.ports import Clock, RowKey
 from core.rows import Row
 from core.windows import to_ms
 from serving.assembly import assemble
-from serving.on_demand import INVALID, Computed, Functions, invalid, only_valid, with_invalid
+from serving.on_demand import Computed, Functions, invalid, only_valid, with_invalid
 from serving.progress_board import ProgressBoard
 from serving.read_plans import COMPUTED, FETCHED, ComputedRead, Planner, ReadPlan
 from serving.reads_log import ReadsLog
-from serving.ready import PRESENT, ReadyRow, ReadyRows
+from serving.ready import INVALID, PRESENT, ReadyRow, ReadyRows
 from serving.requests import FeaturesRequest, check_request_columns, check_size
 from serving.tiers import TieredReader
-from serving.wanted import Wanted
+from serving.wanted import Gaps, Wanted
 
 _Place: TypeAlias = tuple[str, int]
 """Entity and partition."""
+
+_NO_GAPS = Gaps()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +88,21 @@ class FeatureServer:
     async def _wait(self, reading: _Reading) -> bytes:
         progress = await self._progress.as_of_ms(_different(reading.places))
         if self._functions is None or reading.plan.is_stored:
-            return self._finish(reading, await self._rows(reading), progress)
-        rows, fetched = await asyncio.gather(self._rows(reading), _fetch(self._functions, reading))
-        ready, instant_ms = self._prepare(reading, rows)
+            rows, gaps = await self._rows(reading)
+            return self._finish(reading, rows, progress, gaps)
+        (rows, gaps), fetched = await asyncio.gather(self._rows(reading), _fetch(self._functions, reading))
+        ready, instant_ms = self._prepare(reading, rows, gaps)
         inputs = [_inputs(read, reading, ready, fetched) for read in reading.plan.computed]
         computed = await asyncio.gather(
             *(_compute(self._functions, read, given) for read, given in zip(reading.plan.computed, inputs, strict=True))
         )
         on_demand = {COMPUTED: computed, FETCHED: fetched}
-        return self._assemble(reading, rows, progress, ready, on_demand, instant_ms=instant_ms)
+        return self._assemble(reading, rows, progress, gaps, ready, on_demand, instant_ms=instant_ms)
 
-    async def _rows(self, reading: _Reading) -> list[list[Row | None]]:
-        rows = await self._reader.read(_wanted(reading))
-        return [[rows.get(key) for key in keys] for keys in reading.keys]
+    async def _rows(self, reading: _Reading) -> tuple[list[list[Row | None]], Gaps]:
+        gaps = Gaps()
+        rows = await self._reader.read(_wanted(reading), gaps=gaps)
+        return [[rows.get(key) for key in keys] for keys in reading.keys], gaps
 
     def _begin(self, request: FeaturesRequest) -> _Reading:
         plan = self._planner.plan(
@@ -129,11 +133,19 @@ class FeatureServer:
             [places[read.keys.entity] for read in plan.groups],
         )
 
-    def _finish(self, reading: _Reading, rows: Sequence[Sequence[Row | None]], progress: Mapping[_Place, int]) -> bytes:
-        ready, instant_ms = self._prepare(reading, rows)
-        return self._assemble(reading, rows, progress, ready, {}, instant_ms=instant_ms)
+    def _finish(
+        self,
+        reading: _Reading,
+        rows: Sequence[Sequence[Row | None]],
+        progress: Mapping[_Place, int],
+        gaps: Gaps = _NO_GAPS,
+    ) -> bytes:
+        ready, instant_ms = self._prepare(reading, rows, gaps)
+        return self._assemble(reading, rows, progress, gaps, ready, {}, instant_ms=instant_ms)
 
-    def _prepare(self, reading: _Reading, rows: Sequence[Sequence[Row | None]]) -> tuple[list[list[ReadyRow]], int]:
+    def _prepare(
+        self, reading: _Reading, rows: Sequence[Sequence[Row | None]], gaps: Gaps
+    ) -> tuple[list[list[ReadyRow]], int]:
         """Return what is served of each row, and the answer's instant."""
         written = [max([row.valid_from_ms for row in group if row is not None], default=0) for group in rows]
         instant_ms = max([self._clock.now_ms(), *written])
@@ -142,6 +154,12 @@ class FeatureServer:
             [get(read.plan, key, row, instant_ms) for key, row in zip(keys, group, strict=True)]
             for read, keys, group in zip(reading.plan.groups, reading.keys, rows, strict=True)
         ]
+        if gaps.unread:
+            for read, keys, group in zip(reading.plan.groups, reading.keys, ready, strict=True):
+                group[:] = [
+                    self._ready.unread(read.plan) if key in gaps.unread else row
+                    for key, row in zip(keys, group, strict=True)
+                ]
         return ready, instant_ms
 
     def _assemble(
@@ -149,6 +167,7 @@ class FeatureServer:
         reading: _Reading,
         rows: Sequence[Sequence[Row | None]],
         progress: Mapping[_Place, int],
+        gaps: Gaps,
         ready: Sequence[Sequence[ReadyRow]],
         on_demand: Mapping[int, Sequence[Computed]],
         *,
@@ -161,13 +180,27 @@ class FeatureServer:
             ready,
             on_demand,
             instant_ms=instant_ms,
-            min_as_of_ms=_min_as_of_ms(rows, reading.places, progress, instant_ms=instant_ms),
+            # Nothing is known of a row that could not be read, nor up to when.
+            min_as_of_ms=0 if gaps.unread else _min_as_of_ms(rows, reading.places, progress, instant_ms=instant_ms),
+            unread=_groups_of(reading, gaps.unread),
+            old=_groups_of(reading, gaps.old),
             versions=self._versions(plan) if reading.request.include_feature_view_version_metadata else None,
         )
 
     def _versions(self, plan: ReadPlan) -> list[dict[str, Any]]:
         names = [read.plan.name for read in plan.groups]
         return [{"name": name, "version": self._planner.version(name)} for name in names]
+
+
+def _groups_of(reading: _Reading, rows: Collection[RowKey]) -> list[str]:
+    """Return the names of the groups that any of some rows is of."""
+    if not rows:
+        return []
+    return [
+        read.plan.name
+        for read, keys in zip(reading.plan.groups, reading.keys, strict=True)
+        if not set(keys).isdisjoint(rows)
+    ]
 
 
 async def _fetch(functions: Functions, reading: _Reading) -> list[Computed]:

@@ -25,32 +25,36 @@ class StoreReads:
         self._cache = cache
         self._record = record
         self._metrics = metrics
-        name = cache.name if cache is not None else ""
-        self._breaker = Breaker(monotonic=monotonic, told=lambda is_open: metrics.breaker(name, is_open=is_open))
+        self._cache_breaker = _breaker(cache.name if cache is not None else "", metrics, monotonic)
+        self._record_breaker = _breaker(record.name, metrics, monotonic)
         self._slots = asyncio.Semaphore(RECORD_READS_MAX)
 
     async def ask_cache(self, keys: Sequence[RowKey]) -> dict[RowKey, bytes] | None:
         """Return what the cache has, or None if it is not asked or gives no answer."""
         if self._cache is None:
             return {}
-        began_at = self._breaker.begin()
+        began_at = self._cache_breaker.begin()
         if began_at is None:
             return None
         try:
             values = await self._timed(self._cache, keys, CACHE_DEADLINE_MS)
         except StoreError as error:
             log.warning("cache read failed: %s", error)
-            self._breaker.failed(began_at)
+            self._cache_breaker.failed(began_at)
             return None
-        self._breaker.succeeded()
+        self._cache_breaker.succeeded()
         return values
 
     async def ask_record(self, keys: Sequence[RowKey]) -> dict[RowKey, bytes]:
         """Return what the record has.
 
         Raises:
-            StoreError: It gives no answer, or too many others wait for one.
+            StoreError: It gives no answer, has given none several times, or too many others wait for one.
         """
+        began_at = self._record_breaker.begin()
+        if began_at is None:
+            # Whoever waited for it would wait for its whole deadline, and hold up what can be answered.
+            raise StoreError(f"{self._record.name}: not asked, it has failed several times in a row")
         try:
             async with asyncio.timeout(RECORD_DEADLINE_MS / 1000):
                 await self._slots.acquire()
@@ -58,8 +62,12 @@ class StoreReads:
             raise StoreTimeoutError(f"{self._record.name}: not asked within {RECORD_DEADLINE_MS} ms") from None
         try:
             values = await self._timed(self._record, keys, RECORD_DEADLINE_MS)
+        except StoreError:
+            self._record_breaker.failed(began_at)
+            raise
         finally:
             self._slots.release()
+        self._record_breaker.succeeded()
         self._metrics.tier(self._record.name, hits=len(values), misses=len(keys) - len(values))
         return values
 
@@ -73,3 +81,7 @@ class StoreReads:
             raise
         self._metrics.store_call(store.name, "read", time.monotonic() - started, failed=False)
         return values
+
+
+def _breaker(name: str, metrics: Metrics, monotonic: Callable[[], float]) -> Breaker:
+    return Breaker(monotonic=monotonic, told=lambda is_open: metrics.breaker(name, is_open=is_open))

@@ -1,12 +1,13 @@
 """Tiers: local copies, then the cache, then the record; each is asked once, in one batch, for what is still missing.
 
 A tier that fails or is slow is a counted miss, and so is a row of the cache that cannot be read or that was computed
-with another definition than is served. Only the record's failures reach the reader: behind it is nothing.
+with another definition than is served. Only the record's failures reach the reader: behind it is nothing. They cost the
+rows that only it could tell, and the whole answer if these are all.
 """
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from serving.flights import Flights
 from serving.floor import VersionFloor
 from serving.local import Copy, LocalCopies
 from serving.store_reads import StoreReads
-from serving.wanted import Wanted
+from serving.wanted import Gaps, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -104,15 +105,18 @@ class TieredReader:
         self._metrics.tier("local", hits=sum(map(len, keys)), misses=0)
         return found
 
-    async def read(self, wanted: Sequence[Wanted], *, origins: dict[RowKey, Origin] | None = None) -> dict[RowKey, Row]:
+    async def read(
+        self, wanted: Sequence[Wanted], *, origins: dict[RowKey, Origin] | None = None, gaps: Gaps | None = None
+    ) -> dict[RowKey, Row]:
         """Return the rows that exist; a missing key is absent.
 
         Args:
-            wanted: What is asked for.
+            wanted: What is asked for, each key once.
             origins: Filled with where each row was read, if given; only explanations ask for it.
+            gaps: Filled with what could not be had, if given.
 
         Raises:
-            StoreError: The record failed.
+            StoreError: The record failed, and not everything could be had; with ``gaps``, nothing could.
             FormatError: A row of the record cannot be read, or was computed with another definition.
         """
         copies = self._from_local(wanted)
@@ -122,10 +126,14 @@ class TieredReader:
         missing = [want for want in wanted if want.key not in copies]
         if missing:
             with self._reading():
-                found |= await self._from_stores(missing, origins)
+                found |= await self._from_stores(missing, origins, gaps)
+        if gaps is not None and gaps.why is not None and len(gaps.unread) == len(wanted):
+            raise gaps.why
         return found
 
-    async def _from_stores(self, missing: Sequence[Wanted], origins: dict[RowKey, Origin] | None) -> dict[RowKey, Row]:
+    async def _from_stores(
+        self, missing: Sequence[Wanted], origins: dict[RowKey, Origin] | None, gaps: Gaps | None
+    ) -> dict[RowKey, Row]:
         known = await self._from_cache(missing, origins)
         # Where the cache has just given no answer, it is asked for no lease either.
         flights = self._flights if known is not None else self._record_flights
@@ -135,7 +143,12 @@ class TieredReader:
             try:
                 found |= await self._load(flights, missing, origins)
             except StoreError as error:
-                found |= self._old_copies(missing, origins, error)
+                old = self._old_copies(missing, origins)
+                unread = [want.key for want in missing if want.key not in old]
+                if unread and gaps is None:
+                    raise
+                self._note_gaps(gaps or Gaps(), unread, old.keys(), error)
+                found |= old
         return {key: row for key, row in found.items() if row is not None}
 
     async def _load(
@@ -185,29 +198,29 @@ class TieredReader:
     def _reading(self) -> AbstractContextManager[None]:
         return self._local.reading() if self._local is not None else nullcontext()
 
-    def _old_copies(
-        self, missing: Sequence[Wanted], origins: dict[RowKey, Origin] | None, error: StoreError
-    ) -> dict[RowKey, Row | None]:
-        """Return copies that are old and not too old, while the record fails and nobody else writes these rows.
-
-        Raises:
-            StoreError: There is no such copy of one of them.
-        """
-        if not self._hears():
-            raise error
+    def _old_copies(self, missing: Sequence[Wanted], origins: dict[RowKey, Origin] | None) -> dict[RowKey, Row | None]:
+        """Return copies that are old and not too old, while the record fails and nobody else writes these rows."""
+        if self._local is None or not self._hears():
+            return {}
         found: dict[RowKey, Row | None] = {}
         now_ms = self._clock.now_ms()
         for want in missing:
             oldest_ms = now_ms - to_ms(want.policy.hard_ttl)
-            copy = self._local.get(want.key, oldest_ms=oldest_ms, oldest_none_ms=oldest_ms) if self._local else None
+            copy = self._local.get(want.key, oldest_ms=oldest_ms, oldest_none_ms=oldest_ms)
             if copy is None:
-                raise error
+                continue
             found[want.key] = copy.row
             if origins is not None:
                 origins[want.key] = Origin("local", copy.read_at_ms)
-        log.warning("old copies served: %s", error)
-        self._metrics.tier("local", hits=0, misses=0, old=len(found))
         return found
+
+    def _note_gaps(self, gaps: Gaps, unread: Collection[RowKey], old: Collection[RowKey], error: StoreError) -> None:
+        gaps.unread.update(unread)
+        gaps.old.update(old)
+        gaps.why = error
+        log.warning("the record failed: %s", error, extra={"unread": len(unread), "old": len(old)})
+        self._metrics.tier("local", hits=0, misses=0, old=len(old))
+        self._metrics.tier(self._record.name, hits=0, misses=0, unread=len(unread))
 
     def _from_local(self, wanted: Sequence[Wanted]) -> dict[RowKey, Copy]:
         if self._local is None:

@@ -1,8 +1,9 @@
-"""What is asked of the tiers."""
+"""What is asked of the tiers, and what they could not tell."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from core.definitions import ServingPolicy
+from core.errors import StoreError
 from core.ports import RowKey
 
 
@@ -29,3 +30,18 @@ class Wanted:
     def is_cached(self) -> bool:
         """Whether the cache is asked for it."""
         return self.written_through and self.policy.tier != "direct"
+
+
+@dataclass(slots=True)
+class Gaps:
+    """What a read could not have while the record failed.
+
+    Attributes:
+        unread: Rows that nobody has told: they may be anything.
+        old: Rows that are served from copies older than their group's ``soft_ttl``.
+        why: What the record's failure was.
+    """
+
+    unread: set[RowKey] = field(default_factory=set)
+    old: set[RowKey] = field(default_factory=set)
+    why: StoreError | None = None

@@ -339,6 +339,48 @@ async def test_a_record_that_is_down_is_told_as_such(kit):
     assert kit.metric("freshet_requests_total", status="503") == 2
 
 
+async def test_a_record_that_is_down_costs_only_what_nobody_else_can_tell(kit):
+    """
+    One cold user among a hundred must not cost the feed; and what nothing is known of is no zero.
+    """
+    await kit.take("impressions", impression(NOW_MS, user=1))
+    kit.record = FailingStore("record", StoreError("it is down"))
+    async with TestClient(TestServer(kit.web_app())) as client:
+        answer = await read(
+            client,
+            entities={"user_id": [1, 2]},
+            features=["user_engagement:impressions_1h", "user_engagement:clicks_1h"],
+        )
+
+    assert [(result["values"], result["statuses"]) for result in answer["results"][1:]] == [
+        ([1, None], ["PRESENT", "INVALID"]),
+        ([0, None], ["PRESENT", "INVALID"]),
+    ]
+    assert answer["metadata"]["unread"] == ["user_engagement"]
+    assert answer["metadata"]["min_as_of_ms"] == 0
+    assert kit.metric("freshet_tier_keys_total", tier="record", outcome="unread") == 1
+
+
+async def test_old_copies_are_told_as_such():
+    """
+    Whoever reads may want to know that it is served what was true a minute ago.
+    """
+    kit = ServingKit(ManualClock(NOW_MS), keeps_copies=True)
+    await kit.take("impressions", impression(NOW_MS, user=1))
+    request = {"entities": {"user_id": [1]}, "features": ["user_engagement:impressions_1h"]}
+    async with TestClient(TestServer(kit.web_app())) as client:
+        assert "old" not in (await read(client, **request))["metadata"]
+        kit.record.read = kit.cache.read = kit.cache.lease = _fail
+        kit.clock.advance(60_000)
+        answer = await read(client, **request)
+
+    assert (answer["results"][1]["values"], answer["metadata"]["old"]) == ([1], ["user_engagement"])
+
+
+async def _fail(*_: object, **__: object) -> None:
+    raise StoreError("it is down")
+
+
 class HangingStore(FailingStore):
     """Gives no answer."""
 

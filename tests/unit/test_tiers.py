@@ -7,7 +7,7 @@ import pytest
 from typing_extensions import override
 
 from core.definitions import ServingPolicy
-from core.errors import FormatError, StoreTimeoutError
+from core.errors import FormatError, StoreError, StoreTimeoutError
 from core.leases import NO_ROW, new_token
 from core.metrics import Metrics
 from core.ports import Filling, RowKey, StoredRow
@@ -675,6 +675,27 @@ async def test_no_old_copy_is_served_by_who_may_have_been_replaced(local, cache,
     hears[0] = False
     with pytest.raises(StoreTimeoutError):
         await values(reader, USER)
+
+
+async def test_a_record_that_fails_again_and_again_is_not_asked_for_a_moment(cache, record, clock, metrics):
+    """
+    Each read waited for its whole deadline, and the answers that needed none of it waited with them.
+    """
+    now = [0.0]
+    reader = TieredReader(
+        local=None, cache=cache, record=record, clock=clock, metrics=metrics, monotonic=lambda: now[0]
+    )
+    await write(1, record)
+    record.before_answer = fail
+    for _ in range(3 * FAILURES_MAX):
+        now[0] += 0.01
+        with pytest.raises(StoreError):
+            await values(reader, USER)
+    assert len(record.asked) == FAILURES_MAX
+
+    record.before_answer = lambda: None
+    now[0] += 1
+    assert await values(reader, USER) == [1]
 
 
 class SlowStore:
