@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 BESIDE := .venv/acceptance.log
 
-.PHONY: help setup run test acceptance simulate simulate-caches fuzz torture handover mutants bench-serving bench-ingest profile check lock clean
+.PHONY: help setup run test acceptance simulate simulate-caches fuzz fuzz-http torture handover mutants bench-serving bench-ingest profile check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ simulate-caches: $(READY) ## Read and write rows through simulated caches in eve
 
 fuzz: $(READY) ## Give the pipeline malformed events: PAYLOADS=1000000 SEED=17, or BATCH=4 of a seed alone
 	@$(BIN)/python -m tests.fuzz --payloads $(or $(PAYLOADS),1000000) --seed $(or $(SEED),0) --batch $(or $(BATCH),-1)
+
+fuzz-http: $(READY) ## Broken requests, clients that go away and clients that dribble, at a real worker: CASES=50000 CANCELLED=100000 SLOW=1000 SEED=17
+	@$(BIN)/python -m tests.edge --cases $(or $(CASES),50000) --cancelled $(or $(CANCELLED),100000) --slow $(or $(SLOW),1000) --seed $(or $(SEED),0)
 
 torture: $(READY) ## Kill workers and break services under load, then compare everything: KILLS=200 FAULTS=100 MINUTES=60 SEED=17
 	@$(BIN)/python -m tests.chaos.torture --kills $(or $(KILLS),200) --faults $(or $(FAULTS),100) --minutes $(or $(MINUTES),60) $(if $(EVENTS),--events $(EVENTS)) $(if $(SEED),--seed $(SEED))

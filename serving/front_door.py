@@ -39,7 +39,7 @@ class FrontDoor:
         reads: Reads,
         *,
         admits: Callable[[str], bool],
-        request_deadline_s: float = 10.0,
+        request_deadline_s: float = 8.0,
         idle_s: float = 75.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:

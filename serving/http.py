@@ -25,7 +25,7 @@ from serving.reads import DEADLINE_HEADER, DEADLINE_MS, Reads
 from serving.requests import deadline_of
 from serving.routes import JSON, Parameter, Route, mistakes
 
-_BODY_DEADLINE_MS = 10_000
+_BODY_DEADLINE_MS = 8_000
 
 
 class Routes:

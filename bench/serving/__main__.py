@@ -55,8 +55,8 @@ def main(rounds: int = 3, seconds: int = 5) -> None:
 
 def _measure(directory: Path, loads: dict[str, list[Load]], *, rounds: int, seconds: int) -> None:
     with (
-        freshet(directory, core=_SERVER_CORE, copies=True) as local,
-        freshet(directory, core=_SERVER_CORE, copies=False) as remote,
+        freshet(directory, core=_SERVER_CORE, other=_LOAD_CORE, copies=True) as local,
+        freshet(directory, core=_SERVER_CORE, other=_LOAD_CORE, copies=False) as remote,
         feast(directory, core=_SERVER_CORE) as peer,
     ):
         for _ in range(rounds):

@@ -29,12 +29,13 @@ FEASTS: dict[str, Any] = {
 
 
 @contextmanager
-def freshet(directory: Path, *, core: int, copies: bool) -> Iterator[str]:
+def freshet(directory: Path, *, core: int, other: int, copies: bool) -> Iterator[str]:
     """Run a worker with everything embedded; yield where it serves, once it has the rows.
 
     Args:
         directory: For its log.
-        core: That it is pinned to, with what it embeds.
+        core: That it is pinned to.
+        other: That its Redis and broker are pinned to, beside whoever asks.
         copies: Whether it keeps local copies; without, every read goes to Redis.
     """
     (port,) = free_ports(1)
@@ -46,14 +47,18 @@ def freshet(directory: Path, *, core: int, copies: bool) -> Iterator[str]:
     worker = start_worker(environment, web_port=port, log=directory / f"freshet-{copies}.log")
     try:
         worker.wait_ready(deadline_s=_DEADLINE_S)
-        _push(worker.base_url)
-        _pin(worker.process.pid, core)
+        push_rows(worker.base_url)
+        process = psutil.Process(worker.process.pid)
+        _pin(process, core)
+        for child in process.children(recursive=True):
+            _pin(child, other)
         yield worker.base_url
     finally:
         worker.stop()
 
 
-def _push(base_url: str) -> None:
+def push_rows(base_url: str) -> None:
+    """Push an event of each user, and wait until all can be read."""
     now_ms = time.time_ns() // 1_000_000
     with httpx.Client(base_url=base_url, timeout=30) as client:
         for first in range(0, USERS, _ROWS_PER_PUSH):
@@ -95,7 +100,9 @@ def feast(directory: Path, *, core: int) -> Iterator[str]:
         )  # fmt: skip
     try:
         _wait_for(f"{base_url}/health")
-        _pin(process.pid, core)
+        server = psutil.Process(process.pid)
+        for part in (server, *server.children(recursive=True)):
+            _pin(part, core)
         yield base_url
     finally:
         os.killpg(process.pid, signal.SIGTERM)
@@ -115,9 +122,8 @@ def _wait_for(url: str) -> None:
         time.sleep(_POLL_S)
 
 
-def _pin(pid: int, core: int) -> None:
-    """Keep a process, its threads and its children on one core."""
+def _pin(process: psutil.Process, core: int) -> None:
+    """Keep a process and its threads on one core."""
     if sys.platform == "linux":
-        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
-            for thread in process.threads():
-                os.sched_setaffinity(thread.id, {core})
+        for thread in process.threads():
+            os.sched_setaffinity(thread.id, {core})
