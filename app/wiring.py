@@ -40,6 +40,7 @@ from core.ports import Cache, RowKey, Store, StoredRow
 from core.topics import repartition_topic, row_name
 from core.windows import to_ms
 from serving.access import Gate
+from serving.canary import Canaries
 from serving.console import Console, console_routes
 from serving.explain import Explainer
 from serving.front_door import FrontDoor
@@ -172,6 +173,18 @@ class Platform:
             reads_log=self.reads_log,
             functions=self.functions,
         )
+        self.canaries = Canaries(
+            self.registry,
+            plans=self.plans,
+            numbers=self.numbers,
+            keys_of=self._keys_of,
+            send=self._send_events,
+            reader=reader,
+            clock=self.clock,
+            metrics=self.metrics,
+        )
+        if settings.role.serves:
+            self._start(self.canaries.run(), what="canaries")
         self.explainer = Explainer(
             self.registry,
             planner=planner,
@@ -190,6 +203,14 @@ class Platform:
             clock=self.clock,
             serves=settings.role.serves,
         )
+
+    def _keys_of(self, topic: str, event: bytes, time_ms: int) -> list[tuple[str, list[str]]]:
+        decoder = self.decoders[topic]
+        keys = decoder.decode(event, time_ms).keys
+        return [(target.entity.name, some) for target, some in zip(decoder.targets, keys, strict=True)]
+
+    async def _send_events(self, topic: str, events: Sequence[tuple[bytes | None, bytes]]) -> None:
+        await self.intake.send(topic, events)
 
     def _build_writing(self) -> None:
         lifetimes = {

@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
+from core.canary import canary_event
 from core.check_features import check_expression, is_model
 from core.definitions import Entity, Source
 from core.expressions import Explode, col
@@ -56,6 +59,7 @@ def check_source(source: Source, entities: Sequence[Entity]) -> Iterator[Problem
         return
     yield from _check_event_time(f"{where}, event_time", source)
     yield from _check_event_id(f"{where}, event_id", source)
+    yield from _check_canary(f"{where}, canary", source)
     names = list(dict.fromkeys(name for entity in entities for name in listed(entity.keys)))
     for name in names:
         yield from key_type(source, name)[0]
@@ -63,6 +67,20 @@ def check_source(source: Source, entities: Sequence[Entity]) -> Iterator[Problem
         if name not in names:
             reason = f"keys names {name}, which is no key of an entity that it feeds"
             yield Problem(where, reason, remedy=suggestion(name, names), severity="warning")
+
+
+def _check_canary(where: str, source: Source) -> Iterator[Problem]:
+    if source.canary is None:
+        return
+    if told := {source.event_time, source.event_id} & set(source.canary):
+        yield Problem(where, f"{min(map(str, told))} is in it", remedy="leave it out: each canary has its own")
+        return
+    try:
+        source.model.model_validate_json(canary_event(source, now_ms=0, event_id="canary"), strict=True)
+    except (ValidationError, TypeError, ValueError) as error:
+        yield Problem(
+            where, f"it is no {source.model.__name__}: {error}", remedy="give every field that has no default"
+        )
 
 
 def key_type(source: Source, name: str) -> tuple[list[Problem], ValueType | None]:

@@ -76,6 +76,8 @@ class Source:
         dedupe_ids_max: How many are remembered per partition at the most, 20 bytes each; a full memory makes the
             partition wait.
         keys: Where a key column is found if not in the field of its own name; ``explode(col(...))`` for lists.
+        canary: Fields of an event, without time and id, of keys that are nobody's: workers that serve send one every
+            few seconds and tell how long it takes until it can be read.
     """
 
     topic: str
@@ -86,6 +88,7 @@ class Source:
     dedupe: timedelta = field(default=minutes(15), kw_only=True)
     dedupe_ids_max: int = field(default=5_000_000, kw_only=True)
     keys: Mapping[str, Expr | Explode] = field(default_factory=dict, kw_only=True)
+    canary: Mapping[str, Any] | None = field(default=None, kw_only=True)
     description: str = field(default="", kw_only=True)
 
 

@@ -36,6 +36,10 @@ class Metrics:
         self._on_demand_seconds = self._histogram(
             "freshet_on_demand_seconds", "Time of one computation of an on-demand feature", "feature"
         )
+        self._freshness = self._histogram(
+            "freshet_freshness_seconds", "Time from sending a canary until a read knows of it", "group"
+        )
+        self._canaries_lost = self._counter("freshet_canaries_lost_total", "Canaries that no read knew of", "group")
         self._breaker = self._gauge("freshet_breaker_open", "Whether a store is not asked because it failed", "store")
         self._read_seconds = self._histogram("feast_feature_server_request_latency_seconds", "Time of a read request")
         self._requests = self._counter("freshet_requests_total", "Requests by status", "status")
@@ -99,6 +103,14 @@ class Metrics:
             if number:
                 self._on_demand.labels(feature, outcome).inc(number)
         self._on_demand_seconds.labels(feature).observe(seconds)
+
+    def freshness(self, group: str, seconds: float) -> None:
+        """Observe how long a canary took until it could be read."""
+        self._freshness.labels(group).observe(seconds)
+
+    def canary_lost(self, group: str) -> None:
+        """Count a canary that could not be read in time."""
+        self._canaries_lost.labels(group).inc()
 
     def request(self, status: int, seconds: float) -> None:
         """Observe one read request."""

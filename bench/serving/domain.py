@@ -31,7 +31,13 @@ class Visit(BaseModel):
 
 
 USER = Entity("user", keys=("user_id",))
-VISITS = Source("visits", Visit, event_time="time_ms", event_id="event_id")
+VISITS = Source(
+    "visits",
+    Visit,
+    event_time="time_ms",
+    event_id="event_id",
+    canary={"user_id": -1, "seconds": 1.0, "items": 1},
+)
 
 
 def _group(number: int) -> FeatureGroup:

@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from bench.serving.domain import REGISTRY
+from tests.acceptance.conftest import http, until
 from tests.edge.cancelled import cancel_requests
 from tests.edge.schema import ask_as_described
 from tests.edge.slow import dribble
@@ -47,6 +49,18 @@ def test_no_answer_goes_to_another_request_when_clients_go_away(worker):
 
     assert (found.foreign, dict(found.failed)) == (0, {})
     assert found.answered > 1_000
+
+
+def test_canaries_tell_how_long_an_event_takes(worker):
+    """
+    From the worker through Kafka and all stores to a read, for each group that the event touches.
+    """
+
+    def seen() -> bool:
+        text = http(f"{worker.base_url}/metrics")[1]
+        return all(f'freshet_freshness_seconds_count{{group="{group.name}"}}' in text for group in REGISTRY.groups)
+
+    until(seen, "every group has a canary")
 
 
 def test_connections_that_dribble_are_closed(worker):

@@ -1,0 +1,121 @@
+"""Canaries: events that a worker sends to itself, to see how long one takes through Kafka to a reader.
+
+A source that has fields for one (``Source.canary``) gets one every few seconds. It goes the way of every event, of a
+key that is nobody's; then the rows of that key are read, as a request would read them, until they know of it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from uuid import uuid4
+
+from core.canary import canary_event
+from core.definitions import FeatureGroup, Registry, Source
+from core.errors import BrokerError, EventError, FormatError, StoreError
+from core.keys import partition_key
+from core.metrics import Metrics
+from core.plans import GroupPlan
+from core.ports import Clock, RowKey
+from core.topics import row_name
+from core.windows import seconds
+from serving.tiers import TieredReader
+from serving.wanted import Wanted
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 5.0
+SEEN_S = 10.0
+_LOOK_S = 0.01
+
+KeysOf = Callable[[str, bytes, int], Iterable[tuple[str, Sequence[str]]]]
+"""Returns per entity the encoded keys that an event touches, by topic, bytes and time."""
+Send = Callable[[str, Sequence[tuple[bytes | None, bytes]]], Awaitable[None]]
+
+
+class Canaries:
+    """Sends canaries and waits for them."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        plans: Mapping[str, GroupPlan],
+        numbers: Mapping[str, int],
+        keys_of: KeysOf,
+        send: Send,
+        reader: TieredReader,
+        clock: Clock,
+        metrics: Metrics,
+        every_s: float = EVERY_S,
+        seen_s: float = SEEN_S,
+    ) -> None:
+        """Send none yet.
+
+        Args:
+            registry: The definitions.
+            plans: By name of a group.
+            numbers: By name of a group, the number of the version that is served.
+            keys_of: Tells which keys an event touches.
+            send: Sends events to a topic and awaits their acknowledgement.
+            reader: Reads rows.
+            clock: Tells when a canary happens.
+            metrics: Told how long each took, per group, and of those that did not come.
+            every_s: How often one is sent to each source.
+            seen_s: How long it is waited for.
+        """
+        self._sources = [source for source in registry.sources.values() if source.canary is not None]
+        self._groups = registry.groups
+        self._keys_of = keys_of
+        self._plans = plans
+        self._numbers = numbers
+        self._send = send
+        self._reader = reader
+        self._clock = clock
+        self._metrics = metrics
+        self._every_s = every_s
+        self._seen_s = seen_s
+
+    async def run(self) -> None:
+        """Send and wait for ever."""
+        while self._sources:
+            await asyncio.gather(*map(self.fly, self._sources), asyncio.sleep(self._every_s))
+
+    async def fly(self, source: Source) -> None:
+        """Send one canary, and wait until every group that it touches knows of it."""
+        now_ms, started = self._clock.now_ms(), time.monotonic()
+        event = canary_event(source, now_ms=now_ms, event_id=f"canary-{uuid4()}")
+        watched = self._watched(source, event, now_ms)
+        try:
+            await self._send(source.topic, [(None, event)])
+            async with asyncio.timeout(self._seen_s):
+                while watched:
+                    seen = await self._look(watched, now_ms)
+                    for want in seen:
+                        self._metrics.freshness(watched.pop(want).name, time.monotonic() - started)
+                    if watched:
+                        await asyncio.sleep(_LOOK_S)
+        except (BrokerError, EventError, StoreError, FormatError, TimeoutError) as error:
+            names = [group.name for group in watched.values()]
+            log.warning("canary not seen", extra={"source": source.topic, "groups": names, "why": str(error) or "late"})
+            for name in names:
+                self._metrics.canary_lost(name)
+
+    def _watched(self, source: Source, event: bytes, now_ms: int) -> dict[Wanted, FeatureGroup]:
+        """Return the rows that the canary changes at once, with their groups; a slow group is late by its own wish."""
+        watched = {}
+        for entity, keys in self._keys_of(source.topic, event, now_ms):
+            for group in self._groups:
+                is_fed = any(source is other for other in group.sources)
+                if group.entity.name != entity or not is_fed or group.writing.every > seconds(1):
+                    continue
+                sk = row_name(group.name, self._numbers[group.name])
+                for key in keys:
+                    place = RowKey(partition_key(entity, key), sk)
+                    plan = self._plans[group.name]
+                    watched[Wanted(place, group.serving, group.writing.cached, plan.fingerprint)] = group
+        return watched
+
+    async def _look(self, watched: Mapping[Wanted, FeatureGroup], sent_ms: int) -> list[Wanted]:
+        rows = await self._reader.read(list(watched))
+        return [want for want in watched if want.key in rows and rows[want.key].event_time_ms >= sent_ms]

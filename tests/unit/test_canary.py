@@ -1,0 +1,133 @@
+"""Canaries: how long an event takes, seen as a reader sees it."""
+
+import asyncio
+import json
+from dataclasses import replace
+
+import pytest
+
+from core.check import check_registry
+from core.definitions import Count, FeatureGroup, Registry, Source, WritePolicy, aggregate
+from core.errors import BrokerError
+from core.plans import plan_group
+from core.windows import hours, minutes
+from serving.canary import Canaries
+from serving.tiers import TieredReader
+from tests.clock import ManualClock
+from tests.serving_kit import REGISTRY, ServingKit
+
+NOW_MS = 1_700_000_000_000
+IMPRESSIONS = REGISTRY.sources["impressions"]
+USER = REGISTRY.entities["user"]
+NOBODY = 999_999_999
+CANARY = {"user_id": NOBODY, "video_id": NOBODY, "tab": 1, "watch_ms": 1, "duration_ms": 1}
+SOURCE = replace(IMPRESSIONS, canary=CANARY)
+
+
+def group(name, source, **more) -> FeatureGroup:
+    feature = aggregate("seen", source, Count(), over=(hours(1),))
+    return FeatureGroup(name, entity=USER, owner="tests", features=(feature,), **more)
+
+
+WATCHED = Registry(
+    groups=(group("fast", SOURCE), group("slow", SOURCE, writing=WritePolicy.through(every=minutes(10)))),
+)
+
+
+@pytest.fixture
+def kit():
+    return ServingKit(ManualClock(NOW_MS), registry=WATCHED)
+
+
+def canaries(kit: ServingKit, send, *, seen_s=5.0) -> Canaries:
+    reader = TieredReader(local=None, cache=kit.cache, record=kit.record, clock=kit.clock, metrics=kit.metrics)
+    return Canaries(
+        WATCHED, plans=kit.plans, numbers=kit.numbers, keys_of=lambda *_: [("user", [f"i{NOBODY}"])], send=send, reader=reader,
+        clock=kit.clock, metrics=kit.metrics, every_s=0.01, seen_s=seen_s,
+    )  # fmt: skip
+
+
+async def test_a_canary_is_timed_until_a_read_knows_of_it(kit):
+    """
+    What is measured inside of the worker says nothing about Kafka, stores and caches.
+    """
+    sent = []
+
+    async def send(topic, events) -> None:
+        sent.append((topic, json.loads(events[0][1])))
+        await kit.take(topic, json.loads(events[0][1]))
+
+    await canaries(kit, send).fly(SOURCE)
+
+    ((topic, event),) = sent
+    assert (topic, event["user_id"], event["time_ms"]) == ("impressions", NOBODY, NOW_MS)
+    assert event["event_id"].startswith("canary-")
+    assert kit.metric("freshet_freshness_seconds_count", group="fast") == 1
+    # Its rows are late because it asked for that.
+    assert not kit.metric("freshet_freshness_seconds_count", group="slow")
+
+
+async def test_a_canary_that_does_not_come_is_counted(kit):
+    """
+    A pipeline that stands still has no slow events, it has none.
+    """
+
+    async def lose(topic, events) -> None: ...
+
+    async def fail(topic, events) -> None:
+        raise BrokerError("it is away")
+
+    await canaries(kit, lose, seen_s=0.05).fly(SOURCE)
+    await canaries(kit, fail).fly(SOURCE)
+
+    assert kit.metric("freshet_canaries_lost_total", group="fast") == 2
+
+
+async def test_an_older_event_of_the_same_key_is_not_the_canary(kit):
+    """
+    The one from five seconds ago would say that everything is fast.
+    """
+    await kit.take("impressions", {**CANARY, "event_id": "before", "time_ms": NOW_MS - 5_000})
+
+    async def lose(topic, events) -> None: ...
+
+    await canaries(kit, lose, seen_s=0.05).fly(SOURCE)
+
+    assert kit.metric("freshet_canaries_lost_total", group="fast") == 1
+
+
+async def test_canaries_are_sent_again_and_again(kit):
+    """
+    One says how it is now.
+    """
+    flown, third = [], asyncio.Event()
+
+    async def send(topic, events) -> None:
+        flown.append(topic)
+        await kit.take(topic, json.loads(events[0][1]))
+        if len(flown) == 3:
+            third.set()
+
+    running = asyncio.create_task(canaries(kit, send).run())
+    await asyncio.wait_for(third.wait(), timeout=5)
+    running.cancel()
+
+
+def canary_problems(source: Source) -> list[str]:
+    return [problem.reason for problem in check_registry(Registry(groups=(group("fast", source),)))]
+
+
+def test_a_canary_that_is_no_event_is_told():
+    """
+    It would be buried as a dead letter, every five seconds.
+    """
+    assert canary_problems(SOURCE) == []
+    assert "it is no Impression" in canary_problems(replace(SOURCE, canary={"user_id": NOBODY}))[0]
+    assert canary_problems(replace(SOURCE, canary={**CANARY, "event_id": "mine"})) == ["event_id is in it"]
+
+
+def test_a_canary_is_no_part_of_what_a_group_means():
+    """
+    To begin all rows anew because somebody wants to measure would be a bad bargain.
+    """
+    assert plan_group(group("fast", SOURCE)).fingerprint == plan_group(group("fast", IMPRESSIONS)).fingerprint
