@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 BESIDE := .venv/acceptance.log
 
-.PHONY: help setup run test acceptance simulate simulate-caches fuzz fuzz-http torture handover mutants bench-serving bench-ingest profile check lock clean
+.PHONY: help setup run test acceptance simulate simulate-caches fuzz fuzz-http torture handover mutants bench-faults bench-serving bench-ingest bench-freshness profile check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,11 +53,17 @@ handover: $(READY) ## Let a worker join and leave under load, again and again: T
 mutants: $(READY) ## Break one rule of the pipeline at a time; the tests must notice each. ONLY=fence for some
 	@$(BIN)/python -m tests.mutants --only "$(ONLY)"
 
+bench-faults: $(READY) ## What readers feel while rows expire, Redis is gone, or too many ask; wants wrk and h2load
+	@$(BIN)/python -m bench.faults
+
 bench-serving: $(READY) ## Requests per second of one core, beside Feast's server; wants wrk and h2load: ROUNDS=3 SECONDS=5
 	@$(BIN)/python -m bench.serving --rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),5)
 
 bench-ingest: $(READY) ## Events per second beside Faust, Quix Streams and Bytewax, answers checked: EVENTS=300000 ROUNDS=3
 	@$(BIN)/python -m bench.ingest --events $(or $(EVENTS),300000) --rounds $(or $(ROUNDS),3)
+
+bench-freshness: $(READY) ## From an event's sending until it can be read over HTTP: RATES=2000,10000 SECONDS=15
+	@$(BIN)/python -m bench.freshness $(if $(RATES),--rates $(RATES)) $(if $(SECONDS),--seconds $(SECONDS))
 
 profile: $(READY) ## Where each microsecond of an event goes; renews the table in docs/explanation/hot-path.md
 	@$(BIN)/python -m bench.steps --write docs/explanation/hot-path.md

@@ -75,7 +75,7 @@ class CacheDebt:
             lifetimes: How long the cache may serve a row, in milliseconds, by row name (``<group>@v<n>``). Rows of
                 other groups are not cached; what is known of a whole partition is, without an end.
             announce: Told of rows that were paid late: who read the cache meanwhile may have kept older ones.
-            wait_owner: Waits until it is sure that nobody else owns our partitions; asked before anything is paid.
+            wait_owner: Waits until it is sure that nobody else owns our partitions; asked before anything is written.
         """
         self._cache = cache
         self._record = record
@@ -128,6 +128,9 @@ class CacheDebt:
         if self._cache is None or not wanted:
             return
         era = self._era
+        await self._wait_owner()
+        if era != self._era:
+            return
         left = wanted if not self.is_clear else await self._try(wanted)
         if left:
             if self.is_clear:
@@ -204,6 +207,9 @@ class CacheDebt:
         if not page:
             # Without a row that is owed; others want to work too.
             await asyncio.sleep(0)
+            return True
+        if self._inherited.get(place) is not inherited:
+            # Given away while the mark was read.
             return True
         left = await self._try(page)
         if self._inherited.get(place) is inherited:

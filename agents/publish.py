@@ -247,6 +247,9 @@ class Publisher:
         await self._changelog.write(rows)
         stored = [row.stored for changed in rows.values() for row in changed]
         await self._record.write(stored)
+        if era != self._era:
+            # The next owner applies the same again, and owes the cache what we would write over its newer rows.
+            return
         await self._cache.write(stored)
         if era == self._era:
             self._announce(stored)

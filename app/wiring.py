@@ -182,6 +182,7 @@ class Platform:
             reader=reader,
             clock=self.clock,
             metrics=self.metrics,
+            is_ready=lambda: not settings.role.ingests or bool(self.health.ingest()["ready"]),
         )
         if settings.role.serves:
             self._start(self.canaries.run(), what="canaries")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+from uuid import uuid4
 
 from pydantic import ValidationError
 
@@ -76,7 +77,7 @@ def _check_canary(where: str, source: Source) -> Iterator[Problem]:
         yield Problem(where, f"{min(map(str, told))} is in it", remedy="leave it out: each canary has its own")
         return
     try:
-        source.model.model_validate_json(canary_event(source, now_ms=0, event_id="canary"), strict=True)
+        source.model.model_validate_json(canary_event(source, now_ms=0, identity=uuid4()), strict=True)
     except (ValidationError, TypeError, ValueError) as error:
         yield Problem(
             where, f"it is no {source.model.__name__}: {error}", remedy="give every field that has no default"
@@ -183,4 +184,5 @@ def _meaning(source: Source) -> list[Any]:
         source.dedupe,
         source.dedupe_ids_max,
         keys,
+        source.canary,
     ]

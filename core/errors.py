@@ -17,6 +17,10 @@ class StoreError(FreshetError):
     """A store did not do what it was asked; the same call may succeed later."""
 
 
+class StoreBusyError(StoreError):
+    """Too many others wait for a store: asking again later helps, and asking more does not."""
+
+
 class StoreTimeoutError(StoreError):
     """A store gave no answer within its deadline; whether it acted is unknown."""
 

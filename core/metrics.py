@@ -4,6 +4,8 @@ Counters say what became of events: ``dispatched`` and ``buried`` per source off
 ``replayed`` per (source offset, entity key). Feast's names are used where a Feast dashboard expects them.
 """
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _MS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -107,6 +109,12 @@ class Metrics:
     def freshness(self, group: str, seconds: float) -> None:
         """Observe how long a canary took until it could be read."""
         self._freshness.labels(group).observe(seconds)
+
+    def expect_canaries(self, groups: Iterable[str]) -> None:
+        """Begin to count the canaries of groups."""
+        for group in groups:
+            self._freshness.labels(group)
+            self._canaries_lost.labels(group)
 
     def canary_lost(self, group: str) -> None:
         """Count a canary that could not be read in time."""

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 5.0
 SEEN_S = 10.0
-_LOOK_S = 0.01
+_LOOK_S, _LOOK_MAX_S, _SLOWER = 0.005, 0.25, 1.2
 
 KeysOf = Callable[[str, bytes, int], Iterable[tuple[str, Sequence[str]]]]
 """Returns per entity the encoded keys that an event touches, by topic, bytes and time."""
@@ -47,6 +47,7 @@ class Canaries:
         reader: TieredReader,
         clock: Clock,
         metrics: Metrics,
+        is_ready: Callable[[], bool] = lambda: True,
         every_s: float = EVERY_S,
         seen_s: float = SEEN_S,
     ) -> None:
@@ -61,6 +62,7 @@ class Canaries:
             reader: Reads rows.
             clock: Tells when a canary happens.
             metrics: Told how long each took, per group, and of those that did not come.
+            is_ready: Whether this worker has begun to take events in, if it does.
             every_s: How often one is sent to each source.
             seen_s: How long it is waited for.
         """
@@ -73,41 +75,50 @@ class Canaries:
         self._reader = reader
         self._clock = clock
         self._metrics = metrics
+        self._is_ready = is_ready
         self._every_s = every_s
         self._seen_s = seen_s
+        watched = {group.name for group in registry.groups for source in self._sources if _is_watched(group, source)}
+        # A series that is born with its first loss has no rate to alert on.
+        metrics.expect_canaries(watched)
 
     async def run(self) -> None:
-        """Send and wait for ever."""
+        """Send and wait for ever, from when events are taken in."""
         while self._sources:
-            await asyncio.gather(*map(self.fly, self._sources), asyncio.sleep(self._every_s))
+            flying = map(self.fly, self._sources) if self._is_ready() else ()
+            await asyncio.gather(*flying, asyncio.sleep(self._every_s))
 
     async def fly(self, source: Source) -> None:
         """Send one canary, and wait until every group that it touches knows of it."""
         now_ms, started = self._clock.now_ms(), time.monotonic()
-        event = canary_event(source, now_ms=now_ms, event_id=f"canary-{uuid4()}")
-        watched = self._watched(source, event, now_ms)
+        event = canary_event(source, now_ms=now_ms, identity=uuid4())
+        watched: dict[Wanted, FeatureGroup] = {}
         try:
+            watched = self._watched(source, event, now_ms)
             await self._send(source.topic, [(None, event)])
             async with asyncio.timeout(self._seen_s):
-                while watched:
-                    seen = await self._look(watched, now_ms)
-                    for want in seen:
-                        self._metrics.freshness(watched.pop(want).name, time.monotonic() - started)
-                    if watched:
-                        await asyncio.sleep(_LOOK_S)
+                await self._wait_for(watched, now_ms, started)
         except (BrokerError, EventError, StoreError, FormatError, TimeoutError) as error:
             names = [group.name for group in watched.values()]
             log.warning("canary not seen", extra={"source": source.topic, "groups": names, "why": str(error) or "late"})
             for name in names:
                 self._metrics.canary_lost(name)
 
+    async def _wait_for(self, watched: dict[Wanted, FeatureGroup], sent_ms: int, started: float) -> None:
+        """Look, less and less often, until all rows know of it; take out those that do."""
+        pause_s = _LOOK_S
+        while watched:
+            for want in await self._look(watched, sent_ms):
+                self._metrics.freshness(watched.pop(want).name, time.monotonic() - started)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * _SLOWER, _LOOK_MAX_S)
+
     def _watched(self, source: Source, event: bytes, now_ms: int) -> dict[Wanted, FeatureGroup]:
         """Return the rows that the canary changes at once, with their groups; a slow group is late by its own wish."""
         watched = {}
         for entity, keys in self._keys_of(source.topic, event, now_ms):
             for group in self._groups:
-                is_fed = any(source is other for other in group.sources)
-                if group.entity.name != entity or not is_fed or group.writing.every > seconds(1):
+                if group.entity.name != entity or not _is_watched(group, source):
                     continue
                 sk = row_name(group.name, self._numbers[group.name])
                 for key in keys:
@@ -119,3 +130,7 @@ class Canaries:
     async def _look(self, watched: Mapping[Wanted, FeatureGroup], sent_ms: int) -> list[Wanted]:
         rows = await self._reader.read(list(watched))
         return [want for want in watched if want.key in rows and rows[want.key].event_time_ms >= sent_ms]
+
+
+def _is_watched(group: FeatureGroup, source: Source) -> bool:
+    return any(other.topic == source.topic for other in group.sources) and group.writing.every <= seconds(1)

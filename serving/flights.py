@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from core.errors import StoreError
+from core.errors import StoreBusyError
 
 K = TypeVar("K")
 W = TypeVar("W")
@@ -37,13 +37,14 @@ class Flights(Generic[K, W, V]):
         """Return the values that exist: those that nobody is loading are loaded together.
 
         Raises:
-            StoreError: Too many loads are under way, or what a load that brings any of them raised.
+            StoreBusyError: Too many loads are under way.
+            StoreError: What a load that brings any of them raised.
         """
         keys = [self._key_of(want) for want in wanted]
         mine = [want for key, want in zip(keys, wanted, strict=True) if key not in self._under_way]
         if mine:
             if self._loads >= LOADS_MAX:
-                raise StoreError(f"{self._loads} loads wait for the stores already")
+                raise StoreBusyError(f"{self._loads} loads wait for the stores already")
             self._begin(mine)
         flights = {key: self._under_way[key] for key in keys}
         for flight in dict.fromkeys(flights.values()):

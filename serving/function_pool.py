@@ -10,6 +10,7 @@ import logging
 import resource
 import signal
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError as CallCancelledError
 from multiprocessing import get_context
@@ -20,6 +21,7 @@ from typing_extensions import override
 
 from core.metrics import Metrics
 from core.on_demand import OnDemandFeature, OnDemandSource
+from core.values import TEXT_BYTES_MAX
 from serving.on_demand import ABSENT, FAILED, Computed, Functions, invalid, judge, judge_fetched
 from serving.ready import INVALID
 
@@ -55,14 +57,11 @@ class FunctionPool(Functions):
         """
         self._metrics = metrics
         self._processes = processes
-        self._calls = 0
-        self._pool = ProcessPool(
-            max_workers=processes,
-            initializer=_begin,
-            initargs=(registry, memory_bytes_max),
-            # No copy of this process, with its loop and its connections.
-            context=get_context("spawn"),
-        )
+        self._begin = (registry, memory_bytes_max)
+        self._waiting = 0
+        # A call that waits, waits here: one that waits at the processes can be taken back only with a process.
+        self._slots = asyncio.Semaphore(processes)
+        self._pool = self._new_pool()
 
     async def warm_up(self) -> None:
         """Let the processes load the definitions: the first answers would be too late otherwise."""
@@ -105,32 +104,51 @@ class FunctionPool(Functions):
         Raises:
             _FailedError: It has brought nothing; why.
         """
-        if self._calls >= _CALLS_MAX:
+        if self._waiting >= _CALLS_MAX:
             raise _FailedError("too many calls wait")
-        self._calls += 1
         deadline_s = deadline_ms / 1000
         kill_s = deadline_s if function is _compute else deadline_s + _CANCEL_S
-        call = self._pool.schedule(function, args=args, timeout=kill_s)
-        waiting = asyncio.wrap_future(call)
-        waiting.add_done_callback(self._ended)
+        self._waiting += 1
         try:
             async with asyncio.timeout(deadline_s):
-                # What has begun ends by itself, or with its process.
-                return await asyncio.shield(waiting)
+                await self._slots.acquire()
+                # What has begun ends by itself, or with its process, whether anybody waits for it or not.
+                return await asyncio.shield(self._schedule(function, args, kill_s))
         except (TimeoutError, CallCancelledError):
-            if not call.running():
-                call.cancel()  # type: ignore[no-untyped-call]
             raise _FailedError(f"no value within {deadline_ms} ms") from None
         except ProcessExpired as error:
             raise _FailedError(f"its process has ended with {error.exitcode}") from error
         except Exception as error:  # whatever the way there and back makes of it
             raise _FailedError(type(error).__name__) from error
+        finally:
+            self._waiting -= 1
+
+    def _schedule(self, function: Callable[..., T], args: Sequence[Any], kill_s: float) -> "asyncio.Future[T]":
+        try:
+            call = asyncio.wrap_future(self._pool.schedule(function, args=args, timeout=kill_s))
+        except RuntimeError:
+            self._slots.release()
+            # A process that ends with nothing to do, as by want of memory, ends pebble's whole pool.
+            log.exception("the processes for on-demand features have ended; others start")
+            self._pool = self._new_pool()
+            raise
+        call.add_done_callback(self._ended)
+        return call
 
     def _ended(self, call: "asyncio.Future[Any]") -> None:
-        self._calls -= 1
+        self._slots.release()
         if not call.cancelled():
             # If nobody waits any more, nobody asks.
             call.exception()
+
+    def _new_pool(self) -> ProcessPool:
+        return ProcessPool(
+            max_workers=self._processes,
+            initializer=_begin,
+            initargs=self._begin,
+            # No copy of this process, with its loop and its connections.
+            context=get_context("spawn"),
+        )
 
     def _tell(self, name: str, statuses: Sequence[str], told: str | None, seconds: float) -> None:
         failed = statuses.count(INVALID)
@@ -174,8 +192,8 @@ def _compute(group: str, feature: str, columns: Mapping[str, Sequence[Any]]) -> 
     for row in zip(*columns.values(), strict=True):
         try:
             value = function(**dict(zip(columns, row, strict=True)))
-        except Exception as error:  # noqa: BLE001  # a user's function may raise anything
-            first = first or f"{type(error).__name__}: {error}"[:500]
+        except BaseException as error:  # noqa: BLE001  # a user's function may raise anything, as sys.exit() does
+            first = first or _where(error)
             value = FAILED
         values.append(_plain(value))
     return values, first
@@ -185,14 +203,27 @@ def _fetch(name: str, keys: Mapping[str, Sequence[Any]], deadline_ms: int) -> tu
     """Return what a source fetches, by value a column, and what it has raised."""
     source, rows = _sources[name], len(next(iter(keys.values())))
     try:
-        items = _runner.run(asyncio.wait_for(source.fetch(**keys), deadline_ms / 1000))
+        items = _runner.run(asyncio.wait_for(_ask(source, keys), deadline_ms / 1000))
         columns = {value: [_value_of(item, value) for item in items] for value in source.returns}
-    except Exception as error:  # noqa: BLE001  # a user's function may raise anything
-        # Not its text: it may tell what must not be stored, and logs are.
-        return {value: [FAILED] * rows for value in source.returns}, type(error).__name__
+    except BaseException as error:  # noqa: BLE001  # as in _compute
+        return {value: [FAILED] * rows for value in source.returns}, _where(error)
     if len(items) != rows:
         return {value: [FAILED] * rows for value in source.returns}, f"{len(items)} items for {rows} keys"
     return columns, None
+
+
+async def _ask(source: OnDemandSource, keys: Mapping[str, Sequence[Any]]) -> Any:
+    try:
+        return await source.fetch(**keys)
+    except (SystemExit, KeyboardInterrupt) as error:
+        # These would end the loop, and all later fetches with it.
+        raise RuntimeError("it wants to end the process") from error
+
+
+def _where(error: BaseException) -> str:
+    """Return an error's class and place: its text may quote what must not be stored, and logs are."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} in line {frames[-1].lineno} of {frames[-1].filename}"
 
 
 def _value_of(item: Mapping[str, Any] | None, name: str) -> Any:
@@ -201,4 +232,6 @@ def _value_of(item: Mapping[str, Any] | None, name: str) -> Any:
 
 def _plain(value: Any) -> Any:
     """Return a value, if it may be carried back: bytes of a foreign class would be unpacked in the worker."""
+    if type(value) is str and len(value) > TEXT_BYTES_MAX:
+        return FAILED
     return value if value is None or type(value) in (int, float, str, bool) else FAILED

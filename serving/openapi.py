@@ -63,7 +63,8 @@ def _response(status: int, models: Models, media: str | None, references: dict[t
     if models:
         described["content"] = _content(models, references)
     elif media is not None:
-        described["content"] = {media: {"schema": {"type": "string"}}}
+        # JSON without a model may be anything: what Feast answers to a push is null.
+        described["content"] = {media: {"schema": {} if media == JSON else {"type": "string"}}}
     return described
 
 

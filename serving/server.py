@@ -101,7 +101,11 @@ class FeatureServer:
 
     async def _rows(self, reading: _Reading) -> tuple[list[list[Row | None]], Gaps]:
         gaps = Gaps()
-        rows = await self._reader.read(_wanted(reading), gaps=gaps)
+        wanted = _wanted(reading)
+        rows = await self._reader.read(wanted, gaps=gaps)
+        if gaps.why is not None and len(gaps.unread) == len(wanted) and not reading.plan.fetched:
+            # Nothing at all is known.
+            raise gaps.why
         return [[rows.get(key) for key in keys] for keys in reading.keys], gaps
 
     def _begin(self, request: FeaturesRequest) -> _Reading:

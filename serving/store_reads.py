@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from core.errors import StoreError, StoreTimeoutError
+from core.errors import StoreBusyError, StoreError
 from core.metrics import Metrics
 from core.ports import Cache, RowKey, Store
 from serving.breaker import Breaker
@@ -49,7 +49,8 @@ class StoreReads:
         """Return what the record has.
 
         Raises:
-            StoreError: It gives no answer, has given none several times, or too many others wait for one.
+            StoreBusyError: Too many others wait for it.
+            StoreError: It gives no answer, or has given none several times.
         """
         began_at = self._record_breaker.begin()
         if began_at is None:
@@ -59,7 +60,7 @@ class StoreReads:
             async with asyncio.timeout(RECORD_DEADLINE_MS / 1000):
                 await self._slots.acquire()
         except TimeoutError:
-            raise StoreTimeoutError(f"{self._record.name}: not asked within {RECORD_DEADLINE_MS} ms") from None
+            raise StoreBusyError(f"{self._record.name}: not asked within {RECORD_DEADLINE_MS} ms") from None
         try:
             values = await self._timed(self._record, keys, RECORD_DEADLINE_MS)
         except StoreError:

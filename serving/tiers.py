@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 from core.definitions import ServingPolicy
-from core.errors import FormatError, StoreError
+from core.errors import FormatError, StoreBusyError, StoreError
 from core.leases import NO_ROW, is_lease
 from core.metrics import Metrics
 from core.ports import Cache, Clock, RowKey, Store
@@ -116,7 +116,8 @@ class TieredReader:
             gaps: Filled with what could not be had, if given.
 
         Raises:
-            StoreError: The record failed, and not everything could be had; with ``gaps``, nothing could.
+            StoreBusyError: Too many others wait for the record.
+            StoreError: The record failed, and not everything could be had; with ``gaps``, these tell of it.
             FormatError: A row of the record cannot be read, or was computed with another definition.
         """
         copies = self._from_local(wanted)
@@ -127,8 +128,6 @@ class TieredReader:
         if missing:
             with self._reading():
                 found |= await self._from_stores(missing, origins, gaps)
-        if gaps is not None and gaps.why is not None and len(gaps.unread) == len(wanted):
-            raise gaps.why
         return found
 
     async def _from_stores(
@@ -145,7 +144,8 @@ class TieredReader:
             except StoreError as error:
                 old = self._old_copies(missing, origins)
                 unread = [want.key for want in missing if want.key not in old]
-                if unread and gaps is None:
+                # That too many ask is no reason to answer in part: their clients would never hear of it.
+                if unread and (gaps is None or isinstance(error, StoreBusyError)):
                     raise
                 self._note_gaps(gaps or Gaps(), unread, old.keys(), error)
                 found |= old

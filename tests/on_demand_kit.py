@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,6 +35,21 @@ def leave(seen: int) -> int:
     os._exit(3)
 
 
+def go(seen: int) -> int:
+    """Ask the process to end."""
+    sys.exit(5)
+
+
+def speak(seen: int) -> str:
+    """Return half of a pair that is no text."""
+    return "\ud800"
+
+
+def shout(seen: int) -> str:
+    """Return more than there may be."""
+    return "x" * (1 << 24)
+
+
 def eat(seen: int) -> int:
     """Take more memory than there may be."""
     return len(bytearray(1 << 34))
@@ -55,7 +71,7 @@ def smuggle(seen: int) -> Any:
 
 
 PRIVATE = "nobody-may-store-this"
-SILENT_USER, ANGRY_USER, UNKNOWN_USER, STUBBORN_USER = 3, 4, 5, 6
+SILENT_USER, ANGRY_USER, UNKNOWN_USER, STUBBORN_USER, LEAVING_USER, LOST_USER, SLOW_USER = range(3, 10)
 
 
 async def fetch_risk(user_id: Sequence[int]) -> list[Mapping[str, Any] | None]:
@@ -64,12 +80,23 @@ async def fetch_risk(user_id: Sequence[int]) -> list[Mapping[str, Any] | None]:
         await asyncio.sleep(60)
     if STUBBORN_USER in user_id:
         time.sleep(60)  # noqa: ASYNC251  # what must not be done, and is
+    if LEAVING_USER in user_id:
+        sys.exit(6)
+    if LOST_USER in user_id:
+        raise asyncio.CancelledError
+    if SLOW_USER in user_id:
+        await asyncio.sleep(0.05)
     if ANGRY_USER in user_id:
         raise ValueError(f"user {ANGRY_USER} is {PRIVATE}")
     return [
         None if user == UNKNOWN_USER else {"score": user / 10, "band": f"{PRIVATE}-{user}", "pid": os.getpid()}
         for user in user_id
     ]
+
+
+def quote(band: str) -> int:
+    """Fail, with what it was given in its error."""
+    return int(band)
 
 
 def risk_per_view(risk: float | None, seen: int) -> float:
@@ -91,6 +118,7 @@ PER_VIEW = OnDemandFeature(
     returns=ValueType.FLOAT,
     features={"risk": "risk:score", "seen": SEEN},
 )
+QUOTE = OnDemandFeature("quote", function=quote, returns=ValueType.INT, features={"band": "risk:band"})
 PER_PRICE = OnDemandFeature(
     "seen_per_price",
     function=per_price,
@@ -101,10 +129,17 @@ PER_PRICE = OnDemandFeature(
     description="What a user saw for the price that is offered",
 )
 BAD = [
-    Feature(function.__name__, function=function, returns=ValueType.INT, features={"seen": SEEN})
-    for function in (hang, leave, eat, tell, smuggle)
+    Feature(
+        function.__name__,
+        function=function,
+        returns=ValueType.INT if function not in (speak, shout) else ValueType.STR,
+        features={"seen": SEEN},
+    )
+    for function in (hang, leave, go, speak, shout, eat, tell, smuggle)
 ]
-GROUP = OnDemandGroup("offers", owner="tests", features=(PER_PRICE, PER_VIEW, *BAD), deadline=milliseconds(2_000))
+GROUP = OnDemandGroup(
+    "offers", owner="tests", features=(PER_PRICE, PER_VIEW, QUOTE, *BAD), deadline=milliseconds(2_000)
+)
 REGISTRY = replace(
     features.REGISTRY,
     on_demand=(GROUP,),

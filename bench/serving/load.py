@@ -72,8 +72,23 @@ def saturate(base_url: str, wanted: Sequence[bytes], *, connections: int, second
     return Load(float(found[1]), _percentile(text, "50%"), _percentile(text, "99%"), failed)
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer, by its status and how long it took."""
+
+    status: int
+    took_ms: float
+
+
 def pace(base_url: str, body: bytes, *, rps: int, connections: int, seconds: int, core: int) -> Load:
     """Ask at a rate, whether answers come or not."""
+    answers = logged(base_url, body, rps=rps, connections=connections, seconds=seconds, core=core)
+    cuts = statistics.quantiles([answer.took_ms for answer in answers], n=100)
+    return Load(len(answers) / seconds, cuts[49], cuts[98], sum(answer.status != 200 for answer in answers))
+
+
+def logged(base_url: str, body: bytes, *, rps: int, connections: int, seconds: int, core: int) -> list[Answered]:
+    """Ask at a rate, whether answers come or not; return each answer."""
     _require("h2load")
     with tempfile.TemporaryDirectory() as directory:
         data, log = Path(directory) / "body.json", Path(directory) / "log"
@@ -85,10 +100,7 @@ def pace(base_url: str, body: bytes, *, rps: int, connections: int, seconds: int
             capture_output=True, check=True, timeout=seconds + 60,
         )  # fmt: skip
         lines = [line.split("\t") for line in log.read_text().splitlines()]
-    took_ms = sorted(int(line[2]) / 1e3 for line in lines)
-    failed = sum(line[1] != "200" for line in lines)
-    cuts = statistics.quantiles(took_ms, n=100)
-    return Load(len(lines) / seconds, cuts[49], cuts[98], failed)
+    return [Answered(int(line[1]), int(line[2]) / 1e3) for line in lines]
 
 
 def _percentile(text: str, name: str) -> float:

@@ -20,6 +20,7 @@ def worker(tmp_path_factory):
     with open_worker(tmp_path_factory.mktemp("edge")) as opened:
         yield opened
         assert opened.is_alive
+        assert "Traceback" not in opened.log.read_text()
 
 
 def test_bytes_that_are_no_request_are_answered_or_cut_off(worker):
@@ -29,6 +30,8 @@ def test_bytes_that_are_no_request_are_answered_or_cut_off(worker):
     found = asyncio.run(send_bytes(port_of(worker), 1_500, SEED))
 
     assert (found.cases, found.errors, found.hangs, found.findings) == (1_500, 0, 0, [])
+    assert found.statuses[200] > 50
+    assert found.statuses[400] > 50
 
 
 def test_requests_that_fit_the_description_get_answers_that_fit_it(worker):
@@ -38,6 +41,7 @@ def test_requests_that_fit_the_description_get_answers_that_fit_it(worker):
     found = ask_as_described(worker.base_url, 300, SEED)
 
     assert (found.errors, found.hangs, found.undescribed, found.findings) == (0, 0, 0, [])
+    assert found.never_right == []
     assert found.cases >= 300
 
 

@@ -132,9 +132,13 @@ class Readers:
         if slot.process_name != process:
             return
         for key, values, statuses in zip(keys, told.values, told.statuses, strict=True):
-            if not _are_true(values, statuses):
+            if not _are_true(values, statuses, is_partial=told.is_partial):
                 self.findings.unexplained += 1
                 self.findings.tell(f"{process} read {entity} {key} as {values} with {statuses}")
+            if "INVALID" in statuses:
+                # It says that it does not know.
+                self.failed["row unread"] += 1
+                continue
             place = (process, entity, key)
             if any(now < then for now, then in zip(values, self._counted.get(place, (0, 0, 0)), strict=True)):
                 self.findings.stale += 1
@@ -202,8 +206,10 @@ class Floor(NamedTuple):
         return cls(offset, (totals["taps_all"], totals["buys_all"], totals["spent_all"]))
 
 
-def _are_true(values: tuple[int, ...], statuses: tuple[str, ...]) -> bool:
-    """Whether statuses say of features of all time what they are: all there, or of no event at all."""
+def _are_true(values: tuple[Any, ...], statuses: tuple[str, ...], *, is_partial: bool) -> bool:
+    """Whether statuses say of features of all time what they are: all there, of no event at all, or all unread."""
+    if set(statuses) == {"INVALID"}:
+        return is_partial and set(values) == {None}
     return set(statuses) == {"PRESENT"} or (set(statuses) == {"NOT_FOUND"} and not any(values))
 
 
@@ -213,11 +219,13 @@ class Told(NamedTuple):
     Attributes:
         values: Of each key, in the order of the features.
         statuses: Likewise.
+        is_partial: Whether it says that rows of its group could not be read.
     """
 
     instant_ms: int
     values: list[tuple[Any, ...]]
     statuses: list[tuple[str, ...]]
+    is_partial: bool
 
 
 async def ask(
@@ -232,4 +240,6 @@ async def ask(
         told = orjson.loads(await answer.read())
     columns = [result["values"] for result in told["results"]][1:]
     statuses = [result["statuses"] for result in told["results"]][1:]
-    return Told(told["metadata"]["instant_ms"], list(zip(*columns, strict=True)), list(zip(*statuses, strict=True)))
+    metadata = told["metadata"]
+    rows, told_of = list(zip(*columns, strict=True)), list(zip(*statuses, strict=True))
+    return Told(metadata["instant_ms"], rows, told_of, metadata.get("unread") == [GROUPS[entity]])

@@ -68,4 +68,5 @@ class Probe:
             told = await ask(session, base_url, "user", users, ["user_activity:last_items_1d"])
         except (aiohttp.ClientError, TimeoutError):
             return set()
-        return {user for user, (items,) in zip(users, told.values, strict=True) if item in items} if told else set()
+        answered = zip(users, told.values, strict=True) if told else ()
+        return {user for user, (items,) in answered if items and item in items}

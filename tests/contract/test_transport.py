@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import Fetcher as KafkaFetcher
-from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance, GroupCoordinator
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
 from aiokafka.producer.sender import Sender, SendProduceReqHandler
 from faust.app.base import App, BootStrategy
@@ -136,6 +136,7 @@ RELIED_ON = [
     (BootStrategy, "server", "97e47ea1dec34b55", "ServingBoot in app/faust_app.py"),
     (Web, "init_server", "bd11a60294bb1e4f", "App.on_webserver_init in app/faust_app.py"),
     (GroupCoordinator, "_send_req", "fa4b12e914ce9fcf", "Fence.watch_coordinator"),
+    (CoordinatorGroupRebalance, "_send_sync_group_request", "7429ca078ddf9bb7", "Fence.watch_coordinator"),
     (GroupCoordinator, "_do_heartbeat", "dc1d6632aaa68e96", "Fence.watch_coordinator"),
     (GroupCoordinator, "_do_commit_offsets", "c3a3ea5613f39cac", "Fence.watch_coordinator"),
     (GroupCoordinator, "_heartbeat_routine", "61d01028952239d0", "Fence: no heartbeat during a join"),

@@ -11,6 +11,7 @@ from tests.edge.worker import HOST, is_of, request_of
 _CONNECTIONS = 32
 _PIPELINED_MAX = 8
 _ANSWER_S = 10.0
+_FAILED_MAX = 100
 
 
 @dataclass(slots=True)
@@ -38,7 +39,7 @@ async def cancel_requests(port: int, count: int, seed: int) -> Cancelled:
 
 
 async def _client(port: int, count: int, chance: random.Random, found: Cancelled) -> None:
-    while found.cancelled < count:
+    while found.cancelled < count and found.failed.total() < _FAILED_MAX:
         reader, writer = await asyncio.open_connection(HOST, port)
         try:
             await _talk(reader, writer, chance, found)

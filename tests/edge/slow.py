@@ -34,19 +34,23 @@ class Slow:
 async def dribble(port: int, connections: int, seconds: float) -> Slow:
     """Read for a while, and then beside so many connections that send a byte now and then."""
     before = await _p99_ms(port, seconds)
-    dribbling = [asyncio.create_task(_dribble(port)) for _ in range(connections)]
+    # Half of them dribble their heads, the other half a body.
+    dribbling = [asyncio.create_task(_dribble(port, number % 2)) for number in range(connections)]
     beside = await _p99_ms(port, seconds)
     closed = await asyncio.gather(*dribbling)
     return Slow(connections, max(closed), before, beside)
 
 
-async def _dribble(port: int) -> float:
+async def _dribble(port: int, has_head: int) -> float:
     """Send a request byte by byte; return after how long the server has had enough."""
     started = time.monotonic()
     reader, writer = await asyncio.open_connection(HOST, port)
     ended = asyncio.create_task(reader.read())
     try:
-        for byte in request_of(1):
+        sent = request_of(1)
+        whole = sent.index(b"\r\n\r\n") + 4 if has_head else 0
+        writer.write(sent[:whole])
+        for byte in sent[whole:]:
             writer.write(bytes([byte]))
             done, _ = await asyncio.wait([ended], timeout=_DRIBBLE_S)
             if done or time.monotonic() - started > _GIVEN_UP_S:
@@ -70,7 +74,8 @@ async def _read(port: int, seconds: float) -> list[float]:
     started = time.monotonic()
     while (now := time.monotonic()) - started < seconds:
         writer.write(request_of(1))
-        await read_answer(reader)
+        status, _ = await read_answer(reader)
+        assert status == 200, status
         took.append((time.monotonic() - now) * 1000)
         await asyncio.sleep(max(_READERS / _READS_PER_S - (time.monotonic() - now), 0))
     writer.close()

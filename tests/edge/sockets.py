@@ -3,7 +3,9 @@
 import asyncio
 import random
 import re
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from bench.serving.domain import USERS
@@ -12,6 +14,8 @@ from tests.edge.worker import HOST, request_of
 _AT_ONCE = 32
 _ANSWER_S = 15.0
 _FINDINGS_MAX = 10
+_PATIENCE_S = 0.1
+_READ_BYTES = 1 << 16
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 
 
@@ -20,12 +24,14 @@ class Sockets:
     """What became of connections.
 
     Attributes:
+        statuses: Answers by status.
         findings: Bytes after which the server failed or hung, a few of them.
     """
 
     cases: int = 0
     errors: int = 0
     hangs: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
     findings: list[str] = field(default_factory=list)
 
 
@@ -47,7 +53,9 @@ async def _client(port: int, numbers: "object", seed: int, found: Sockets) -> No
             found.hangs += 1
             _tell(found, f"case {number} of seed {seed} hangs: {sent[:200]!r}")
             continue
-        if any(status.startswith(b"5") and status != b"505" for status in _STATUS.findall(answer)):
+        statuses = [int(status) for status in _STATUS.findall(answer)]
+        found.statuses.update(statuses)
+        if any(status >= 500 and status != 505 for status in statuses):
             found.errors += 1
             _tell(found, f"case {number} of seed {seed} fails: {sent[:200]!r} -> {answer[:200]!r}")
 
@@ -56,8 +64,13 @@ async def _send(port: int, sent: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(HOST, port)
     try:
         writer.write(sent)
+        answer = b""
+        with suppress(TimeoutError):
+            # A server that is told that nothing more comes need not answer; so it is told a moment later.
+            async with asyncio.timeout(_PATIENCE_S):
+                answer = await reader.read(_READ_BYTES)
         writer.write_eof()
-        return await reader.read()
+        return answer + await reader.read()
     except ConnectionError:
         # It is closed: that is an answer.
         return b""

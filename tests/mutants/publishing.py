@@ -95,6 +95,19 @@ PUBLISHING = (
         caught_by=(_DEBT + "test_nothing_is_paid_by_one_who_may_have_been_replaced",),
     ),
     Mutant(
+        "the cache is given rows of partitions that have gone",
+        rule="2",
+        file="agents/publish.py",
+        old="""            # The next owner applies the same again, and owes the cache what we would write over its newer rows.
+            return
+""",
+        new="            pass\n",
+        caught_by=(
+            "tests/unit/test_ownership.py::"
+            "test_the_cache_gets_nothing_of_partitions_that_went_while_the_record_was_away",
+        ),
+    ),
+    Mutant(
         "a debt to the cache ends with its worker",
         rule="2",
         file="agents/cache_debt.py",

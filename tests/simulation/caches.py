@@ -264,7 +264,7 @@ def main(seeds: int = 100_000, seed: int = 0, processes: int = 0) -> None:
     """Run the interleavings of so many seeds, from one on, on so many cores (0 for all)."""
     total, started = Sum(), time.monotonic()
     with short_lived(processes or os.cpu_count() or 1) as pool:
-        for some in pool.imap(run_caches, chunks(seed, seeds, _CHUNK)):
+        for some in pool.map(run_caches, chunks(seed, seeds, _CHUNK)):
             total.add(some)
             for wrong, how in some.wrong.items():
                 print(f"seed {wrong} is wrong: {how[0]}", flush=True)

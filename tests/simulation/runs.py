@@ -7,9 +7,9 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.pool import Pool
 
 from tests.simulation.schedule import draw
 from tests.simulation.world import Outcome, run
@@ -63,7 +63,7 @@ def run_seeds(seeds: Sequence[int]) -> Sum:
 def run_many(first: int, count: int, *, processes: int) -> Iterator[Sum]:
     """Run the schedules of many seeds on several cores; yield sums of some of them as they come."""
     with short_lived(processes) as pool:
-        yield from pool.imap(run_seeds, chunks(first, count, _CHUNK))
+        yield from pool.map(run_seeds, chunks(first, count, _CHUNK))
 
 
 def chunks(first: int, count: int, size: int) -> list[range]:
@@ -71,9 +71,14 @@ def chunks(first: int, count: int, size: int) -> list[range]:
     return [range(start, min(start + size, first + count)) for start in range(first, first + count, size)]
 
 
-def short_lived(processes: int) -> Pool:
-    """Return so many processes that end after one call each: nobody need collect the garbage they leave, 7 % of all."""
-    return multiprocessing.get_context("fork").Pool(processes, initializer=gc.disable, maxtasksperchild=1)
+@contextmanager
+def short_lived(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Open so many processes that end after one call each: nobody need collect the garbage they leave, 7 % of all."""
+    server = multiprocessing.get_context("forkserver")
+    # They begin with everything imported.
+    server.set_forkserver_preload(["tests.simulation.runs", "tests.simulation.caches"])
+    with ProcessPoolExecutor(processes, server, initializer=gc.disable, max_tasks_per_child=1) as pool:
+        yield pool
 
 
 @contextmanager

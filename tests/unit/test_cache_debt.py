@@ -178,15 +178,39 @@ async def test_nothing_is_paid_by_one_who_may_have_been_replaced():
         cache, ToldStore("record"), Metrics(), ManualClock(NOW_MS), lifetimes={FAST: LIFETIME_MS},
         wait_owner=wait_owner,
     )  # fmt: skip
+    is_owner.set()
     cache.failures = 1
     await debt.write([stored(1, 1)])
+    is_owner.clear()
     settling = asyncio.create_task(debt.settle())
+    writing = asyncio.create_task(debt.write([stored(2, 1)]))
     await idle()
     assert [what for what, _ in cache.told] == ["cache failed"]
 
     is_owner.set()
-    await until(lambda: debt.owed == 0)
+    await until(lambda: debt.owed == 0 and writing.done())
     settling.cancel()
+
+
+async def test_what_waits_to_be_written_goes_with_its_partition():
+    """
+    A worker stood still between the record and Redis; when it is sure who owns what, it is not the owner.
+    """
+    cache, is_owner = ToldStore("cache"), asyncio.Event()
+
+    async def wait_owner() -> None:
+        await is_owner.wait()
+
+    debt = CacheDebt(
+        cache, ToldStore("record"), Metrics(), ManualClock(NOW_MS), lifetimes={FAST: LIFETIME_MS}, wait_owner=wait_owner
+    )
+    writing = asyncio.create_task(debt.write([stored(1, 1)]))
+    await idle()
+    debt.given_away()
+    is_owner.set()
+    await writing
+
+    assert (cache.told, debt.owed) == ([], 0)
 
 
 async def test_a_partition_that_is_given_away_in_debt_is_not_marked():

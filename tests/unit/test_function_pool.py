@@ -1,6 +1,8 @@
 """Functions of on-demand features in processes of their own: what they do there is their own affair."""
 
 import asyncio
+import os
+import signal
 import time
 
 import pytest
@@ -10,10 +12,13 @@ from serving.function_pool import FunctionPool
 from tests.on_demand_kit import (
     ANGRY_USER,
     GROUP,
+    LEAVING_USER,
+    LOST_USER,
     PER_PRICE,
     PRIVATE,
     RISK,
     SILENT_USER,
+    SLOW_USER,
     STUBBORN_USER,
     UNKNOWN_USER,
 )
@@ -21,15 +26,15 @@ from tests.on_demand_kit import (
 INVALID = ([None], ["INVALID"])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def metrics():
     return Metrics()
 
 
-@pytest.fixture(scope="module")
-def pool(metrics):
+@pytest.fixture
+async def pool(metrics):
     made = FunctionPool("tests.on_demand_kit:REGISTRY", metrics, processes=1)
-    asyncio.run(made.warm_up())
+    await made.warm_up()
     yield made
     made.close()
 
@@ -61,7 +66,7 @@ async def test_an_error_costs_its_own_row_alone_and_is_counted(pool, metrics):
     assert metrics.registry.get_sample_value(*counted) == before + 1
 
 
-@pytest.mark.parametrize("name", ["leave", "eat", "tell", "smuggle"])
+@pytest.mark.parametrize("name", ["leave", "go", "speak", "shout", "eat", "tell", "smuggle"])
 async def test_whatever_else_a_function_does_costs_its_own_feature_alone(pool, name):
     """
     It ends its process, takes all memory, or returns what it did not declare; nobody else may notice.
@@ -125,18 +130,60 @@ async def test_what_a_source_raises_is_not_told_in_the_log(pool, caplog):
     """
     assert (await fetch(pool, ANGRY_USER))["score"] == INVALID
 
-    assert {record.why for record in caplog.records} == {"ValueError"}
-    assert PRIVATE not in caplog.text
+    (quoted,) = (await fetch(pool, 1))["band"].values
+    assert await call(pool, "quote", band=[quoted]) == INVALID
+
+    assert PRIVATE in quoted
+    assert all(record.why.startswith("ValueError in line ") for record in caplog.records)
+    assert PRIVATE not in caplog.text + repr([vars(record) for record in caplog.records])
+
+
+@pytest.mark.parametrize("user", [LEAVING_USER, LOST_USER])
+async def test_a_source_that_ends_or_cancels_itself_costs_its_own_values_alone(pool, user):
+    """
+    What is raised there is raised here: the worker would have ended, with its partitions, or the answer been cut off.
+    """
+    assert (await fetch(pool, user))["score"] == INVALID
+
+    assert (await fetch(pool, 1))["score"] == ([0.1], ["PRESENT"])
+
+
+async def test_calls_that_wait_cost_no_process(pool):
+    """
+    One that was taken back at the process took the process along, and the next ones were late for want of it.
+    """
+    (pid,) = (await fetch(pool, 1))["pid"].values
+
+    found = await asyncio.gather(*(fetch(pool, SLOW_USER, deadline_ms=300) for _ in range(20)))
+
+    statuses = [one["score"].statuses[0] for one in found]
+    assert 2 <= statuses.count("PRESENT") <= 6
+    assert (await fetch(pool, 1, deadline_ms=30_000))["pid"].values == [pid]
+
+
+async def test_processes_that_end_for_nothing_are_replaced(pool):
+    """
+    The machine had no memory left and took the one that did nothing; pebble's pool never works again after that.
+    """
+    (pid,) = (await fetch(pool, 1))["pid"].values
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.sleep(0.5)
+
+    for _ in range(3):
+        found = await fetch(pool, 1, deadline_ms=30_000)
+    assert found["score"] == ([0.1], ["PRESENT"])
 
 
 async def test_a_call_whose_reader_has_gone_makes_room_for_others(pool):
     """
-    Clients give up all the time.
+    Clients give up all the time; what nobody waits for any more must not be computed before what somebody does.
     """
-    gone = [asyncio.create_task(fetch(pool, 1)) for _ in range(300)]
-    await asyncio.sleep(0)
+    gone = [asyncio.create_task(fetch(pool, SLOW_USER, deadline_ms=60_000)) for _ in range(250)]
+    await asyncio.sleep(0.1)
     for task in gone:
         task.cancel()
     await asyncio.gather(*gone, return_exceptions=True)
 
+    started = time.monotonic()
     assert (await fetch(pool, 2, deadline_ms=30_000))["score"].values == [0.2]
+    assert time.monotonic() - started < 5

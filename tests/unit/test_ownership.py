@@ -66,6 +66,25 @@ async def test_a_flush_in_flight_ends_when_its_partitions_go():
         assert not [what for what, _ in made.told if what == "announced"]
 
 
+async def test_the_cache_gets_nothing_of_partitions_that_went_while_the_record_was_away():
+    """
+    The next owner has written newer rows by then; a Redis that was emptied meanwhile would keep the older ones.
+    """
+    async with bench() as made:
+        made.record.open.clear()
+        await made.take(taps(0))
+        await until(lambda: made.producer.sent)
+        await idle()
+
+        made.give_away()
+        made.record.open.set()
+        await until(lambda: made.rows("record"))
+        await idle()
+
+        assert made.rows("cache") == []
+        assert (made.debt.owed, made.announced) == (0, [])
+
+
 async def test_what_comes_after_is_published_as_ever():
     """
     The same worker may get the same partitions back while its old bytes are still on the wire; a restore that began

@@ -1,0 +1,69 @@
+"""``make bench-faults``: what readers feel while something is wrong; last, one line of JSON."""
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench.faults.away import watch_away
+from bench.faults.expiry import count_loads
+from bench.faults.ground import open_ground
+from bench.faults.overload import overload
+from bench.faults.staleness import measure
+
+_PROCESSES = 4
+
+
+def main(
+    readers: int = 10_000, expiries: int = 30, reads: int = 1_000_000, rps: float = 100.0, seconds: int = 5
+) -> None:
+    """Measure.
+
+    Args:
+        readers: Connections that always ask while rows expire.
+        expiries: How many rows expire one by one.
+        reads: Values that are read to see how old they are.
+        rps: Requests per second for them, of 100 values each.
+        seconds: How long each overload lasts.
+    """
+    found: dict[str, Any] = {}
+    with open_ground(serving=_PROCESSES) as ground:
+        found["staleness"] = asyncio.run(measure(ground, reads=reads, rps=rps))
+        _tell("staleness", found)
+        found["redis killed"] = asyncio.run(watch_away(ground, end=ground.kill_redis, heal=ground.restart_redis))
+        _tell("redis killed", found)
+        found["redis blackholed"] = asyncio.run(watch_away(ground, end=ground.pause_redis, heal=ground.resume_redis))
+        _tell("redis blackholed", found)
+        found["expiry"] = asyncio.run(count_loads(ground, readers=readers, expiries=expiries))
+        _tell("expiry", found)
+    with open_ground(serving=1) as ground:
+        found["overload, 100 from redis"] = overload(ground, entities=100, local=False, seconds=seconds)
+        found["overload, 1 local"] = overload(ground, entities=1, local=True, seconds=seconds)
+    Console().print(_table(found))
+    sys.stdout.write(json.dumps({case: _rounded(one) for case, one in found.items()}) + "\n")
+
+
+def _tell(case: str, found: dict[str, Any]) -> None:
+    sys.stderr.write(f"{case}: {_rounded(found[case])}\n")
+
+
+def _rounded(one: Any) -> dict[str, Any]:
+    return {name: round(value, 2) if isinstance(value, float) else value for name, value in asdict(one).items()}
+
+
+def _table(found: dict[str, Any]) -> Table:
+    table = Table("case", "figure", "value", title="What readers feel")
+    for case, one in found.items():
+        for number, (name, value) in enumerate(_rounded(one).items()):
+            table.add_row("" if number else case, name, f"{value:,}")
+        table.add_section()
+    return table
+
+
+if __name__ == "__main__":
+    typer.run(main)

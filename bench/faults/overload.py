@@ -1,0 +1,64 @@
+"""Three times as many requests as there can be answers: how many are answered, how long these take, and the others."""
+
+from dataclasses import dataclass
+from statistics import median
+
+from bench.faults.ground import Ground
+from bench.serving.domain import USERS
+from bench.serving.load import bodies, logged, saturate
+from bench.serving.servers import OURS
+
+_CORE = 1
+_TIMES = 3
+_CONNECTIONS = 384
+
+
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """What became of requests.
+
+    Attributes:
+        peak_rps: Answers per second without overload.
+        goodput: Share of that under overload.
+        p99_ms: Of answers without overload, at as many connections as there are answers at once.
+        accepted_p99_ms: Of answers under overload.
+        rejected_p50_ms: Of rejections.
+        failed: Answers that were neither.
+    """
+
+    peak_rps: float
+    goodput: float
+    p99_ms: float
+    accepted_p99_ms: float
+    rejected_p50_ms: float
+    failed: int
+
+
+def overload(ground: Ground, *, entities: int, local: bool, seconds: int) -> Overload:
+    """Ask a worker for so many entities at once, as fast as it answers and then three times as fast.
+
+    Args:
+        ground: What runs.
+        entities: Keys per request.
+        local: Whether the worker with copies is asked, or one that reads Redis.
+        seconds: How long each time.
+    """
+    url = (ground.intake if local else ground.serving[0]).base_url
+    wanted = bodies(OURS, users=USERS, entities=entities)
+    saturate(url, wanted, connections=16, seconds=1, core=_CORE)
+    peak = saturate(url, wanted, connections=16, seconds=seconds, core=_CORE)
+    answers = logged(url, wanted[0], rps=int(_TIMES * peak.rps), connections=_CONNECTIONS, seconds=seconds, core=_CORE)
+    accepted = sorted(one.took_ms for one in answers if one.status == 200)
+    rejected = [one.took_ms for one in answers if one.status == 503]
+    return Overload(
+        peak_rps=peak.rps,
+        goodput=len(accepted) / seconds / peak.rps,
+        p99_ms=peak.p99_ms,
+        accepted_p99_ms=_p99(accepted),
+        rejected_p50_ms=median(rejected) if rejected else 0.0,
+        failed=len(answers) - len(accepted) - len(rejected),
+    )
+
+
+def _p99(took_ms: list[float]) -> float:
+    return took_ms[min(int(len(took_ms) * 0.99), len(took_ms) - 1)] if took_ms else 0.0
