@@ -4,6 +4,7 @@ from tests.mutants.mutant import Mutant
 
 _PUBLISH = "tests/unit/test_publish.py::"
 _DEBT = "tests/unit/test_cache_debt.py::"
+_OWNERSHIP = "tests/unit/test_ownership.py::"
 
 PUBLISHING = (
     Mutant(
@@ -26,8 +27,8 @@ PUBLISHING = (
         "the cache is written before the record",
         rule="2",
         file="agents/publish.py",
-        old="await self._record.write(stored)\n        await self._cache.write(stored)",
-        new="await self._cache.write(stored)\n        await self._record.write(stored)",
+        old="        await self._record.write(stored)\n",
+        new="        await self._cache.write(stored)\n        await self._record.write(stored)\n",
         caught_by=(_PUBLISH + "test_a_row_goes_to_changelog_record_and_cache_before_its_run_is_finished",),
     ),
     Mutant(
@@ -102,10 +103,7 @@ PUBLISHING = (
             return
 """,
         new="            pass\n",
-        caught_by=(
-            "tests/unit/test_ownership.py::"
-            "test_the_cache_gets_nothing_of_partitions_that_went_while_the_record_was_away",
-        ),
+        caught_by=(_OWNERSHIP + "test_the_cache_gets_nothing_of_partitions_that_went_while_the_record_was_away",),
     ),
     Mutant(
         "a debt to the cache ends with its worker",
