@@ -19,6 +19,7 @@ from core.plans import GroupPlan
 from core.ports import Clock, RowKey
 from core.topics import row_name
 from core.windows import seconds
+from serving.read_plans import terms_of
 from serving.tiers import TieredReader
 from serving.wanted import Wanted
 
@@ -123,8 +124,7 @@ class Canaries:
                 sk = row_name(group.name, self._numbers[group.name])
                 for key in keys:
                     place = RowKey(partition_key(entity, key), sk)
-                    plan = self._plans[group.name]
-                    watched[Wanted(place, group.serving, group.writing.cached, plan.fingerprint)] = group
+                    watched[Wanted(place, terms_of(self._plans[group.name]))] = group
         return watched
 
     async def _look(self, watched: Mapping[Wanted, FeatureGroup], sent_ms: int) -> list[Wanted]:

@@ -112,7 +112,7 @@ class Explainer:
         place = RowKey(row_pk(read, encoded), read.sk)
         group = read.plan.group
         origins: dict[RowKey, Origin] = {}
-        wanted = Wanted(place, group.serving, group.writing.cached, read.plan.fingerprint)
+        wanted = Wanted(place, read.terms)
         row = (await self._reader.read([wanted], origins=origins)).get(place)
         partition = kafka_partition(encoded, group.entity.partitions)
         progress = await self._progress.as_of_ms([(group.entity.name, partition)])

@@ -14,7 +14,6 @@ from core.errors import FormatError, StoreError
 from core.leases import NO_ROW, is_lease, new_token
 from core.ports import Cache, Clock, Filling, RowKey
 from core.rows import unpack_row
-from core.windows import to_ms
 from serving.breaker import Breaker
 from serving.wanted import Wanted
 
@@ -63,7 +62,7 @@ class Fills:
         Raises:
             StoreError: The record failed.
         """
-        cached = [want for want in wanted if want.is_cached]
+        cached = [want for want in wanted if want.terms.is_cached]
         token = new_token()
         held = await self._lease(self._cache, cached, token) if self._cache is not None and cached else None
         if self._cache is None or held is None:
@@ -72,7 +71,7 @@ class Fills:
         ours = [want for want in cached if want.key not in held]
         # What the cache has and nobody can use is passed over, and left to whoever writes the row next.
         useless = [want.key for want in cached if _is_row(held.get(want.key)) and not _is_of(want, held[want.key])]
-        others = [*useless, *(want.key for want in wanted if not want.is_cached)]
+        others = [*useless, *(want.key for want in wanted if not want.terms.is_cached)]
         late, own = await asyncio.gather(
             self._wait_for(self._cache, coming), self._read_and_fill(self._cache, ours, others, token)
         )
@@ -127,14 +126,14 @@ class Fills:
     def _filling(self, want: Wanted, loaded: Loaded | None) -> Filling | None:
         """Return what the cache may be told; nothing of a row that is not the one that is served."""
         now_ms = self._clock.now_ms()
-        nothing_until_ms = now_ms + to_ms(want.policy.negative_ttl)
+        nothing_until_ms = now_ms + want.terms.negative_ms
         if loaded is None:
             return Filling(want.key, NO_ROW, nothing_until_ms)
         if not _is_of(want, loaded.value):
             return None
         # A row that is past is as good as none.
         until_ms = max(unpack_row(loaded.value).expires_at_ms, nothing_until_ms)
-        return Filling(want.key, loaded.value, min(now_ms + to_ms(want.policy.hard_ttl), until_ms))
+        return Filling(want.key, loaded.value, min(now_ms + want.terms.hard_ms, until_ms))
 
     async def _wait_for(self, cache: Cache, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
         """Return rows that others are filling in, from the cache as soon as they are there, or else from the record."""
@@ -175,6 +174,6 @@ def _is_row(value: bytes | None) -> bool:
 def _is_of(want: Wanted, value: bytes) -> bool:
     """Whether a packed row can be read and is of the definition that is served."""
     try:
-        return unpack_row(value).fingerprint == want.fingerprint
+        return unpack_row(value).fingerprint == want.terms.fingerprint
     except FormatError:
         return False

@@ -1,5 +1,6 @@
 """Progress as readers see it: up to when the partitions of the keys that they read are complete."""
 
+import asyncio
 import logging
 from collections.abc import Iterable
 
@@ -9,9 +10,9 @@ from core.progress import progress_as_of_ms, progress_key
 
 log = logging.getLogger(__name__)
 
-_FRESH_MS = 250
+_FRESH_MS, _KNOWN_MS = 250, 1_000
 _DEADLINE_MS = 50
-_UNKNOWN = (-_FRESH_MS, 0)
+_UNKNOWN = (-_KNOWN_MS, 0)
 
 
 class ProgressBoard:
@@ -22,14 +23,29 @@ class ProgressBoard:
         self._clock = clock
         self._known: dict[tuple[str, int], tuple[int, int]] = {}
         self._asked: set[tuple[str, int]] = set()
+        self._refreshing: asyncio.Future[dict[tuple[str, int], int]] | None = None
 
     def known(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int] | None:
-        """Return the progress of (entity, partition) pairs if nothing has to be read for it, or None."""
+        """Return the progress of (entity, partition) pairs if nothing has to be waited for, or None.
+
+        What was true a moment ago is true: it is answered while it is being asked for again.
+        """
         now_ms = self._clock.now_ms()
         found = {place: self._known.get(place, _UNKNOWN) for place in partitions}
-        if any(_is_old(read_at_ms, now_ms) for read_at_ms, _ in found.values()):
+        oldest_ms = min((read_at_ms for read_at_ms, _ in found.values()), default=now_ms)
+        newest_ms = max((read_at_ms for read_at_ms, _ in found.values()), default=now_ms)
+        # What was read in the future was read before the clock was put back, nobody knows when.
+        if now_ms - oldest_ms > _KNOWN_MS or newest_ms > now_ms:
             return None
+        if now_ms - oldest_ms > _FRESH_MS and self._refreshing is None:
+            self._refreshing = asyncio.ensure_future(self.as_of_ms(found))
+            self._refreshing.add_done_callback(self._refreshed)
         return {place: as_of_ms for place, (_, as_of_ms) in found.items()}
+
+    def _refreshed(self, refreshing: "asyncio.Future[dict[tuple[str, int], int]]") -> None:
+        self._refreshing = None
+        if not refreshing.cancelled() and (error := refreshing.exception()) is not None:
+            log.error("progress not asked for: %s", error)
 
     async def as_of_ms(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Return the progress of (entity, partition) pairs; 0 where none is known."""

@@ -14,6 +14,7 @@ from core.plans import GroupPlan
 from core.topics import row_name
 from core.values import ValueType
 from serving.requests import EntityKeys
+from serving.wanted import Terms
 
 _PLANS_MAX = 1_000
 
@@ -25,12 +26,14 @@ class GroupRead:
     Attributes:
         sk: Name of the group's active version.
         places: Which of the row's values are wanted.
+        terms: What the group says about copies.
     """
 
     plan: GroupPlan
     sk: str
     keys: EntityKeys
     places: tuple[int, ...]
+    terms: Terms
 
 
 COMPUTED = -1
@@ -220,7 +223,8 @@ class Planner:
 
     def _read(self, group: str, places: tuple[int, ...]) -> GroupRead:
         plan = self._plans[group]
-        return GroupRead(plan, row_name(group, self._numbers[group]), self._keys[plan.group.entity.name], places)
+        sk, keys = row_name(group, self._numbers[group]), self._keys[plan.group.entity.name]
+        return GroupRead(plan, sk, keys, places, terms_of(plan))
 
     def _place(self, group: str, feature: str) -> int:
         plan = self._plans.get(group)
@@ -265,6 +269,11 @@ def key_types(registry: Registry, entity: Entity) -> dict[str, ValueType]:
         else:
             types[name] = expression.type_in(columns) if expression is not None else columns[name]
     return types
+
+
+def terms_of(plan: GroupPlan) -> Terms:
+    """Return what a group says about copies of its rows."""
+    return Terms(plan.group.serving, plan.group.writing.cached, plan.fingerprint)
 
 
 def row_pk(read: GroupRead, encoded: str) -> str:

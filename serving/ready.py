@@ -5,12 +5,12 @@ version comes or the next tile boundary passes. Most reads then cost none of it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
-from cachebox import FIFOCache
 
 from core.plans import GroupPlan
 from core.ports import RowKey
@@ -25,6 +25,7 @@ EPOCH = "1970-01-01T00:00:00Z"
 _ROWS_MAX = 10_000
 """With ten features each, 15 MB."""
 _RFC3339_MAX_MS = 253_402_300_799_999
+_SECONDS_MAX = 100_000
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class ReadyRow:
         values: In the order of the features' names.
         status: Of all values, or None where each value's own tells it.
         event_time: Newest event time of the row, RFC 3339.
+        is_present: Whether every value is there.
     """
 
     row: Row | None
@@ -47,8 +49,12 @@ class ReadyRow:
     status: str | None
     event_time: str
     _statuses: list[str] | None = None
-    _is_present: bool | None = None
+    is_present: bool = field(init=False)
     _cells: list[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        """Find out what every answer with this row asks."""
+        self.is_present = self.status is None and None not in self.values
 
     @property
     def statuses(self) -> list[str]:
@@ -56,13 +62,6 @@ class ReadyRow:
         if self._statuses is None:
             self._statuses = [self.status or (NULL_VALUE if value is None else PRESENT) for value in self.values]
         return self._statuses
-
-    @property
-    def is_present(self) -> bool:
-        """Whether every value is there."""
-        if self._is_present is None:
-            self._is_present = self.status is None and None not in self.values
-        return self._is_present
 
     @property
     def cells(self) -> list[bytes]:
@@ -88,7 +87,8 @@ class ReadyRows:
             rows_max: How many are remembered.
         """
         self._empty_lists = empty_lists
-        self._ready: FIFOCache[RowKey, ReadyRow] = FIFOCache(rows_max)
+        self._ready: dict[RowKey, ReadyRow] = {}
+        self._rows_max = rows_max
         self._missing: dict[bytes, ReadyRow] = {}
 
     def get(self, plan: GroupPlan, key: RowKey, row: Row | None, instant_ms: int) -> ReadyRow:
@@ -100,15 +100,31 @@ class ReadyRows:
             row: The row as it was read, or None if there is none.
             instant_ms: Milliseconds.
         """
-        if row is None:
-            return self._none(plan)
-        ready = self._ready.get(key)
-        if ready is not None and ready.row is row and ready.from_ms <= instant_ms < ready.until_ms:
-            return ready
+        (ready,) = self.get_all(plan, [key], [row], instant_ms)
+        return ready
+
+    def get_all(
+        self, plan: GroupPlan, keys: Sequence[RowKey], rows: Sequence[Row | None], instant_ms: int
+    ) -> list[ReadyRow]:
+        """Return what is served of rows of one group at an instant; arguments as for ``get``."""
+        held, found = self._ready, []
+        for key, row in zip(keys, rows, strict=True):
+            if row is None:
+                found.append(self._none(plan))
+                continue
+            ready = held.get(key)
+            if ready is None or ready.row is not row or not ready.from_ms <= instant_ms < ready.until_ms:
+                ready = self._make(plan, key, row, instant_ms)
+            found.append(ready)
+        return found
+
+    def _make(self, plan: GroupPlan, key: RowKey, row: Row, instant_ms: int) -> ReadyRow:
         ready = self._serve(plan, row, instant_ms)
-        if ready.row is None:
-            return ready
-        self._ready[key] = ready
+        if ready.row is not None:
+            self._ready.pop(key, None)
+            self._ready[key] = ready
+            if len(self._ready) > self._rows_max:
+                del self._ready[next(iter(self._ready))]
         return ready
 
     def unread(self, plan: GroupPlan) -> ReadyRow:
@@ -153,5 +169,10 @@ def _missing(plan: GroupPlan) -> ReadyRow:
 def _rfc3339(time_ms: int) -> str:
     # A four-digit year is all that RFC 3339 can write; a producer's clock may be further off than that.
     seconds, rest = divmod(min(time_ms, _RFC3339_MAX_MS), 1000)
-    text = datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    text = _second(seconds)
     return f"{text}.{rest:03d}Z" if rest else f"{text}Z"
+
+
+@lru_cache(maxsize=_SECONDS_MAX)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")

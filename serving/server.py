@@ -81,8 +81,7 @@ class FeatureServer:
         progress = self._progress.known(_different(reading.places))
         if progress is None or not reading.plan.is_stored:
             return self._wait(reading)
-        policies = [read.plan.group.serving for read in reading.plan.groups]
-        copies = self._reader.copies(policies, reading.keys)
+        copies = self._reader.copies([read.terms for read in reading.plan.groups], reading.keys)
         return self._wait(reading) if copies is None else self._finish(reading, copies, progress)
 
     async def _wait(self, reading: _Reading) -> bytes:
@@ -153,9 +152,8 @@ class FeatureServer:
         """Return what is served of each row, and the answer's instant."""
         written = [max([row.valid_from_ms for row in group if row is not None], default=0) for group in rows]
         instant_ms = max([self._clock.now_ms(), *written])
-        get = self._ready.get
         ready = [
-            [get(read.plan, key, row, instant_ms) for key, row in zip(keys, group, strict=True)]
+            self._ready.get_all(read.plan, keys, group, instant_ms)
             for read, keys, group in zip(reading.plan.groups, reading.keys, rows, strict=True)
         ]
         if gaps.unread:
@@ -264,7 +262,7 @@ def _different(places: Sequence[Sequence[_Place]]) -> set[_Place]:
 
 def _wanted(reading: _Reading) -> list[Wanted]:
     return [
-        Wanted(key, read.plan.group.serving, read.plan.group.writing.cached, read.plan.fingerprint)
+        Wanted(key, read.terms)
         for read, keys in zip(reading.plan.groups, reading.keys, strict=True)
         for key in dict.fromkeys(keys)
     ]

@@ -11,21 +11,20 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NamedTuple
 
-from core.definitions import ServingPolicy
 from core.errors import FormatError, StoreBusyError, StoreError
 from core.leases import NO_ROW, is_lease
 from core.metrics import Metrics
 from core.ports import Cache, Clock, RowKey, Store
 from core.rows import Row, unpack_row
 from core.versions import version_of
-from core.windows import to_ms
 from serving.breaker import Breaker
+from serving.decoded import DecodedRows
 from serving.fills import Fills, Loaded
 from serving.flights import Flights
 from serving.floor import VersionFloor
 from serving.local import Copy, LocalCopies
 from serving.store_reads import StoreReads
-from serving.wanted import Gaps, Wanted
+from serving.wanted import Gaps, Terms, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +75,7 @@ class TieredReader:
         self._metrics = metrics
         self._hears = hears
         self._floor = VersionFloor()
+        self._decoded = DecodedRows()
         self._stores = StoreReads(cache, record, metrics, monotonic=monotonic)
         leases = f"{cache.name} leases" if cache is not None else ""
         breaker = Breaker(monotonic=monotonic, told=lambda is_open: metrics.breaker(leases, is_open=is_open))
@@ -83,22 +83,21 @@ class TieredReader:
         self._flights = Flights(self._fly, key_of=_key_of)
         self._record_flights = Flights(self._fly_past_the_cache, key_of=_key_of)
 
-    def copies(
-        self, policies: Sequence[ServingPolicy], keys: Sequence[Sequence[RowKey]]
-    ) -> list[list[Row | None]] | None:
+    def copies(self, terms: Sequence[Terms], keys: Sequence[Sequence[RowKey]]) -> list[list[Row | None]] | None:
         """Return what is known here of all rows, or None if anything is not: then everything has to be read.
 
         Args:
-            policies: Per group.
+            terms: Per group.
             keys: Per group, where its rows stand.
         """
-        if self._local is None or any(policy.tier == "direct" for policy in policies):
+        if self._local is None:
             return None
         now_ms = self._clock.now_ms()
         found: list[list[Row | None]] = []
-        for policy, group in zip(policies, keys, strict=True):
-            oldest_ms, oldest_none_ms = now_ms - to_ms(policy.soft_ttl), now_ms - to_ms(policy.negative_ttl)
-            rows = self._local.get_all(group, oldest_ms=oldest_ms, oldest_none_ms=oldest_none_ms)
+        for one, group in zip(terms, keys, strict=True):
+            if not one.is_copied:
+                return None
+            rows = self._local.get_all(group, oldest_ms=now_ms - one.soft_ms, oldest_none_ms=now_ms - one.negative_ms)
             if rows is None:
                 return None
             found.append(rows)
@@ -190,7 +189,7 @@ class TieredReader:
                 one = loaded.get(want.key)
                 if one is None:
                     self._copy_none(want)
-                elif want.is_copied:
+                elif want.terms.is_copied:
                     with suppress(FormatError):
                         self._copy(want, unpack_row(one.value), len(one.value))
         return loaded
@@ -205,7 +204,7 @@ class TieredReader:
         found: dict[RowKey, Row | None] = {}
         now_ms = self._clock.now_ms()
         for want in missing:
-            oldest_ms = now_ms - to_ms(want.policy.hard_ttl)
+            oldest_ms = now_ms - want.terms.hard_ms
             copy = self._local.get(want.key, oldest_ms=oldest_ms, oldest_none_ms=oldest_ms)
             if copy is None:
                 continue
@@ -226,10 +225,10 @@ class TieredReader:
         if self._local is None:
             return {}
         now_ms = self._clock.now_ms()
-        asked = [want for want in wanted if want.is_copied]
+        asked = [want for want in wanted if want.terms.is_copied]
         found = {}
         for want in asked:
-            oldest_ms, oldest_none_ms = now_ms - to_ms(want.policy.soft_ttl), now_ms - to_ms(want.policy.negative_ttl)
+            oldest_ms, oldest_none_ms = now_ms - want.terms.soft_ms, now_ms - want.terms.negative_ms
             copy = self._local.get(want.key, oldest_ms=oldest_ms, oldest_none_ms=oldest_none_ms)
             if copy is not None:
                 found[want.key] = copy
@@ -240,7 +239,7 @@ class TieredReader:
         self, wanted: Sequence[Wanted], origins: dict[RowKey, Origin] | None
     ) -> dict[RowKey, Row | None] | None:
         """Return what the cache knows: rows, and None for those that the record has not; or None if it is away."""
-        cache, asked = self._cache, [want for want in wanted if want.is_cached]
+        cache, asked = self._cache, [want for want in wanted if want.terms.is_cached]
         if cache is None or not asked:
             return {}
         values = await self._stores.ask_cache([want.key for want in asked])
@@ -254,7 +253,7 @@ class TieredReader:
             found[want.key] = row
             if row is None:
                 self._copy_none(want)
-            elif want.is_copied:
+            elif want.terms.is_copied:
                 self._copy(want, row, len(values[want.key]))
         self._metrics.tier(cache.name, hits=len(found), misses=len(asked) - len(found))
         if origins is not None:
@@ -276,21 +275,25 @@ class TieredReader:
             return _UNKNOWN
 
     def _decode(self, want: Wanted, value: bytes) -> Row:
-        row = unpack_row(value)
-        if row.fingerprint != want.fingerprint:
+        row = self._decoded.get(want.key, value)
+        if row is None:
+            row = unpack_row(value)
+            self._decoded.put(want.key, value, row)
+        if row.fingerprint != want.terms.fingerprint:
             raise FormatError(
                 f"the row {want.key.sk} was computed with definition {row.fingerprint.hex()}, served is "
-                f"{want.fingerprint.hex()}: two meanings have one number; see docs/how-to/recover.md"
+                f"{want.terms.fingerprint.hex()}: two meanings have one number; see docs/how-to/recover.md"
             )
-        self._floor.put(want.key, max(row.ver, self._floor.of(want.key)))
+        if row.ver > self._floor.of(want.key):
+            self._floor.put(want.key, row.ver)
         return row
 
     def _copy(self, want: Wanted, row: Row, size: int) -> None:
-        if self._local is not None and row.fingerprint == want.fingerprint:
+        if self._local is not None and row.fingerprint == want.terms.fingerprint:
             self._local.put(want.key, row, size=size, read_at_ms=self._clock.now_ms())
 
     def _copy_none(self, want: Wanted) -> None:
-        if self._local is not None and want.is_copied:
+        if self._local is not None and want.terms.is_copied:
             self._local.put_none(want.key, read_at_ms=self._clock.now_ms())
 
 

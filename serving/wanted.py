@@ -1,35 +1,53 @@
 """What is asked of the tiers, and what they could not tell."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from core.definitions import ServingPolicy
 from core.errors import StoreError
 from core.ports import RowKey
+from core.windows import to_ms
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A row that is asked for, with what its group says about copies.
+class Terms:
+    """What a group says about copies of its rows.
 
     Attributes:
         written_through: Whether the group's rows are written to the cache at all.
         fingerprint: Of the definition that is served; a row of another one means something else.
+        soft_ms, hard_ms, negative_ms: The policy's times, milliseconds.
+        is_copied: Whether a process may keep a copy.
+        is_cached: Whether the cache is asked.
     """
 
-    key: RowKey
     policy: ServingPolicy
     written_through: bool
     fingerprint: bytes
+    soft_ms: int = field(init=False)
+    hard_ms: int = field(init=False)
+    negative_ms: int = field(init=False)
+    is_copied: bool = field(init=False)
+    is_cached: bool = field(init=False)
 
-    @property
-    def is_copied(self) -> bool:
-        """Whether this process may keep a copy."""
-        return self.policy.tier != "direct"
+    def __post_init__(self) -> None:
+        """Work out once what each read needs."""
+        worked_out = {
+            "soft_ms": to_ms(self.policy.soft_ttl),
+            "hard_ms": to_ms(self.policy.hard_ttl),
+            "negative_ms": to_ms(self.policy.negative_ttl),
+            "is_copied": self.policy.tier != "direct",
+            "is_cached": self.written_through and self.policy.tier != "direct",
+        }
+        for name, value in worked_out.items():
+            object.__setattr__(self, name, value)
 
-    @property
-    def is_cached(self) -> bool:
-        """Whether the cache is asked for it."""
-        return self.written_through and self.policy.tier != "direct"
+
+class Wanted(NamedTuple):
+    """A row that is asked for, with what its group says about copies."""
+
+    key: RowKey
+    terms: Terms
 
 
 @dataclass(slots=True)

@@ -47,7 +47,7 @@ def main(rounds: int = 3, seconds: int = 5) -> None:
         "x_feast_1": round(rps["local, 1 entity"] / rps["feast, 1 entity"], 1),
         "x_feast_100": round(rps["local, 100 entities"] / rps["feast, 100 entities"], 1),
         "p99_ms_at_70": round(statistics.median(load.p99_ms for load in loads["local, 1 entity, at 70 %"]), 2),
-        "failed": sum(load.failed for some in loads.values() for load in some),
+        "failed": sum(load.failed for case, some in loads.items() if "feast" not in case for load in some),
     }
     sys.stdout.write(json.dumps(figures) + "\n")
     sys.exit(figures["failed"] > 0)

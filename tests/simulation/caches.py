@@ -27,7 +27,7 @@ from core.versions import version_of
 from core.windows import NEVER_MS, seconds
 from serving.local import LocalCopies
 from serving.tiers import TieredReader
-from serving.wanted import Wanted
+from serving.wanted import Terms, Wanted
 from stores.memory import MemoryStore
 from tests.simulation.loop import StuckError, VirtualLoop
 from tests.simulation.network import Network
@@ -227,7 +227,7 @@ class CacheWorld:
         self._cache._rows.pop(key, None)
 
     def _wanted(self, key: RowKey) -> Wanted:
-        return Wanted(key, self._policy, written_through=key.sk == THROUGH, fingerprint=MEANING)
+        return Wanted(key, Terms(self._policy, key.sk == THROUGH, MEANING))
 
     # -- the end
 

@@ -327,8 +327,8 @@ async def test_who_dribbles_a_request_is_shown_the_door(house, sent):
     """
     A thousand clients that send a byte a minute must not keep a thousand connections.
     """
-    assert not await closed(house, sent, after_s=9)
-    assert await closed(house, sent, after_s=11)
+    assert not await closed(house, sent, after_s=7)
+    assert await closed(house, sent, after_s=9)
 
 
 async def test_a_client_that_has_asked_may_rest(house):

@@ -17,7 +17,7 @@ from core.windows import seconds
 from serving.local import LocalCopies
 from serving.progress_board import ProgressBoard
 from serving.tiers import TieredReader
-from serving.wanted import Wanted
+from serving.wanted import Terms, Wanted
 from stores.memory import MemoryStore
 from tests.clock import ManualClock
 from tests.fakes import idle, until
@@ -101,7 +101,7 @@ def reader(local, cache, record, clock, metrics):
 
 
 async def values(reader, *keys: RowKey, policy: ServingPolicy = REMOTE, cached: bool = True) -> list[int | None]:
-    rows = await reader.read([Wanted(key, policy, cached, MEANING) for key in keys])
+    rows = await reader.read([Wanted(key, Terms(policy, cached, MEANING)) for key in keys])
     return [rows[key].values[0] if key in rows else None for key in keys]
 
 
