@@ -6,6 +6,7 @@ times are mostly the same in all columns of a group, so they are written once an
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +17,7 @@ from serving.read_plans import ReadPlan
 from serving.ready import EPOCH, PRESENT, ReadyRow
 
 _LENGTHS_MAX = 1_000
+_values, _event_time, _is_present = attrgetter("values"), attrgetter("event_time"), attrgetter("is_present")
 
 
 def assemble(
@@ -100,10 +102,10 @@ class _GroupColumns:
     """The columns of one group."""
 
     def __init__(self, rows: Sequence[ReadyRow]) -> None:
-        self._values = list(zip(*[row.values for row in rows], strict=True))
-        self._times = _times([row.event_time for row in rows])
+        self._values = list(zip(*map(_values, rows), strict=True))
+        self._times = _times(list(map(_event_time, rows)))
         self._rows = len(rows)
-        are_present = all(row.is_present for row in rows)
+        are_present = all(map(_is_present, rows))
         self._statuses = None if are_present else list(zip(*(row.statuses for row in rows), strict=True))
 
     def column(self, place: int) -> bytes:

@@ -107,18 +107,16 @@ class ReadyRows:
         self, plan: GroupPlan, keys: Sequence[RowKey], rows: Sequence[Row | None], instant_ms: int
     ) -> list[ReadyRow]:
         """Return what is served of rows of one group at an instant; arguments as for ``get``."""
-        held, found = self._ready, []
-        for key, row in zip(keys, rows, strict=True):
-            if row is None:
-                found.append(self._none(plan))
-                continue
-            ready = held.get(key)
-            if ready is None or ready.row is not row or not ready.from_ms <= instant_ms < ready.until_ms:
-                ready = self._make(plan, key, row, instant_ms)
-            found.append(ready)
-        return found
+        return [
+            ready
+            if ready is not None and ready.row is row and ready.from_ms <= instant_ms < ready.until_ms
+            else self._make(plan, key, row, instant_ms)
+            for key, row, ready in zip(keys, rows, map(self._ready.get, keys), strict=True)
+        ]
 
-    def _make(self, plan: GroupPlan, key: RowKey, row: Row, instant_ms: int) -> ReadyRow:
+    def _make(self, plan: GroupPlan, key: RowKey, row: Row | None, instant_ms: int) -> ReadyRow:
+        if row is None:
+            return self._none(plan)
         ready = self._serve(plan, row, instant_ms)
         if ready.row is not None:
             self._ready.pop(key, None)

@@ -277,8 +277,11 @@ def _min_as_of_ms(
 ) -> int:
     """Return up to when every row of the answer is known to be complete: up to its instant, if there is none."""
     complete = []
+    known: list[int] = []
+    before: Sequence[_Place] | None = None
     for group, own in zip(rows, places, strict=True):
-        known = [progress[place] for place in own]
-        seen = [row.as_of_ms if row is not None else 0 for row in group]
-        complete.append(min(map(max, known, seen)))
+        if own is not before:
+            # Groups of one entity share their places.
+            known, before = [progress[place] for place in own], own
+        complete.append(min(map(max, known, [row.as_of_ms if row is not None else 0 for row in group])))
     return min(complete, default=instant_ms)

@@ -246,15 +246,21 @@ class TieredReader:
         if values is None:
             return None
         found: dict[RowKey, Row | None] = {}
+        keeps, again, floor = self._local is not None, self._decoded.get, self._floor.of
         for want in asked:
-            row = self._known(want, values.get(want.key))
-            if row is _UNKNOWN:
-                continue
-            found[want.key] = row
-            if row is None:
+            key = want.key
+            value = values.get(key)
+            row = again(key, value) if value is not None else None
+            # Most are what they were: then nothing of it has to be looked at but that it is not older than was served.
+            if row is None or row.ver < floor(key):
+                row = self._known(want, value)
+                if row is _UNKNOWN:
+                    continue
+            found[key] = row
+            if keeps and row is None:
                 self._copy_none(want)
-            elif want.terms.is_copied:
-                self._copy(want, row, len(values[want.key]))
+            elif keeps and want.terms.is_copied:
+                self._copy(want, row, len(values[key]))
         self._metrics.tier(cache.name, hits=len(found), misses=len(asked) - len(found))
         if origins is not None:
             origins |= {key: Origin(cache.name, self._clock.now_ms()) for key, row in found.items() if row is not None}
@@ -275,15 +281,15 @@ class TieredReader:
             return _UNKNOWN
 
     def _decode(self, want: Wanted, value: bytes) -> Row:
-        row = self._decoded.get(want.key, value)
-        if row is None:
-            row = unpack_row(value)
-            self._decoded.put(want.key, value, row)
+        known = self._decoded.get(want.key, value)
+        row = known if known is not None else unpack_row(value)
         if row.fingerprint != want.terms.fingerprint:
             raise FormatError(
                 f"the row {want.key.sk} was computed with definition {row.fingerprint.hex()}, served is "
                 f"{want.terms.fingerprint.hex()}: two meanings have one number; see docs/how-to/recover.md"
             )
+        if known is None:
+            self._decoded.put(want.key, value, row)
         if row.ver > self._floor.of(want.key):
             self._floor.put(want.key, row.ver)
         return row

@@ -37,7 +37,7 @@ class RedisStore(Cache):
         Args:
             url: ``redis://``, ``rediss://`` or ``unix://``; it may hold a password, which appears in no message.
             ca: Certificates (PEM) to trust beside those of the system.
-            limits: Bounds of the connections; by default 16 of them, 200 ms to connect, 1 s of silence.
+            limits: Bounds of the connections; by default 16 of them, 200 ms to connect.
 
         Raises:
             ConfigurationError: The URL is none, or the file has no certificates.

@@ -29,12 +29,10 @@ class RedisLimits:
     Attributes:
         connections_max: Calls at work at the same time; further ones wait within their own deadlines.
         connect_timeout_ms: Longest wait for a new connection, its TLS handshake included.
-        socket_timeout_ms: Longest silence of the server, whatever the deadline of the call.
     """
 
     connections_max: int = 16
     connect_timeout_ms: int = 200
-    socket_timeout_ms: int = 1_000
 
 
 def connection_factory(url: str, limits: RedisLimits, ca: Path | None) -> ConnectionPool:
@@ -64,7 +62,8 @@ def connection_factory(url: str, limits: RedisLimits, ca: Path | None) -> Connec
             driver_info=None,
             retry=Retry(NoBackoff(), 0),
             socket_connect_timeout=limits.connect_timeout_ms / 1000,
-            socket_timeout=limits.socket_timeout_ms / 1000,
+            # Every call has its deadline; redis-py would make a task to hold one more for each of its steps.
+            socket_timeout=None,
             **options,
         )
     except ValueError:
