@@ -1,16 +1,19 @@
 """Admission: how many reads may wait for stores at the same time, found out from how long they wait.
 
-More than the stores can take only makes everybody wait longer: beyond the limit a read is refused at once, which costs
-next to nothing, and its client may ask another worker. The limit grows by one for each limit of answers in time and
-falls by a tenth for one that is late, as TCP finds its window.
+More than the stores and this process can take only makes everybody wait longer, until the deadlines of the stores pass
+and each read costs more than before. Beyond the limit a read is refused at once, which costs next to nothing, and its
+client may ask another worker. The limit is looked at once for as many answers as it allows: it rises by a quarter until
+many of them are late, then by one each time, and falls by a fifth when many are, as TCP finds its window.
 """
 
 import time
 from collections.abc import Callable
 
-LIMIT_MIN, LIMIT_MAX = 16, 1_024
-_LATE_S = 0.25
-_FALL = 0.9
+LIMIT_MIN, LIMIT_START, LIMIT_MAX = 16, 32, 1_024
+_LATE_S = 0.035
+"""Less than Redis is waited for: beyond that, reads would go to the record because we are busy."""
+_LATE_SHARE = 0.25
+_RISE, _FALL = 1.25, 0.8
 
 
 class Admission:
@@ -18,9 +21,12 @@ class Admission:
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._limit = float(LIMIT_MAX)
+        self._limit = float(LIMIT_START)
+        self._was_late = False
         self._waiting = 0
-        self._fell_at = 0.0
+        self._answers = 0
+        self._late = 0
+        self._looked_at = 0.0
 
     @property
     def limit(self) -> int:
@@ -40,9 +46,20 @@ class Admission:
     def end(self, began_at: float, *, is_answered: bool) -> None:
         """Note that a read waits no more; without an answer from the stores it was late, however soon it ended."""
         self._waiting -= 1
+        if began_at < self._looked_at:
+            # It tells of another limit than the present one.
+            return
         now = self._monotonic()
-        if is_answered and now - began_at <= _LATE_S:
-            self._limit = min(self._limit + 1 / self._limit, LIMIT_MAX)
-        elif began_at >= self._fell_at:
-            # Those that began before the limit fell tell nothing of the new one.
-            self._limit, self._fell_at = max(self._limit * _FALL, LIMIT_MIN), now
+        self._answers += 1
+        self._late += not is_answered or now - began_at > _LATE_S
+        if self._answers >= self.limit:
+            self._look(now)
+
+    def _look(self, now: float) -> None:
+        if self._late > self._answers * _LATE_SHARE:
+            self._was_late = True
+            self._limit = max(self._limit * _FALL, LIMIT_MIN)
+        else:
+            self._limit = min(self._limit + 1 if self._was_late else self._limit * _RISE, LIMIT_MAX)
+        self._answers = self._late = 0
+        self._looked_at = now

@@ -41,6 +41,9 @@ class Reads:
             deadline_ms: How long its client waits for it.
         """
         started = time.perf_counter()
+        if self._admission.is_full and self._server().always_waits:
+            # Before anything is done for it: a request of many keys costs as much to be planned as to be answered.
+            return self._told(_BUSY, started)
         try:
             answered = self._server().answer(parse_request(body))
         except ANSWERED as error:

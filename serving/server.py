@@ -65,6 +65,11 @@ class FeatureServer:
         self._reads_log = reads_log
         self._functions = functions
 
+    @property
+    def always_waits(self) -> bool:
+        """Whether every answer has to wait for a store: this process keeps no copies."""
+        return not self._reader.keeps_copies
+
     def answer(self, request: FeaturesRequest) -> bytes | Coroutine[Any, Any, bytes]:
         """Return the body of the answer in Feast's shape, at once where nothing has to be waited for.
 
@@ -80,12 +85,13 @@ class FeatureServer:
         # Before the rows: progress that is read after them may speak of events that they do not hold yet.
         progress = self._progress.known(_different(reading.places))
         if progress is None or not reading.plan.is_stored:
-            return self._wait(reading)
+            return self._wait(reading, progress)
         copies = self._reader.copies([read.terms for read in reading.plan.groups], reading.keys)
-        return self._wait(reading) if copies is None else self._finish(reading, copies, progress)
+        return self._wait(reading, progress) if copies is None else self._finish(reading, copies, progress)
 
-    async def _wait(self, reading: _Reading) -> bytes:
-        progress = await self._progress.as_of_ms(_different(reading.places))
+    async def _wait(self, reading: _Reading, progress: Mapping[_Place, int] | None) -> bytes:
+        if progress is None:
+            progress = await self._progress.as_of_ms(_different(reading.places))
         if self._functions is None or reading.plan.is_stored:
             rows, gaps = await self._rows(reading)
             return self._finish(reading, rows, progress, gaps)

@@ -83,6 +83,11 @@ class TieredReader:
         self._flights = Flights(self._fly, key_of=_key_of)
         self._record_flights = Flights(self._fly_past_the_cache, key_of=_key_of)
 
+    @property
+    def keeps_copies(self) -> bool:
+        """Whether this process keeps copies at all."""
+        return self._local is not None
+
     def copies(self, terms: Sequence[Terms], keys: Sequence[Sequence[RowKey]]) -> list[list[Row | None]] | None:
         """Return what is known here of all rows, or None if anything is not: then everything has to be read.
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -20,7 +21,12 @@ _PROCESSES = 4
 
 
 def main(
-    readers: int = 10_000, expiries: int = 30, reads: int = 1_000_000, rps: float = 100.0, seconds: int = 5
+    readers: int = 10_000,
+    expiries: int = 30,
+    reads: int = 1_000_000,
+    rps: float = 100.0,
+    seconds: int = 5,
+    only: str = "",
 ) -> None:
     """Measure.
 
@@ -30,22 +36,34 @@ def main(
         reads: Values that are read to see how old they are.
         rps: Requests per second for them, of 100 values each.
         seconds: How long each overload lasts.
+        only: Cases with this in their names alone.
     """
     found: dict[str, Any] = {}
     with open_ground(serving=_PROCESSES) as ground:
-        found["staleness"] = asyncio.run(measure(ground, reads=reads, rps=rps))
-        _tell("staleness", found)
-        found["redis killed"] = asyncio.run(watch_away(ground, end=ground.kill_redis, heal=ground.restart_redis))
-        _tell("redis killed", found)
-        found["redis blackholed"] = asyncio.run(watch_away(ground, end=ground.pause_redis, heal=ground.resume_redis))
-        _tell("redis blackholed", found)
-        found["expiry"] = asyncio.run(count_loads(ground, readers=readers, expiries=expiries))
-        _tell("expiry", found)
+        cases: dict[str, Callable[[], Any]] = {
+            "staleness": lambda: asyncio.run(measure(ground, reads=reads, rps=rps)),
+            "redis killed": lambda: asyncio.run(watch_away(ground, end=ground.kill_redis, heal=ground.restart_redis)),
+            "redis blackholed": lambda: asyncio.run(
+                watch_away(ground, end=ground.pause_redis, heal=ground.resume_redis)
+            ),
+            "expiry": lambda: asyncio.run(count_loads(ground, readers=readers, expiries=expiries)),
+        }
+        _run(cases, only, found)
     with open_ground(serving=1) as ground:
-        found["overload, 100 from redis"] = overload(ground, entities=100, local=False, seconds=seconds)
-        found["overload, 1 local"] = overload(ground, entities=1, local=True, seconds=seconds)
+        cases = {
+            "overload, 100 from redis": lambda: overload(ground, entities=100, local=False, seconds=seconds),
+            "overload, 1 local": lambda: overload(ground, entities=1, local=True, seconds=seconds),
+        }
+        _run(cases, only, found)
     Console().print(_table(found))
     sys.stdout.write(json.dumps({case: _rounded(one) for case, one in found.items()}) + "\n")
+
+
+def _run(cases: Mapping[str, Callable[[], Any]], only: str, found: dict[str, Any]) -> None:
+    for case, measured in cases.items():
+        if only in case:
+            found[case] = measured()
+            _tell(case, found)
 
 
 def _tell(case: str, found: dict[str, Any]) -> None:

@@ -2,8 +2,10 @@
 
 import pytest
 
-from serving.admission import LIMIT_MAX, LIMIT_MIN, Admission
+from serving.admission import LIMIT_MAX, LIMIT_MIN, LIMIT_START, Admission
 from tests.clock import Seconds
+
+IN_TIME_S, LATE_S = 0.01, 0.2
 
 
 @pytest.fixture
@@ -16,57 +18,84 @@ def admission(time):
     return Admission(monotonic=time)
 
 
-def wait(admission: Admission, time: Seconds, *, reads: int, seconds: float, is_answered: bool = True) -> int:
-    """Let so many reads begin, and end after a while; return how many were admitted."""
-    began = [admission.begin() for _ in range(reads) if not admission.is_full]
-    time.now += seconds
-    for one in began:
-        admission.end(one, is_answered=is_answered)
-    return len(began)
+def wait(
+    admission: Admission, time: Seconds, *, seconds: float, reads: int = LIMIT_MAX, is_answered: bool = True, times=1
+) -> int:
+    """Let so many reads begin, as far as they may, and end after a while; return how many were admitted."""
+    admitted = 0
+    for _ in range(times):
+        began = [admission.begin() for _ in range(reads) if not admission.is_full]
+        time.now += seconds
+        for one in began:
+            admission.end(one, is_answered=is_answered)
+        admitted += len(began)
+        time.now += 0.001
+    return admitted
 
 
 def test_no_more_wait_than_the_limit_allows(admission, time):
     """
     Everything is bounded: a million reads that wait for a dead record are a million coroutines.
     """
-    assert wait(admission, time, reads=LIMIT_MAX + 5, seconds=0.01) == LIMIT_MAX
+    assert wait(admission, time, reads=LIMIT_START + 5, seconds=IN_TIME_S) == LIMIT_START
 
 
-def test_the_limit_falls_once_for_each_time_that_the_stores_are_late(admission, time):
+def test_the_limit_rises_fast_until_answers_are_late(admission, time):
     """
-    A thousand answers that are late together are one sign, not a thousand.
+    A worker that has just started does not know what its stores can take; it finds out before its clients notice.
     """
-    wait(admission, time, reads=500, seconds=1)
+    wait(admission, time, seconds=IN_TIME_S, times=20)
+    assert admission.limit == LIMIT_MAX
 
-    assert admission.limit == int(LIMIT_MAX * 0.9)
+    wait(admission, time, seconds=LATE_S)
+    assert admission.limit == int(LIMIT_MAX * 0.8)
+
+    wait(admission, time, seconds=IN_TIME_S, times=3)
+    assert admission.limit == int(LIMIT_MAX * 0.8) + 3
 
 
 def test_the_limit_never_falls_so_low_that_nobody_finds_out_that_it_is_over(admission, time):
     """
     A limit of none would stay for ever.
     """
-    for _ in range(100):
-        wait(admission, time, reads=1, seconds=1)
-
+    wait(admission, time, seconds=LATE_S, times=100)
     assert admission.limit == LIMIT_MIN
 
-
-def test_the_limit_grows_again_when_answers_are_in_time(admission, time):
-    """
-    The record is fast again, and nobody may be refused for what was.
-    """
-    for _ in range(100):
-        wait(admission, time, reads=1, seconds=1)
-    for _ in range(100):
-        wait(admission, time, reads=LIMIT_MIN, seconds=0.01)
-
+    wait(admission, time, seconds=IN_TIME_S, times=100)
     assert admission.limit > 3 * LIMIT_MIN
 
 
-def test_a_read_that_ends_without_an_answer_was_late_however_soon_it_ended(admission, time):
+def test_a_few_late_answers_are_no_sign(admission, time):
+    """
+    Of every store one answer of a hundred is slow; the limit would fall with each of them.
+    """
+    for _ in range(50):
+        wait(admission, time, reads=1, seconds=LATE_S)
+        wait(admission, time, reads=9, seconds=IN_TIME_S)
+
+    assert admission.limit > LIMIT_START
+
+
+def test_reads_that_end_without_an_answer_were_late_however_soon_they_ended(admission, time):
     """
     Clients that wait for 50 ms gave up on a record that hung, and the limit grew with each of them.
     """
-    wait(admission, time, reads=10, seconds=0.05, is_answered=False)
+    wait(admission, time, seconds=IN_TIME_S, is_answered=False)
 
-    assert admission.limit < LIMIT_MAX
+    assert admission.limit < LIMIT_START
+
+
+def test_what_began_before_the_limit_changed_says_nothing_of_the_new_one(admission, time):
+    """
+    Reads that were admitted together are late together; they are one sign, not several.
+    """
+    early = [admission.begin() for _ in range(LIMIT_START)]
+    time.now += LATE_S
+    for one in early[:-10]:
+        admission.end(one, is_answered=True)
+    admission._look(time.now)
+    fallen = admission.limit
+    for one in early[-10:]:
+        admission.end(one, is_answered=True)
+
+    assert (admission.limit, admission._answers) == (fallen, 0)

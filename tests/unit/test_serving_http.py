@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from core.errors import StoreError, StoreTimeoutError
 from core.ports import RowKey, StoredRow
 from core.versions import version_bytes
-from serving.admission import LIMIT_MAX
+from serving.admission import LIMIT_START
 from serving.answers import Answer
 from serving.reads import Reads
 from tests.clock import ManualClock
@@ -413,7 +413,7 @@ async def test_reads_beyond_what_the_stores_can_take_are_refused_at_once(kit):
     kit.web_app()
     reads = Reads(lambda: kit.server, kit.metrics)
     body = b'{"entities": {"user_id": [1]}, "feature_service": "home_feed"}'
-    waiting = [asyncio.ensure_future(reads.answer(body)) for _ in range(LIMIT_MAX + 10)]
+    waiting = [asyncio.ensure_future(reads.answer(body)) for _ in range(LIMIT_START + 10)]
     await idle()
     told = [(await one).status for one in waiting if one.done()]
     assert told == [503] * 10
