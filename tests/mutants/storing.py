@@ -191,11 +191,19 @@ STORING = (
         caught_by=("tests/unit/test_ready.py::test_a_new_version_of_a_row_is_prepared_anew",),
     ),
     Mutant(
+        "bytes that have changed are taken for those that were decoded",
+        rule="2",
+        file="serving/decoded.py",
+        old="known is not None and known[0] == value",
+        new="known is not None",
+        caught_by=("tests/unit/test_decoded.py::test_other_bytes_are_decoded_anew",),
+    ),
+    Mutant(
         "a prepared row is served beyond its tile boundary",
         rule="Time",
         file="serving/ready.py",
-        old="<= instant_ms < ready.until_ms:",
-        new="<= instant_ms:",
+        old="ready.from_ms <= instant_ms < ready.until_ms",
+        new="ready.from_ms <= instant_ms",
         caught_by=(
             "tests/unit/test_ready.py::test_a_row_is_prepared_once_until_a_tile_boundary_passes",
             "tests/unit/test_ready.py::test_values_that_became_too_old_are_not_served_from_what_was_prepared",
