@@ -140,7 +140,7 @@ STORING = (
         file="stores/redis_commands.py",
         old="  if not found[i] then",
         new="  if not found[i] or #found[i] < 8 then",
-        caught_by=(_CACHES + "test_what_is_found_takes_the_place_of_its_own_lease_alone[redis]",),
+        caught_by=(_CACHES + "test_a_lease_is_given_once_and_tells_what_the_others_have[redis]",),
     ),
     Mutant(
         "who joins a load is told what was there when it began",
@@ -154,8 +154,8 @@ STORING = (
         "a load does not know what was announced since it began",
         rule="2",
         file="serving/tiers.py",
-        old="        with self._reading():\n            return self._copied(wanted, await self._fills.recorded(wanted))",
-        new="        with nullcontext():\n            return self._copied(wanted, await self._fills.recorded(wanted))",
+        old="        with self._reading():\n            return self._copied(wanted, await self._fills.load(wanted))",
+        new="        with nullcontext():\n            return self._copied(wanted, await self._fills.load(wanted))",
         caught_by=(_TIERS + "test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_came[True]",),
     ),
     Mutant(
