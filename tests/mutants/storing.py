@@ -156,7 +156,15 @@ STORING = (
         file="serving/tiers.py",
         old="        with self._reading():\n            return self._copied(wanted, await self._fills.load(wanted))",
         new="        with nullcontext():\n            return self._copied(wanted, await self._fills.load(wanted))",
-        caught_by=(_TIERS + "test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_came[True]",),
+        caught_by=(_TIERS + "test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_came[False-True]",),
+    ),
+    Mutant(
+        "a load past the cache does not know what was announced since it began",
+        rule="2",
+        file="serving/tiers.py",
+        old="        with self._reading():\n            return self._copied(wanted, await self._fills.recorded(wanted))",
+        new="        with nullcontext():\n            return self._copied(wanted, await self._fills.recorded(wanted))",
+        caught_by=(_TIERS + "test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_came[True-True]",),
     ),
     Mutant(
         "that there is no row is never forgotten by the cache",

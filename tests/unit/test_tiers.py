@@ -610,8 +610,9 @@ async def test_who_joins_a_load_is_told_nothing_older_than_was_served_meanwhile(
 
 
 @pytest.mark.parametrize("first_goes", [True, False])
+@pytest.mark.parametrize("is_away", [False, True])
 async def test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_came(
-    local, record, clock, metrics, first_goes
+    local, record, clock, metrics, first_goes, is_away
 ):
     """
     The load had begun before a row was announced, the second reader after it: to that one the old row was news, and it
@@ -619,7 +620,8 @@ async def test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_cam
     """
     await write(1, record)
     slow = SlowStore(record)
-    reader = TieredReader(local=local, cache=None, record=slow, clock=clock, metrics=metrics)
+    cache = FailingStore("cache", StoreError("it is away")) if is_away else None
+    reader = TieredReader(local=local, cache=cache, record=slow, clock=clock, metrics=metrics)
     first = asyncio.create_task(values(reader, USER))
     await until(lambda: slow.found is not None)
     await write(2, record)
