@@ -180,8 +180,11 @@ def _refuse_key(error: ValueError) -> EventError:
 def _refuse_age(age_ms: int, lateness_ms: int) -> EventError:
     """Return what is wrong with an event that is so much older than its record, or younger."""
     if age_ms > 0:
-        return EventError("late", f"{age_ms / 1000:.0f} s before its record, {lateness_ms / 1000:g} s are allowed")
-    return EventError("future", f"{-age_ms / 1000:.0f} s after its record, {FUTURE_MS / 1000:g} s are allowed")
+        return EventError(
+            "late",
+            f"its time is {age_ms / 1000:.0f} s before it came, its source allows {lateness_ms / 1000:g} s (lateness)",
+        )
+    return EventError("future", f"its time is {-age_ms / 1000:.0f} s after it came, {FUTURE_MS / 1000:g} s are allowed")
 
 
 def _expressions(source: Source, groups: Iterable[FeatureGroup]) -> dict[str, dict[str, Expr]]:

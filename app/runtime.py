@@ -49,7 +49,10 @@ def find_runtime() -> Runtime:
     Raises:
         ConfigurationError: None runs.
     """
-    nothing = "nothing runs in this directory: start `make run` or an embedded worker here; or set FRESHET_BROKER"
+    nothing = (
+        "nothing runs in this directory, or it is still starting: start `make run` or an embedded worker here; or set "
+        "FRESHET_BROKER"
+    )
     try:
         runtime = Runtime(**json.loads(_PLACE.read_text()))
         os.kill(runtime.pid, 0)

@@ -139,7 +139,7 @@ class Settings(BaseSettings):
     )
     reads_log_share: float = Field(0.01, gt=0, le=1, description="Share of the keys that are in it.")
     on_demand_processes: int = Field(
-        1, ge=1, le=64, description="Processes for functions of on-demand features, where there are any."
+        2, ge=1, le=64, description="Processes for functions of on-demand features, where there are any."
     )
     run_records_max: int = Field(2_000, ge=1, le=100_000, description="Records fetched at once.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")

@@ -11,7 +11,7 @@ do without.
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -45,7 +45,8 @@ class Features:
             ``OUTSIDE_MAX_AGE``, or ``INVALID``: it could not be had just now.
         event_times: Likewise: when the newest event was, RFC 3339.
         instant_ms: The instant that all values hold for.
-        as_of_ms: Every event up to this one is in them; 0 where something could not be had.
+        as_of_ms: Every event up to this one is in them; 0 where something could not be had, or a key's partition has had
+            no event yet.
         unread: Groups of which something could not be had; asking again may help.
         old: Groups of which older values are served than usual, because a store fails.
     """
@@ -77,12 +78,12 @@ class FeatureClient:
         self._deadline_ms = deadline_ms
         self._http = httpx.Client(**_settings(url, key, deadline_ms))
 
-    def read(self, names: str | Sequence[str], /, **keys: Sequence[int | str]) -> Features:
+    def read(self, names: str | Sequence[str], /, **keys: Sequence[int | str | float | bool]) -> Features:
         """Return features.
 
         Args:
             names: A service's name, or ``group:feature`` references.
-            keys: Columns of key values, all of one length.
+            keys: Columns of key values, and of what else on-demand features take, all of one length.
 
         Raises:
             ReadError: There is no answer, or it is an error.
@@ -123,7 +124,7 @@ class AsyncFeatureClient:
         self._deadline_ms = deadline_ms
         self._http = httpx.AsyncClient(**_settings(url, key, deadline_ms))
 
-    async def read(self, names: str | Sequence[str], /, **keys: Sequence[int | str]) -> Features:
+    async def read(self, names: str | Sequence[str], /, **keys: Sequence[int | str | float | bool]) -> Features:
         """Return features, as ``FeatureClient.read`` does.
 
         Raises:
@@ -159,7 +160,11 @@ def _settings(url: str, key: str | None, deadline_ms: int) -> dict[str, Any]:
     return {"base_url": url, "headers": headers, "timeout": (deadline_ms + _SLACK_MS) / 1000}
 
 
-def _body(names: str | Sequence[str], keys: Mapping[str, Sequence[int | str]]) -> bytes:
+def _body(names: str | Sequence[str], keys: Mapping[str, Sequence[Any]]) -> bytes:
+    for name, values in keys.items():
+        # A text is a sequence too, of letters.
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            raise TypeError(f"{name}: give a list with one value per key, not {values!r}")
     wanted: dict[str, Any] = {"feature_service": names} if isinstance(names, str) else {"features": list(names)}
     return json.dumps(wanted | {"entities": {name: list(values) for name, values in keys.items()}}).encode()
 

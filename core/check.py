@@ -41,6 +41,12 @@ from core.windows import ALL_TIME, days, hours
 __all__ = ["Problem", "check_registry"]
 
 TIERS = ("local", "remote", "direct")
+_FIELDS: Mapping[str, type] = {
+    "groups": FeatureGroup,
+    "services": FeatureService,
+    "on_demand": OnDemandGroup,
+    "on_demand_sources": OnDemandSource,
+}
 TTL_MAX = days(3650)
 EVERY_MAX = hours(1)
 _CONTRIBUTORS = 3
@@ -51,14 +57,15 @@ T = TypeVar("T")
 def check_registry(registry: Registry) -> list[Problem]:
     """Return all problems of the definitions; without an error among them they can run."""
     groups = [group for group in listed(registry.groups) if isinstance(group, FeatureGroup)]
-    on_demand = [group for group in registry.on_demand if isinstance(group, OnDemandGroup)]
-    on_demand_sources = [source for source in registry.on_demand_sources if isinstance(source, OnDemandSource)]
+    on_demand = [group for group in listed(registry.on_demand) if isinstance(group, OnDemandGroup)]
+    on_demand_sources = [source for source in listed(registry.on_demand_sources) if isinstance(source, OnDemandSource)]
     services = [service for service in listed(registry.services) if isinstance(service, FeatureService)]
     feeds = [(group.entity, source) for group in groups for source in _sources(group) if _has_entity(group)]
     entities = _distinct(group.entity for group in groups if _has_entity(group))
     sources = _distinct(source for group in groups for source in _sources(group))
     problems = [
         *check_listed("registry", "groups", registry.groups),
+        *_check_fields(registry),
         *check_clashes("group", [group.name for group in groups]),
         *check_clashes("service", [service.name for service in services]),
         *check_clashes("on-demand group", [group.name for group in on_demand]),
@@ -84,6 +91,21 @@ def check_registry(registry: Registry) -> list[Problem]:
     for service in services:
         problems += _check_service(service, groups, known)
     return list(dict.fromkeys(problems))
+
+
+def _check_fields(registry: Registry) -> Iterator[Problem]:
+    """Report what stands in another field of the registry than where it belongs."""
+    for field, kind in _FIELDS.items():
+        value = getattr(registry, field)
+        if value:
+            yield from check_listed("registry", field, value)
+        for other in listed(value):
+            if isinstance(other, kind):
+                continue
+            right = next((name for name, of in _FIELDS.items() if isinstance(other, of)), None)
+            remedy = f"move it to {right}" if right is not None else f"give {kind.__name__}(...)"
+            name = getattr(other, "name", repr(other))
+            yield Problem("registry", f"{field} holds the {type(other).__name__} {name}", remedy=remedy)
 
 
 def _check_group(group: FeatureGroup) -> Iterator[Problem]:
@@ -204,6 +226,10 @@ def _check_service(
         yield Problem(where, "nothing is in it", remedy="list groups, or features as group:feature")
     for group in listed(service.groups):
         if not any(group is other for other in groups):
+            if isinstance(group, OnDemandGroup | OnDemandSource):
+                remedy = f'name what is wanted of it: features=("{group.name}:...",)'
+                yield Problem(where, f"{group.name} is made on demand, and groups are stored ones", remedy=remedy)
+                continue
             name = group.name if isinstance(group, FeatureGroup) else repr(group)
             yield Problem(where, f"the group {name} is not in the registry", remedy="list it in the registry too")
     for reference in listed(service.features):

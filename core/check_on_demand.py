@@ -53,7 +53,7 @@ def check_on_demand_source(
     for name, kind in source.returns.items():
         yield from check_name(where, name)
         if not isinstance(kind, ValueType) or kind is ValueType.LIST:
-            yield Problem(where, f"its {name} is {kind!r}", remedy="name a ValueType, no list")
+            yield Problem(where, f"its {name} is {kind!r}", remedy="name one of ValueType: INT, FLOAT, STR or BOOL")
     entity = str(getattr(source.entity, "name", ""))
     if entity not in keys:
         remedy = "use an entity of a group: its sources tell what its keys are"
@@ -61,7 +61,7 @@ def check_on_demand_source(
         return
     yield from _check_is_ours(where, source.fetch)
     if not inspect.iscoroutinefunction(source.fetch):
-        yield Problem(where, f"{source.fetch!r} is not async", remedy="define it with async def")
+        yield Problem(where, f"{source.fetch.__qualname__} is not async", remedy="define it with async def")
     elif set(_parameters(source.fetch)) != set(keys[entity]):
         remedy = f"let it take {', '.join(keys[entity])}, each a list"
         yield Problem(where, f"it takes {', '.join(_parameters(source.fetch)) or 'nothing'}", remedy=remedy)
@@ -79,14 +79,16 @@ def _features(group: OnDemandGroup) -> list[OnDemandFeature]:
 def _check_feature(where: str, feature: OnDemandFeature, served: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
     yield from check_name(where, feature.name)
     if not isinstance(feature.returns, ValueType) or feature.returns is ValueType.LIST:
-        yield Problem(where, f"it returns {feature.returns!r}", remedy="name a ValueType, no list")
+        yield Problem(where, f"it returns {feature.returns!r}", remedy="name one of ValueType: INT, FLOAT, STR or BOOL")
     elif not fits(feature.default, feature.returns):
         yield Problem(
             where, f"the default {feature.default!r} is no {feature.returns.value}", remedy="give one of that type"
         )
     for name, kind in feature.request.items():
         if not isinstance(kind, ValueType) or kind is ValueType.LIST:
-            yield Problem(where, f"the request's {name} is {kind!r}", remedy="name a ValueType, no list")
+            yield Problem(
+                where, f"the request's {name} is {kind!r}", remedy="name one of ValueType: INT, FLOAT, STR or BOOL"
+            )
     yield from _check_function(where, feature)
     if not feature.features:
         yield Problem(where, "it takes no feature", remedy="name one at least: its entity tells whom it is of")
@@ -104,7 +106,9 @@ def _check_function(where: str, feature: OnDemandFeature) -> Iterator[Problem]:
         yield from strange
         return
     if inspect.iscoroutinefunction(function):
-        yield Problem(where, f"{function!r} is async", remedy="fetch in an OnDemandSource, compute from its values")
+        yield Problem(
+            where, f"{function.__qualname__} is async", remedy="fetch in an OnDemandSource, compute from its values"
+        )
     if both := sorted(set(feature.features) & set(feature.request)):
         yield Problem(where, f"{both[0]} is a feature and of the request", remedy="rename one of the parameters")
     wanted = _parameters(function)

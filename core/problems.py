@@ -43,7 +43,13 @@ def check_name(where: str, name: Any) -> list[Problem]:
 def check_span(where: str, what: str, span: Any, *, most: timedelta) -> list[Problem]:
     """Report what is no duration, is not positive or is absurdly long."""
     if not isinstance(span, timedelta):
-        return [Problem(where, f"{what} is {span!r}, no duration", remedy="use seconds(...), hours(...) or days(...)")]
+        return [
+            Problem(
+                where,
+                f"{what} is {span!r}, no duration",
+                remedy="use milliseconds(...), seconds(...), hours(...) or days(...)",
+            )
+        ]
     if span <= timedelta(0):
         return [Problem(where, f"{what} is {span.total_seconds():g} s", remedy="give a duration above 0")]
     if span > most:

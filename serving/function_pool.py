@@ -9,16 +9,19 @@ import importlib
 import logging
 import resource
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError as CallCancelledError
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 from typing_extensions import override
 
+from core.errors import ConfigurationError
 from core.metrics import Metrics
 from core.on_demand import OnDemandFeature, OnDemandSource
 from core.values import TEXT_BYTES_MAX
@@ -57,18 +60,25 @@ class FunctionPool(Functions):
         """
         self._metrics = metrics
         self._processes = processes
-        self._begin = (registry, memory_bytes_max)
+        # Definitions may stand where the worker was started; only its own imports look there.
+        self._begin = (registry, str(Path.cwd()), memory_bytes_max)
         self._waiting = 0
         # A call that waits, waits here: one that waits at the processes can be taken back only with a process.
         self._slots = asyncio.Semaphore(processes)
         self._pool = self._new_pool()
 
     async def warm_up(self) -> None:
-        """Let the processes load the definitions: the first answers would be too late otherwise."""
+        """Let the processes load the definitions: the first answers would be too late otherwise.
+
+        Raises:
+            ConfigurationError: One of them does not start.
+        """
         starts = [asyncio.wrap_future(self._pool.schedule(_nothing, timeout=_START_S)) for _ in range(self._processes)]
         for failure in await asyncio.gather(*starts, return_exceptions=True):
             if isinstance(failure, BaseException):
-                log.error("a process for on-demand features does not start: %s", failure)
+                raise ConfigurationError(
+                    f"a process for on-demand features does not start ({failure}); what it says is above"
+                ) from failure
 
     @override
     async def compute(
@@ -79,6 +89,7 @@ class FunctionPool(Functions):
         try:
             values, told = await self._call(_compute, group, feature.name, dict(columns), deadline_ms=deadline_ms)
             computed = judge(feature, values)
+            told = told or f"it returns no {feature.returns.value}"
         except _FailedError as error:
             computed, told = invalid(rows), str(error)
         self._tell(name, computed.statuses, told, time.monotonic() - started)
@@ -92,6 +103,7 @@ class FunctionPool(Functions):
         try:
             columns, told = await self._call(_fetch, source.name, dict(keys), deadline_ms, deadline_ms=deadline_ms)
             fetched = judge_fetched(source, columns)
+            told = told or "it returns something else than it declares"
         except _FailedError as error:
             fetched, told = dict.fromkeys(source.returns, invalid(rows)), str(error)
         for name, computed in fetched.items():
@@ -170,9 +182,11 @@ _runner = asyncio.Runner()
 """One loop for all fetches of a process, so that their clients may keep connections."""
 
 
-def _begin(registry: str, memory_bytes_max: int) -> None:
+def _begin(registry: str, directory: str, memory_bytes_max: int) -> None:
     """Load the definitions, then take no more memory than may be."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
     module, _, name = registry.partition(":")
     loaded = getattr(importlib.import_module(module), name)
     for group in loaded.on_demand:
@@ -204,11 +218,12 @@ def _fetch(name: str, keys: Mapping[str, Sequence[Any]], deadline_ms: int) -> tu
     source, rows = _sources[name], len(next(iter(keys.values())))
     try:
         items = _runner.run(asyncio.wait_for(_ask(source, keys), deadline_ms / 1000))
+        if not isinstance(items, list | tuple) or len(items) != rows:
+            told = f"{len(items)} items" if isinstance(items, list | tuple) else f"a {type(items).__name__}"
+            return {value: [FAILED] * rows for value in source.returns}, f"it returns {told}, no list of {rows} items"
         columns = {value: [_value_of(item, value) for item in items] for value in source.returns}
     except BaseException as error:  # noqa: BLE001  # as in _compute
         return {value: [FAILED] * rows for value in source.returns}, _where(error)
-    if len(items) != rows:
-        return {value: [FAILED] * rows for value in source.returns}, f"{len(items)} items for {rows} keys"
     return columns, None
 
 

@@ -167,3 +167,12 @@ async def test_what_is_no_answer_of_a_worker_is_told_as_such():
     async with server, AsyncFeatureClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
         with pytest.raises(ReadError, match="no answer of a worker: b'<html>'"):
             await client.read(["g:f"], user_id=[1])
+
+
+@pytest.mark.parametrize("values", ["ann", 9.5])
+def test_a_key_that_is_no_list_is_told(values):
+    """
+    A text was three keys of one letter each.
+    """
+    with FeatureClient("http://127.0.0.1:1") as client, pytest.raises(TypeError, match="user_id: give a list"):
+        client.read(["taste:price_7d"], user_id=values)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from core.errors import ConfigurationError
 from core.metrics import Metrics
 from serving.function_pool import FunctionPool
 from tests.on_demand_kit import (
@@ -187,3 +188,37 @@ async def test_a_call_whose_reader_has_gone_makes_room_for_others(pool):
     started = time.monotonic()
     assert (await fetch(pool, 2, deadline_ms=30_000))["score"].values == [0.2]
     assert time.monotonic() - started < 5
+
+
+OWN = """
+from dataclasses import replace
+from tests.on_demand_kit import REGISTRY as KIT
+
+REGISTRY = replace(KIT)
+"""
+
+
+async def test_definitions_may_stand_where_the_worker_was_started(tmp_path, monkeypatch, metrics):
+    """
+    In a directory of one's own every value was INVALID: the worker finds modules there, its children did not.
+    """
+    (tmp_path / "own_domain.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    made = FunctionPool("own_domain:REGISTRY", metrics, processes=1)
+    await made.warm_up()
+    try:
+        assert await call(made, "seen_per_price", seen=[1], price=[1.0]) == ([1.0], ["PRESENT"])
+    finally:
+        made.close()
+
+
+async def test_processes_that_cannot_start_end_the_worker(metrics):
+    """
+    A worker that is ready and answers INVALID for ever is found by nobody.
+    """
+    made = FunctionPool("no_such_module:REGISTRY", metrics, processes=1)
+    try:
+        with pytest.raises(ConfigurationError, match="does not start"):
+            await made.warm_up()
+    finally:
+        made.close()

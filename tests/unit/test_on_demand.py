@@ -378,3 +378,31 @@ def test_a_feature_may_be_computed_from_the_request_and_several_entities():
 
     assert [problem.reason for problem in check_registry(registry)] == []
     assert next(entry for entry in catalogue(registry) if entry.feature == "both").keys == ("user_id", "video_id")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"on_demand": (RISK,)}, ("on_demand holds the OnDemandSource risk", "move it to on_demand_sources")),
+        ({"on_demand_sources": (GROUP,)}, ("on_demand_sources holds the OnDemandGroup offers", "move it to on_demand")),
+        ({"groups": (*REGISTRY.groups, GROUP)}, ("groups holds the OnDemandGroup offers", "move it to on_demand")),
+        ({"on_demand": GROUP}, ("on_demand is no tuple", "write on_demand=(...,): a tuple of one needs its comma")),
+        ({"on_demand": (7,)}, ("on_demand holds the int 7", "give OnDemandGroup(...)")),
+    ],
+)
+def test_what_stands_in_the_wrong_field_is_told(changes, told):
+    """
+    The check said that all was well, and the worker ended with three traces.
+    """
+    problems = check_registry(replace(REGISTRY, **{"services": (), **changes}))
+
+    assert told in {(problem.reason, problem.remedy) for problem in problems}, problems
+
+
+def test_a_service_that_lists_what_is_made_on_demand_as_a_group_is_told():
+    """
+    It was printed whole, and said not to be in the registry, where it was.
+    """
+    problems = check_registry(replace(REGISTRY, services=(FeatureService("home", groups=(GROUP,)),)))
+
+    assert [problem.remedy for problem in problems] == ['name what is wanted of it: features=("offers:...",)']

@@ -162,8 +162,8 @@ async def test_every_mistake_of_every_row_is_told_and_nothing_is_sent(client, to
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"time_ms": [NOW_MS - 2 * 3_600_000]}, "7200 s before its record"),
-        ({"time_ms": [NOW_MS + 60_000]}, "60 s after its record"),
+        ({"time_ms": [NOW_MS - 2 * 3_600_000]}, "its time is 7200 s before it came"),
+        ({"time_ms": [NOW_MS + 60_000]}, "its time is 60 s after it came"),
         ({"event_timestamp": ["yesterday"]}, "event_timestamp: 'yesterday' is no time"),
         ({"event_id": [""], "time_ms": [NOW_MS]}, "event_id"),
         ({"event_id": ["x" * 129], "time_ms": [NOW_MS]}, "event_id"),
