@@ -45,8 +45,8 @@ class Features:
             ``OUTSIDE_MAX_AGE``, or ``INVALID``: it could not be had just now.
         event_times: Likewise: when the newest event was, RFC 3339.
         instant_ms: The instant that all values hold for.
-        as_of_ms: Every event up to this one is in them; 0 where something could not be had, or a key's partition has had
-            no event yet.
+        as_of_ms: Every event up to this one is in them; 0 where something could not be had, or a key's partition has
+            had no event yet.
         unread: Groups of which something could not be had; asking again may help.
         old: Groups of which older values are served than usual, because a store fails.
     """

@@ -78,10 +78,11 @@ def _check_canary(where: str, source: Source) -> Iterator[Problem]:
         return
     try:
         source.model.model_validate_json(canary_event(source, now_ms=0, identity=uuid4()), strict=True)
-    except (ValidationError, TypeError, ValueError) as error:
-        yield Problem(
-            where, f"it is no {source.model.__name__}: {error}", remedy="give every field that has no default"
-        )
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        yield Problem(where, f"it is no {source.model.__name__}: {wrong}", remedy="mend these fields")
+    except TypeError as error:
+        yield Problem(where, f"it is no JSON: {error}", remedy="give numbers, texts, lists and booleans")
 
 
 def key_type(source: Source, name: str) -> tuple[list[Problem], ValueType | None]:

@@ -122,7 +122,11 @@ def test_a_canary_that_is_no_event_is_told():
     It would be buried as a dead letter, every five seconds.
     """
     assert canary_problems(SOURCE) == []
-    assert "it is no Impression" in canary_problems(replace(SOURCE, canary={"user_id": NOBODY}))[0]
+    (told,) = canary_problems(replace(SOURCE, canary={**CANARY, "user_id": -1, "tab": "first"}))
+    assert told.startswith(
+        "it is no Impression: user_id: Input should be greater than or equal to 0; tab: Input should be"
+    )
+    assert "it is no JSON" in canary_problems(replace(SOURCE, canary={**CANARY, "tab": object()}))[0]
     assert canary_problems(replace(SOURCE, canary={**CANARY, "event_id": "mine"})) == ["event_id is in it"]
 
 
