@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from operator import attrgetter
 
 from cachebox import LRUCache
 
@@ -16,7 +15,6 @@ from core.ports import RowKey, StoredRow
 from core.rows import Row
 
 _ENTRY_BYTES = 200
-_read_at_ms = attrgetter("read_at_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +69,12 @@ class LocalCopies:
 
     def get_all(self, keys: Sequence[RowKey], *, oldest_ms: int, oldest_none_ms: int) -> list[Row | None] | None:
         """Return the rows of all keys, None for those that have none; or None if anything is not known here."""
-        copies = list(map(self._copies.get, keys))
-        # A copy is true and so is a row: this and the least of all times cost less than a look at each.
-        if not all(copies):
-            return None
-        rows = [copy.row for copy in copies]
-        if min(map(_read_at_ms, copies)) < (oldest_ms if all(rows) else max(oldest_ms, oldest_none_ms)) and any(
-            copy.read_at_ms < (oldest_ms if copy.row is not None else oldest_none_ms) for copy in copies
-        ):
-            return None
+        rows, get = [], self._copies.get
+        for key in keys:
+            copy = get(key)
+            if copy is None or copy.read_at_ms < (oldest_ms if copy.row is not None else oldest_none_ms):
+                return None
+            rows.append(copy.row)
         return rows
 
     def put(self, key: RowKey, row: Row, *, size: int, read_at_ms: int) -> None:
