@@ -40,6 +40,7 @@ function drawModel(name, schema) {
   return h("section", { class: "group", id: name },
     h("h2", { class: "code" }, name),
     h("p", {}, schema.description),
+    schema.anyOf && h("p", {}, typeOf(schema)),
     schema.properties && table(["Field", "Type", "Meaning"], Object.entries(schema.properties).map(([field, one]) => [
       h("th", { scope: "row", class: "code" }, field), h("td", { class: "code" }, typeOf(one), !required.has(field) && " ?"), h("td", {}, one.description ?? "")])));
 }

@@ -252,8 +252,11 @@ def test_the_description_is_drawn_for_people(seen):
 
     section = page.locator("#get_explain")
     expect(section).to_contain_text("Why one served number is what it is")
-    section.get_by_role("link", name="Explanation").click()
-    expect(page.locator("#Explanation")).to_be_in_viewport()
+    section.get_by_role("link", name="AnyExplanation").click()
+    either = page.locator("#AnyExplanation")
+    expect(either).to_be_in_viewport()
+    either.get_by_role("link", name="OnDemandExplanation").click()
+    expect(page.locator("#OnDemandExplanation")).to_be_in_viewport()
 
 
 def test_the_page_asks_for_no_inline_script_and_nothing_of_others(worker):

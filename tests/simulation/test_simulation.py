@@ -15,7 +15,7 @@ from tests.simulation.schedule import KINDS, draw
 from tests.simulation.shrink import shrink
 from tests.simulation.world import run
 
-SEEDS = range(2_500)
+SEEDS = range(5_000)
 CACHES = range(2_000)
 STEPS_MIN = 100
 
