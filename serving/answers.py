@@ -84,7 +84,10 @@ async def read_body(request: web.Request, *, deadline_ms: int) -> bytes:
         raise RequestError(413, f"the body is larger than the limit of {BODY_BYTES_MAX} bytes") from error
     except web.RequestPayloadError as error:
         raise RequestError(400, "the body is not what Content-Encoding or Transfer-Encoding says") from error
-    except ConnectionResetError as error:
+    except (ConnectionResetError, RuntimeError) as error:
+        # What aiohttp raises if the connection is closed before it waits for more.
+        if isinstance(error, RuntimeError) and request.transport is not None and not request.transport.is_closing():
+            raise
         # Nobody hears it; without it the web server logs a trace for every client that goes.
         raise RequestError(400, "the connection was closed before the body was complete") from error
     except TimeoutError as error:
