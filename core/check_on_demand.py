@@ -52,15 +52,15 @@ def check_on_demand_source(
         yield Problem(where, "it returns nothing", remedy="name its values with their types")
     for name, kind in source.returns.items():
         yield from check_name(where, name)
-        if not isinstance(kind, ValueType) or kind is ValueType.LIST:
-            yield Problem(where, f"its {name} is {kind!r}", remedy="name one of ValueType: INT, FLOAT, STR or BOOL")
+        yield from _check_type(where, f"its {name} is", kind)
     entity = str(getattr(source.entity, "name", ""))
     if entity not in keys:
         remedy = "use an entity of a group: its sources tell what its keys are"
         yield Problem(where, f"no group is of the entity {entity or repr(source.entity)}", remedy=remedy)
         return
-    yield from _check_is_ours(where, source.fetch)
-    if not inspect.iscoroutinefunction(source.fetch):
+    if strange := list(_check_is_ours(where, source.fetch)):
+        yield from strange
+    elif not inspect.iscoroutinefunction(source.fetch):
         yield Problem(where, f"{source.fetch.__qualname__} is not async", remedy="define it with async def")
     elif set(_parameters(source.fetch)) != set(keys[entity]):
         remedy = f"let it take {', '.join(keys[entity])}, each a list"
@@ -78,17 +78,14 @@ def _features(group: OnDemandGroup) -> list[OnDemandFeature]:
 
 def _check_feature(where: str, feature: OnDemandFeature, served: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
     yield from check_name(where, feature.name)
-    if not isinstance(feature.returns, ValueType) or feature.returns is ValueType.LIST:
-        yield Problem(where, f"it returns {feature.returns!r}", remedy="name one of ValueType: INT, FLOAT, STR or BOOL")
+    if wrong := list(_check_type(where, "it returns", feature.returns)):
+        yield from wrong
     elif not fits(feature.default, feature.returns):
         yield Problem(
             where, f"the default {feature.default!r} is no {feature.returns.value}", remedy="give one of that type"
         )
     for name, kind in feature.request.items():
-        if not isinstance(kind, ValueType) or kind is ValueType.LIST:
-            yield Problem(
-                where, f"the request's {name} is {kind!r}", remedy="name one of ValueType: INT, FLOAT, STR or BOOL"
-            )
+        yield from _check_type(where, f"the request's {name} is", kind)
     yield from _check_function(where, feature)
     if not feature.features:
         yield Problem(where, "it takes no feature", remedy="name one at least: its entity tells whom it is of")
@@ -117,6 +114,11 @@ def _check_function(where: str, feature: OnDemandFeature) -> Iterator[Problem]:
         remedy = f"name each of {', '.join(wanted)} in features or request" if wanted else "give it parameters"
         told = f"{function.__qualname__} takes {', '.join(wanted)} and is given {', '.join(sorted(given))}"
         yield Problem(where, told, remedy=remedy)
+
+
+def _check_type(where: str, what: str, kind: Any) -> Iterator[Problem]:
+    if not isinstance(kind, ValueType) or kind is ValueType.LIST:
+        yield Problem(where, f"{what} {kind!r}", remedy="name one of ValueType: INT, FLOAT, STR or BOOL")
 
 
 def _check_is_ours(where: str, function: Any) -> Iterator[Problem]:

@@ -97,10 +97,13 @@ def fits(value: Any, kind: ValueType) -> bool:
     if type(value) is float:
         return kind is ValueType.FLOAT and math.isfinite(value)
     if type(value) is str:
-        # Half of a surrogate pair is no text, although JSON may hold one.
-        return kind is ValueType.STR and len(value.encode(errors="replace")) <= TEXT_BYTES_MAX and _is_text(value)
+        return kind is ValueType.STR and _is_text(value)
     return type(value) is bool and kind is ValueType.BOOL
 
 
 def _is_text(value: str) -> bool:
-    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+    """Whether a text has bytes, and not too many: half of a surrogate pair, which JSON may hold, has none."""
+    try:
+        return len(value.encode()) <= TEXT_BYTES_MAX
+    except UnicodeEncodeError:
+        return False

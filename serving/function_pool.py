@@ -101,7 +101,9 @@ class FunctionPool(Functions):
     ) -> dict[str, Computed]:
         started, rows = time.monotonic(), len(next(iter(keys.values())))
         try:
-            columns, told = await self._call(_fetch, source.name, dict(keys), deadline_ms, deadline_ms=deadline_ms)
+            columns, told = await self._call(
+                _fetch, source.name, dict(keys), deadline_ms, deadline_ms=deadline_ms, grace_s=_CANCEL_S
+            )
             fetched = judge_fetched(source, columns)
             told = told or "it returns something else than it declares"
         except _FailedError as error:
@@ -110,8 +112,14 @@ class FunctionPool(Functions):
             self._tell(f"{source.name}:{name}", computed.statuses, told, time.monotonic() - started)
         return fetched
 
-    async def _call(self, function: Callable[..., T], *args: Any, deadline_ms: int) -> T:
+    async def _call(self, function: Callable[..., T], *args: Any, deadline_ms: int, grace_s: float = 0.0) -> T:
         """Let a process call a function.
+
+        Args:
+            function: Of this module.
+            args: Its arguments.
+            deadline_ms: How long it is waited for.
+            grace_s: How much longer it may take until it ends with its process.
 
         Raises:
             _FailedError: It has brought nothing; why.
@@ -119,13 +127,12 @@ class FunctionPool(Functions):
         if self._waiting >= _CALLS_MAX:
             raise _FailedError("too many calls wait")
         deadline_s = deadline_ms / 1000
-        kill_s = deadline_s if function is _compute else deadline_s + _CANCEL_S
         self._waiting += 1
         try:
             async with asyncio.timeout(deadline_s):
                 await self._slots.acquire()
                 # What has begun ends by itself, or with its process, whether anybody waits for it or not.
-                return await asyncio.shield(self._schedule(function, args, kill_s))
+                return await asyncio.shield(self._schedule(function, args, deadline_s + grace_s))
         except (TimeoutError, CallCancelledError):
             raise _FailedError(f"no value within {deadline_ms} ms") from None
         except ProcessExpired as error:

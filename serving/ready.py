@@ -91,22 +91,17 @@ class ReadyRows:
         self._rows_max = rows_max
         self._missing: dict[bytes, ReadyRow] = {}
 
-    def get(self, plan: GroupPlan, key: RowKey, row: Row | None, instant_ms: int) -> ReadyRow:
-        """Return what is served of a row at an instant.
-
-        Args:
-            plan: Of the row's group.
-            key: Where the row stands.
-            row: The row as it was read, or None if there is none.
-            instant_ms: Milliseconds.
-        """
-        (ready,) = self.get_all(plan, [key], [row], instant_ms)
-        return ready
-
     def get_all(
         self, plan: GroupPlan, keys: Sequence[RowKey], rows: Sequence[Row | None], instant_ms: int
     ) -> list[ReadyRow]:
-        """Return what is served of rows of one group at an instant; arguments as for ``get``."""
+        """Return what is served of rows of one group at an instant.
+
+        Args:
+            plan: Of the group.
+            keys: Where the rows stand.
+            rows: The rows as they were read, or None where there is none.
+            instant_ms: Milliseconds.
+        """
         return [
             ready
             if ready is not None and ready.row is row and ready.from_ms <= instant_ms < ready.until_ms

@@ -25,8 +25,8 @@ class StoreReads:
         self._cache = cache
         self._record = record
         self._metrics = metrics
-        self._cache_breaker = _breaker(cache.name if cache is not None else "", metrics, monotonic)
-        self._record_breaker = _breaker(record.name, metrics, monotonic)
+        self._cache_breaker = new_breaker(cache.name if cache is not None else "", metrics, monotonic)
+        self._record_breaker = new_breaker(record.name, metrics, monotonic)
         self._slots = asyncio.Semaphore(RECORD_READS_MAX)
 
     async def ask_cache(self, keys: Sequence[RowKey]) -> dict[RowKey, bytes] | None:
@@ -84,5 +84,6 @@ class StoreReads:
         return values
 
 
-def _breaker(name: str, metrics: Metrics, monotonic: Callable[[], float]) -> Breaker:
+def new_breaker(name: str, metrics: Metrics, monotonic: Callable[[], float]) -> Breaker:
+    """Return a breaker that tells the metrics under a name whether it is open."""
     return Breaker(monotonic=monotonic, told=lambda is_open: metrics.breaker(name, is_open=is_open))

@@ -17,13 +17,12 @@ from core.metrics import Metrics
 from core.ports import Cache, Clock, RowKey, Store
 from core.rows import Row, unpack_row
 from core.versions import version_of
-from serving.breaker import Breaker
 from serving.decoded import DecodedRows
 from serving.fills import Fills, Loaded
 from serving.flights import Flights
 from serving.floor import VersionFloor
 from serving.local import Copy, LocalCopies
-from serving.store_reads import StoreReads
+from serving.store_reads import StoreReads, new_breaker
 from serving.wanted import Gaps, Terms, Wanted
 
 log = logging.getLogger(__name__)
@@ -78,7 +77,7 @@ class TieredReader:
         self._decoded = DecodedRows()
         self._stores = StoreReads(cache, record, metrics, monotonic=monotonic)
         leases = f"{cache.name} leases" if cache is not None else ""
-        breaker = Breaker(monotonic=monotonic, told=lambda is_open: metrics.breaker(leases, is_open=is_open))
+        breaker = new_breaker(leases, metrics, monotonic)
         self._fills = Fills(cache, self._stores.ask_record, clock, record_name=record.name, breaker=breaker)
         self._flights = Flights(self._fly, key_of=_key_of)
         self._record_flights = Flights(self._fly_past_the_cache, key_of=_key_of)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from random import Random
 
 from bench.faults.ground import Ground, ports, total
-from bench.faults.readers import Answered, Readers, p99_ms, request
+from bench.faults.readers import Answered, Readers, share_ms
 from bench.serving.domain import USERS
+from bench.serving.wire import request
 
 _RPS = 300.0
 _HEALTHY_S, _AWAY_S, _HEALED_S = 4.0, 5.0, 6.0
@@ -55,8 +56,8 @@ async def watch_away(ground: Ground, *, end: Callable[[], None], heal: Callable[
     readers.close()
     return Away(
         errors=sum(answer.status != 200 for answer in answers),
-        p99_ms=p99_ms(_between(answers, 0, ended_at)),
-        first_second_p99_ms=p99_ms(_between(answers, ended_at, ended_at + 1)),
+        p99_ms=_p99_ms(answers, 0, ended_at),
+        first_second_p99_ms=_p99_ms(answers, ended_at, ended_at + 1),
         opened_s=opened_at - ended_at,
         closed_s=closed_at - healed_at,
     )
@@ -72,5 +73,5 @@ async def _until_breaker(ground: Ground, *, is_open: bool) -> float:
     return float("inf")
 
 
-def _between(answers: list[Answered], start: float, end: float) -> list[Answered]:
-    return [answer for answer in answers if start <= answer.at < end]
+def _p99_ms(answers: list[Answered], start: float, end: float) -> float:
+    return share_ms((answer.took_s for answer in answers if start <= answer.at < end), 0.99)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.faults.ground import Ground
+from bench.serving.load import write_script
 
 _FEATURE, _ROW = "g0:g0_items_1h", "g0@v1"
 _HOT = 20
@@ -59,14 +60,8 @@ async def count_loads(ground: Ground, *, readers: int, expiries: int) -> Expiry:
 def _reading(ground: Ground, readers: int) -> Iterator[None]:
     """Ask every serving worker for the hot rows, with an equal share of the readers at each."""
     with tempfile.TemporaryDirectory() as directory:
-        script = Path(directory) / "hot.lua"
-        bodies = ",".join(
-            f"[==[{json.dumps({'entities': {'user_id': [user]}, 'features': [_FEATURE]})}]==]" for user in range(_HOT)
-        )
-        script.write_text(
-            f"local bodies = {{{bodies}}}\nlocal n = 0\nrequest = function()\n  n = n % #bodies + 1\n"
-            '  return wrk.format("POST", "/get-online-features", {}, bodies[n])\nend\n'
-        )
+        asked = ({"entities": {"user_id": [user]}, "features": [_FEATURE]} for user in range(_HOT))
+        script = write_script(Path(directory), [json.dumps(one).encode() for one in asked])
         share = readers // len(ground.serving)
         processes = [
             subprocess.Popen(  # ours

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.faults.ground import Ground
+from bench.faults.readers import share_ms
 from bench.serving.domain import USERS
 from bench.serving.load import bodies, logged, saturate
 from bench.serving.servers import OURS
@@ -48,17 +49,13 @@ def overload(ground: Ground, *, entities: int, local: bool, seconds: int) -> Ove
     saturate(url, wanted, connections=16, seconds=1, core=_CORE)
     peak = saturate(url, wanted, connections=16, seconds=seconds, core=_CORE)
     answers = logged(url, wanted[0], rps=int(_TIMES * peak.rps), connections=_CONNECTIONS, seconds=seconds, core=_CORE)
-    accepted = sorted(one.took_ms for one in answers if one.status == 200)
+    accepted = [one.took_ms / 1000 for one in answers if one.status == 200]
     rejected = [one.took_ms for one in answers if one.status == 503]
     return Overload(
         peak_rps=peak.rps,
         goodput=len(accepted) / seconds / peak.rps,
         p99_ms=peak.p99_ms,
-        accepted_p99_ms=_p99(accepted),
+        accepted_p99_ms=share_ms(accepted, 0.99),
         rejected_p50_ms=median(rejected) if rejected else 0.0,
         failed=len(answers) - len(accepted) - len(rejected),
     )
-
-
-def _p99(took_ms: list[float]) -> float:
-    return took_ms[min(int(len(took_ms) * 0.99), len(took_ms) - 1)] if took_ms else 0.0

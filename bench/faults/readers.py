@@ -1,13 +1,12 @@
 """Readers at a rate, whether answers come or not: how long one waits counts from when it should have been sent."""
 
 import asyncio
-import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
-_HOST = "127.0.0.1"
+from bench.serving.wire import HOST, read_answer
+
 _CONNECTIONS_MAX = 512
 _ANSWER_S = 10.0
 
@@ -26,14 +25,6 @@ class Answered:
     took_s: float
     status: int
     body: bytes
-
-
-def request(users: Sequence[int], features: Sequence[str]) -> bytes:
-    """Return a request as it stands on the wire."""
-    asked: dict[str, Any] = {"entities": {"user_id": users}, "features": features}
-    body = json.dumps(asked).encode()
-    head = f"POST /get-online-features HTTP/1.1\r\nHost: {_HOST}\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
 
 
 class Readers:
@@ -69,20 +60,18 @@ class Readers:
         return Answered(at, time.monotonic() - at, status, body)
 
     async def _talk(self, sent: bytes) -> tuple[int, bytes]:
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(_HOST, self._port)
+        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(HOST, self._port)
         try:
             writer.write(sent)
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            length = next(int(line[15:]) for line in head if line.lower().startswith("content-length:"))
-            body = await reader.readexactly(length)
+            answer = await read_answer(reader)
         except BaseException:
             writer.close()
             raise
         self._idle.append((reader, writer))
-        return int(head[0].split()[1]), body
+        return answer
 
 
-def p99_ms(answers: Sequence[Answered]) -> float:
-    """Return how long the slowest of a hundred took, in milliseconds."""
-    took = sorted(answer.took_s for answer in answers)
-    return 1000 * took[min(int(len(took) * 0.99), len(took) - 1)] if took else 0.0
+def share_ms(took_s: Iterable[float], share: float) -> float:
+    """Return what so large a share of waits does not exceed, in milliseconds; infinity where nobody has waited."""
+    took = sorted(took_s)
+    return 1000 * took[min(int(len(took) * share), len(took) - 1)] if took else float("inf")

@@ -11,8 +11,9 @@ from random import Random
 import httpx
 
 from bench.faults.ground import Ground, ports
-from bench.faults.readers import Answered, Readers, request
+from bench.faults.readers import Answered, Readers, share_ms
 from bench.serving.domain import USERS
+from bench.serving.wire import request
 
 _PUSH_USERS = 50
 _PUSHES_PER_S = 10.0
@@ -103,11 +104,10 @@ def _judge(
             backwards += before is not None and before[1] <= answer.at and value < before[0]
             if before is None or value > before[0]:
                 newest[user] = (value, ends_at)
-    stale.sort()
     return Staleness(
         reads=len(stale),
         events=sum(map(len, known.values())),
-        p99_ms=1000 * stale[int(len(stale) * 0.99)],
-        most_ms=1000 * stale[-1],
+        p99_ms=share_ms(stale, 0.99),
+        most_ms=1000 * max(stale),
         backwards=backwards,
     )

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import Producer
 
-from bench.faults.readers import Readers, request
+from bench.faults.readers import Readers, share_ms
+from bench.serving.wire import request
 from bench.w1 import PURCHASES, payload
 
 FEATURE = "spend:purchases_1h"
@@ -31,8 +32,7 @@ class Seen:
 
     def share_ms(self, share: float, *, start: float = 0.0, end: float = float("inf")) -> float:
         """Return what this share of the probes sent between two times took at most, in milliseconds."""
-        took = sorted(one for at, one in self.probes if start <= at < end)
-        return 1000 * took[min(int(len(took) * share), len(took) - 1)] if took else float("inf")
+        return share_ms((took for at, took in self.probes if start <= at < end), share)
 
 
 async def probe(broker: str, port: int, *, run: int, seconds: float) -> Seen:

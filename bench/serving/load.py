@@ -12,9 +12,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from bench.serving.wire import PATH
 from core.errors import ConfigurationError
 
-_PATH = "/get-online-features"
 _BODIES = 200
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
@@ -49,14 +49,7 @@ def saturate(base_url: str, wanted: Sequence[bytes], *, connections: int, second
     """Ask as fast as answers come."""
     _require("wrk")
     with tempfile.TemporaryDirectory() as directory:
-        script = Path(directory) / "load.lua"
-        listed = ",\n".join(f"[==[{body.decode()}]==]" for body in wanted)
-        script.write_text(
-            f"local bodies = {{{listed}}}\nlocal n = 0\n"
-            'local headers = {["Content-Type"] = "application/json"}\n'
-            f'request = function()\n  n = n % #bodies + 1\n  return wrk.format("POST", "{_PATH}", headers, bodies[n])\n'
-            "end\n"
-        )
+        script = write_script(Path(directory), wanted)
         done = subprocess.run(
             ["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout",
              "10s", "-s", script, base_url],
@@ -70,6 +63,19 @@ def saturate(base_url: str, wanted: Sequence[bytes], *, connections: int, second
     if found is None:
         raise ConfigurationError(f"wrk says nothing of requests per second:\n{text}")
     return Load(float(found[1]), _percentile(text, "50%"), _percentile(text, "99%"), failed)
+
+
+def write_script(directory: Path, wanted: Sequence[bytes]) -> Path:
+    """Write what makes wrk ask for one body after the other, again and again; return where it is."""
+    script = directory / "load.lua"
+    listed = ",\n".join(f"[==[{body.decode()}]==]" for body in wanted)
+    script.write_text(
+        f"local bodies = {{{listed}}}\nlocal n = 0\n"
+        'local headers = {["Content-Type"] = "application/json"}\n'
+        f'request = function()\n  n = n % #bodies + 1\n  return wrk.format("POST", "{PATH}", headers, bodies[n])\n'
+        "end\n"
+    )
+    return script
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ def logged(base_url: str, body: bytes, *, rps: int, connections: int, seconds: i
         subprocess.run(
             ["taskset", "-c", str(core), "h2load", "--h1", "-t1", f"-c{connections}", f"-D{seconds}",
              f"--rps={rps / connections:.2f}", "-d", data, f"--log-file={log}", "-H", "content-type: application/json",
-             f"{base_url}{_PATH}"],
+             f"{base_url}{PATH}"],
             capture_output=True, check=True, timeout=seconds + 60,
         )  # fmt: skip
         lines = [line.split("\t") for line in log.read_text().splitlines()]

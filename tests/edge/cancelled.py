@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from bench.serving.domain import USERS
-from tests.edge.worker import HOST, is_of, request_of
+from bench.serving.wire import HOST, read_answer
+from tests.edge.worker import is_of, request_of
 
 _CONNECTIONS = 32
 _PIPELINED_MAX = 8
@@ -67,10 +68,3 @@ async def _talk(
     # Some go at once, others while their request is being answered.
     await asyncio.sleep(chance.choice((0, 0, 0.0005, 0.002)))
     found.cancelled += len(users) - wanted
-
-
-async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Return the status and the body of the next answer."""
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    lengths = [int(line.partition(":")[2]) for line in head if line.lower().startswith("content-length:")]
-    return int(head[0].split()[1]), await reader.readexactly(lengths[0])

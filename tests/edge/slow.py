@@ -5,8 +5,8 @@ import statistics
 import time
 from dataclasses import dataclass
 
-from tests.edge.cancelled import read_answer
-from tests.edge.worker import HOST, request_of
+from bench.serving.wire import HOST, read_answer
+from tests.edge.worker import request_of
 
 _DRIBBLE_S = 0.5
 _READERS = 4

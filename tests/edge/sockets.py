@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from bench.serving.domain import USERS
-from tests.edge.worker import HOST, request_of
+from bench.serving.wire import HOST
+from tests.edge.worker import request_of
 
 _AT_ONCE = 32
 _ANSWER_S = 15.0

@@ -8,11 +8,10 @@ from typing import Any
 
 from app.worker_process import WorkerProcess, start_worker
 from bench.serving.servers import push_rows
+from bench.serving.wire import request
 from services.server_process import free_ports
 
-HOST = "127.0.0.1"
 FEATURE = "g0:g0_items_1h"
-PATH = "/get-online-features"
 
 
 @contextmanager
@@ -40,11 +39,7 @@ def port_of(worker: WorkerProcess) -> int:
 
 def request_of(user: int) -> bytes:
     """Return a request for a user's number, as it stands on the wire."""
-    body = json.dumps({"entities": {"user_id": [user]}, "features": [FEATURE]}).encode()
-    head = (
-        f"POST {PATH} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    return request([user], [FEATURE])
 
 
 def is_of(user: int, body: bytes) -> bool:

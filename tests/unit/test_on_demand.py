@@ -329,6 +329,7 @@ def fetch_at_once(user_id: Sequence[int]) -> list[None]:
         ({"returns": {"score": ValueType.LIST}}, "its score is"),
         ({"entity": replace(RISK.entity, name="nobody")}, "no group is of the entity nobody"),
         ({"fetch": fetch_at_once}, "is not async"),
+        ({"fetch": 7}, "is no function of a module"),
         ({"fetch": fetch_nothing}, "it takes nothing"),
         ({"deadline": milliseconds(60_000)}, "deadline"),
     ],

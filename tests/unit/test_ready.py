@@ -8,7 +8,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from core.plans import GroupPlan, plan_group
 from core.ports import RowKey
 from core.rows import Row, unpack_row
-from serving.ready import NOT_FOUND, OUTSIDE_MAX_AGE, ReadyRows, serve_row
+from serving.ready import NOT_FOUND, OUTSIDE_MAX_AGE, ReadyRow, ReadyRows, serve_row
 from tests.clock import ManualClock
 from tests.serving_kit import REGISTRY, ServingKit, click, impression
 
@@ -28,6 +28,11 @@ async def stored(kit: ServingKit, plan: GroupPlan) -> tuple[RowKey, Row]:
     return key, unpack_row((await kit.record.read([key], deadline_ms=1_000))[key])
 
 
+def prepared(rows: ReadyRows, plan: GroupPlan, key: RowKey, row: Row | None, instant_ms: int) -> ReadyRow:
+    (ready,) = rows.get_all(plan, [key], [row], instant_ms)
+    return ready
+
+
 async def test_a_row_is_prepared_once_until_a_tile_boundary_passes(kit):
     """
     A row of a hot user is read a thousand times a second and must not be merged a thousand times; but an hour later its
@@ -37,10 +42,10 @@ async def test_a_row_is_prepared_once_until_a_tile_boundary_passes(kit):
     key, row = await stored(kit, ENGAGEMENT)
     rows = ReadyRows()
 
-    first = rows.get(ENGAGEMENT, key, row, NOW_MS)
+    first = prepared(rows, ENGAGEMENT, key, row, NOW_MS)
 
-    assert rows.get(ENGAGEMENT, key, row, first.until_ms - 1) is first
-    later = rows.get(ENGAGEMENT, key, row, first.until_ms)
+    assert prepared(rows, ENGAGEMENT, key, row, first.until_ms - 1) is first
+    later = prepared(rows, ENGAGEMENT, key, row, first.until_ms)
     assert later is not first
     assert later.values == serve_row(ENGAGEMENT, row, first.until_ms).values != first.values
 
@@ -52,11 +57,11 @@ async def test_a_new_version_of_a_row_is_prepared_anew(kit):
     await kit.take("impressions", impression(NOW_MS))
     key, row = await stored(kit, ENGAGEMENT)
     rows = ReadyRows()
-    before = rows.get(ENGAGEMENT, key, row, NOW_MS)
+    before = prepared(rows, ENGAGEMENT, key, row, NOW_MS)
     await kit.take("clicks", click(NOW_MS))
     _, newer = await stored(kit, ENGAGEMENT)
 
-    after = rows.get(ENGAGEMENT, key, newer, NOW_MS)
+    after = prepared(rows, ENGAGEMENT, key, newer, NOW_MS)
 
     assert after.row is newer
     assert after.values == serve_row(ENGAGEMENT, newer, NOW_MS).values != before.values
@@ -70,8 +75,8 @@ async def test_values_that_became_too_old_are_not_served_from_what_was_prepared(
     key, row = await stored(kit, STATE)
     rows = ReadyRows()
 
-    young = rows.get(STATE, key, row, NOW_MS + HOUR_MS)
-    old = rows.get(STATE, key, row, NOW_MS + HOUR_MS + 1)
+    young = prepared(rows, STATE, key, row, NOW_MS + HOUR_MS)
+    old = prepared(rows, STATE, key, row, NOW_MS + HOUR_MS + 1)
 
     assert (young.status, old.status) == (None, OUTSIDE_MAX_AGE)
     assert set(old.values) == {None}
@@ -84,9 +89,9 @@ async def test_a_row_whose_windows_are_all_empty_is_served_as_none(kit):
     await kit.take("impressions", impression(NOW_MS))
     key, row = await stored(kit, ENGAGEMENT)
     rows = ReadyRows()
-    rows.get(ENGAGEMENT, key, row, NOW_MS)
+    prepared(rows, ENGAGEMENT, key, row, NOW_MS)
 
-    ready = rows.get(ENGAGEMENT, key, row, row.expires_at_ms)
+    ready = prepared(rows, ENGAGEMENT, key, row, row.expires_at_ms)
 
     assert ready.status == NOT_FOUND
     assert tuple(ready.values) == ENGAGEMENT.empty
@@ -99,9 +104,9 @@ async def test_a_clock_that_goes_back_gets_the_values_of_its_own_instant(kit):
     await kit.take("impressions", impression(NOW_MS))
     key, row = await stored(kit, ENGAGEMENT)
     rows = ReadyRows()
-    rows.get(ENGAGEMENT, key, row, NOW_MS + 2 * HOUR_MS)
+    prepared(rows, ENGAGEMENT, key, row, NOW_MS + 2 * HOUR_MS)
 
-    back = rows.get(ENGAGEMENT, key, row, NOW_MS)
+    back = prepared(rows, ENGAGEMENT, key, row, NOW_MS)
 
     assert back.values == row.values
 
@@ -115,11 +120,11 @@ async def test_only_so_many_rows_are_remembered(kit):
     rows = ReadyRows(rows_max=2)
     others = [RowKey(f"user#i{user}", key.sk) for user in (2, 3)]
 
-    first = rows.get(ENGAGEMENT, key, row, NOW_MS)
+    first = prepared(rows, ENGAGEMENT, key, row, NOW_MS)
     for other in others:
-        rows.get(ENGAGEMENT, other, row, NOW_MS)
+        prepared(rows, ENGAGEMENT, other, row, NOW_MS)
 
-    assert rows.get(ENGAGEMENT, key, row, NOW_MS) is not first
+    assert prepared(rows, ENGAGEMENT, key, row, NOW_MS) is not first
 
 
 async def test_keys_that_are_asked_together_get_what_each_gets_alone(kit):
