@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import xxhash
@@ -19,17 +19,17 @@ from core.code import Code
 from core.definitions import Aggregate, Entity, FeatureGroup, Source
 from core.errors import EventError
 from core.expressions import Explode, Expr, Writer, col
-from core.keys import encode_key
+from core.keys import encode_key, kafka_partition
 from core.models import columns_of
 from core.values import TEXT_BYTES_MAX, ValueType
 from core.windows import FUTURE_MS, to_ms
 
-__all__ = ["EVENT_ID_BYTES_MAX", "RECORD_BYTES_MAX", "Decoded", "SourceDecoder", "Target"]
+__all__ = ["EVENT_ID_BYTES_MAX", "RECORD_BYTES_MAX", "Decoded", "Place", "SourceDecoder", "Target"]
 
 EVENT_ID_BYTES_MAX = 128
 
 _TIME_MAX_MS = 1 << 53
-_KEYS_KEPT = 1 << 15
+_PLACES_KEPT = 1 << 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -49,19 +49,23 @@ class Target:
     texts: list[int]
 
 
+Place: TypeAlias = tuple[int, str]
+"""A key that an event touches: its partition in the entity's repartition topic, and the key, encoded."""
+
+
 class Decoded(msgspec.Struct, frozen=True, gc=False):
     """One good event.
 
     Attributes:
         check: 16 bits of a hash over the record's value.
-        keys: Per target, in their order: the encoded keys that the event touches, each once.
+        places: Per target, in their order: where the event belongs, each key once.
         values: Values of the source's expressions.
     """
 
     event_time_ms: int
     event_id: str
     check: int
-    keys: list[list[str]]
+    places: list[Sequence[Place]]
     values: list[Any]
 
 
@@ -129,7 +133,7 @@ def _projection(
         with code.block(f"if not ({short}):"):
             code.add(f"event_id = {code.name('identity', partial(_identity, source.event_id))}(event_id)")
     with code.block("try:"):
-        keys = [_write_keys(out, target.entity, source.keys) for target in targets]
+        found = [_write_places(out, target.entity, source.keys) for target in targets]
         code.add("pass")
     with code.block("except ValueError as error:"):
         code.add(f"raise {code.name('refuse', _refuse_key)}(error) from error")
@@ -143,7 +147,7 @@ def _projection(
     with code.block(f"if not {-FUTURE_MS} <= record_time_ms - time_ms <= {lateness_ms}:"):
         code.add(f"raise {code.name('refuse', _refuse_age)}(record_time_ms - time_ms, {lateness_ms})")
     check = f"{code.name('hash', xxhash.xxh3_64_intdigest)}(value) & 0xFFFF"
-    decoded = f"time_ms, event_id, {check}, [{', '.join(keys)}], [{', '.join(values)}]"
+    decoded = f"time_ms, event_id, {check}, [{', '.join(found)}], [{', '.join(values)}]"
     code.add(f"return {code.name('Decoded', Decoded)}({decoded})")
     return code.compile()
 
@@ -199,34 +203,36 @@ def _expressions(source: Source, groups: Iterable[FeatureGroup]) -> dict[str, di
     return wanted
 
 
-def _write_keys(out: Writer, entity: Entity, keys: Mapping[str, Expr | Explode]) -> str:
-    """Write the list of the encoded keys of an entity that an event touches, each once; return its name."""
+def _write_places(out: Writer, entity: Entity, keys: Mapping[str, Expr | Explode]) -> str:
+    """Write the places of an entity that an event touches; return the name of them."""
     parts = [keys.get(name, col(name)) for name in entity.keys]
     values = ", ".join(
         out.new(out.field(part.column)) if isinstance(part, Explode) else out.value(part) for part in parts
     )
     exploded = [isinstance(part, Explode) for part in parts]
     if any(exploded):
-        return out.new(f"{out.code.name('keys', partial(_every_key, exploded))}({values})")
-    simple = all(part.type_in(out.columns) in _KEY_TYPES for part in parts if isinstance(part, Expr))
-    # The same keys come again and again. 1 and True would be one key to a cache, but none of these has both.
-    encode = lru_cache(maxsize=_KEYS_KEPT)(_key) if simple else _key
-    return out.new(f"[{out.code.name('key', encode)}({values})]")
+        return out.new(f"{out.code.name('places', partial(_every_place, entity.partitions, exploded))}({values})")
+    find: Callable[..., tuple[Place]] = partial(_place, entity.partitions)
+    if all(part.type_in(out.columns) in _KEY_TYPES for part in parts if isinstance(part, Expr)):
+        # The same keys come again and again. 1 and True would be one key to a cache, but none of these has both.
+        find = lru_cache(maxsize=_PLACES_KEPT)(find)
+    return out.new(f"{out.code.name('place', find)}({values})")
 
 
 _KEY_TYPES = (ValueType.INT, ValueType.STR)
 
 
-def _key(*parts: Any) -> str:
-    return encode_key([_key_part(part) for part in parts])
+def _place(partitions: int, *parts: Any) -> tuple[Place]:
+    key = encode_key([_key_part(part) for part in parts])
+    return ((kafka_partition(key, partitions), key),)
 
 
-def _every_key(exploded: Sequence[bool], *values: Any) -> list[str]:
+def _every_place(partitions: int, exploded: Sequence[bool], *values: Any) -> list[Place]:
     found: list[Sequence[Any]] = [()]
     for value, is_list in zip(values, exploded, strict=True):
         items = (value or ()) if is_list else (value,)
         found = [(*key, item) for key in found for item in items]
-    return list(dict.fromkeys(_key(*key) for key in found))
+    return list(dict.fromkeys(place for key in found for place in _place(partitions, *key)))
 
 
 def _key_part(value: Any) -> Any:

@@ -8,13 +8,13 @@ process, so that no later one overtakes it.
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from agents.dead_letters import DeadLetter, bury
-from agents.decode import Decoded, SourceDecoder, Target
+from agents.decode import Decoded, Place, SourceDecoder, Target
 from core.errors import BrokerError, EventError
-from core.keys import kafka_partition
 from core.metrics import Metrics
 from core.packs import PACK_FORMAT, PACK_UPDATES_MAX, Pack, pack_bytes
 from core.topics import repartition_topic
@@ -117,51 +117,34 @@ class Dispatcher:
 
 
 class _Packer:
-    """Packs the good events of one run, per entity and partition, in order.
-
-    All packs of a run are cut from the same columns: what an event says is noted once, however many keys it touches,
-    and while it is still at hand.
-    """
+    """Packs the good events of one run, per entity and partition, in order; all packs are cut from the same columns."""
 
     def __init__(self, targets: Sequence[Target], first: Any, topic_id: str) -> None:
+        self._targets = targets
         self._origin = (first.topic, topic_id, first.partition)
-        self._offsets: list[int] = []
-        self._record_times: list[int] = []
-        self._event_times: list[int] = []
-        self._event_ids: list[str] = []
-        self._checks: list[int] = []
-        self._values: list[list[Any]] = []
-        self._touched = [_Touched(target) for target in targets]
+        self._records: list[Any] = []
+        self._events: list[Decoded] = []
 
     def add(self, record: Any, event: Decoded) -> None:
         """Take an event and the record that it came in."""
-        number = len(self._offsets)
-        self._offsets.append(record.offset)
-        self._record_times.append(record.timestamp)
-        self._event_times.append(event.event_time_ms)
-        self._event_ids.append(event.event_id)
-        self._checks.append(event.check)
-        self._values.append(event.values)
-        for touched, keys in zip(self._touched, event.keys, strict=True):
-            for key in keys:
-                place = touched.by_partition[kafka_partition(key, touched.partitions)]
-                place[0].append(number)
-                place[1].append(key)
+        self._records.append(record)
+        self._events.append(event)
 
     def packs(self) -> Iterator[tuple[str, int, bytes]]:
         """Yield entity, partition and packed record, in the order in which they must be sent."""
         columns: list[Sequence[Any]] = [
-            self._offsets,
-            self._record_times,
-            self._event_times,
-            self._event_ids,
-            self._checks,
+            [record.offset for record in self._records],
+            [record.timestamp for record in self._records],
+            [event.event_time_ms for event in self._events],
+            [event.event_id for event in self._events],
+            [event.check for event in self._events],
         ]
-        values = list(zip(*self._values, strict=True))
-        for touched in self._touched:
-            target = touched.target
+        values = list(zip(*[event.values for event in self._events], strict=True))
+        for target, places in zip(
+            self._targets, zip(*[event.places for event in self._events], strict=True), strict=False
+        ):
             mine = [*columns, *(values[column] for column in target.places if values)]
-            for partition, (numbers, keys) in touched.by_partition.items():
+            for partition, (numbers, keys) in _by_partition(places).items():
                 for start in range(0, len(keys), PACK_UPDATES_MAX):
                     end = start + PACK_UPDATES_MAX
                     for packed in self._pack(target.names, mine, numbers[start:end], keys[start:end]):
@@ -171,8 +154,9 @@ class _Packer:
         self, names: list[str], columns: Sequence[Sequence[Any]], numbers: list[int], keys: list[str]
     ) -> Iterator[bytes]:
         """Yield one pack of the updates, or several where their texts are long."""
+        chosen = itemgetter(*numbers) if len(numbers) > 1 else None
         offsets, record_times, event_times, event_ids, checks, *values = (
-            [column[number] for number in numbers] for column in columns
+            list(chosen(column)) if chosen else [column[numbers[0]]] for column in columns
         )
         packed = pack_bytes(
             Pack(PACK_FORMAT, *self._origin, names, offsets, record_times, event_times, event_ids, checks, keys, values)
@@ -185,10 +169,12 @@ class _Packer:
             yield from self._pack(names, columns, numbers[half:], keys[half:])
 
 
-class _Touched:
-    """The keys of one entity that a run touches: per partition, numbers of its events and their keys."""
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        self.partitions = target.entity.partitions
-        self.by_partition: defaultdict[int, tuple[list[int], list[str]]] = defaultdict(lambda: ([], []))
+def _by_partition(places: Iterable[Sequence[Place]]) -> dict[int, tuple[list[int], list[str]]]:
+    """Return the keys that a run touches of one entity: per partition, numbers of its events and their keys."""
+    touched: defaultdict[int, tuple[list[int], list[str]]] = defaultdict(lambda: ([], []))
+    for number, some in enumerate(places):
+        for partition, key in some:
+            numbers, keys = touched[partition]
+            numbers.append(number)
+            keys.append(key)
+    return touched

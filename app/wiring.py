@@ -207,8 +207,8 @@ class Platform:
 
     def _keys_of(self, topic: str, event: bytes, time_ms: int) -> list[tuple[str, list[str]]]:
         decoder = self.decoders[topic]
-        keys = decoder.decode(event, time_ms).keys
-        return [(target.entity.name, some) for target, some in zip(decoder.targets, keys, strict=True)]
+        touched = zip(decoder.targets, decoder.decode(event, time_ms).places, strict=True)
+        return [(target.entity.name, [key for _, key in places]) for target, places in touched]
 
     async def _send_events(self, topic: str, events: Sequence[tuple[bytes | None, bytes]]) -> None:
         await self.intake.send(topic, events)

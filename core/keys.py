@@ -6,11 +6,10 @@ different keys never encode alike, whatever they contain. There is no Unicode no
 """
 
 import re
+import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TypeAlias
-
-from aiokafka.partitioner import murmur2
 
 KEY_BYTES_MAX = 1024
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -70,7 +69,19 @@ def kafka_partition(encoded: str, partitions: int) -> int:
     >>> kafka_partition("i42", 8)
     6
     """
-    return (int(murmur2(encoded.encode())) & 0x7FFFFFFF) % partitions
+    return (_murmur2(encoded.encode()) & 0x7FFFFFFF) % partitions
+
+
+def _murmur2(data: bytes) -> int:
+    """Return the hash that Kafka chooses partitions by; aiokafka's, which goes byte by byte, takes twice as long."""
+    hashed, words = 0x9747B28C ^ len(data), len(data) >> 2
+    for word in struct.unpack_from(f"<{words}I", data):
+        mixed = word * 0x5BD1E995 & 0xFFFFFFFF
+        hashed = (hashed * 0x5BD1E995 ^ (mixed ^ mixed >> 24) * 0x5BD1E995) & 0xFFFFFFFF
+    if len(data) & 3:
+        hashed = (hashed ^ int.from_bytes(data[words << 2 :], "little")) * 0x5BD1E995 & 0xFFFFFFFF
+    hashed = (hashed ^ hashed >> 13) * 0x5BD1E995 & 0xFFFFFFFF
+    return hashed ^ hashed >> 15
 
 
 def _encode_part(part: KeyPart) -> str:

@@ -12,7 +12,7 @@ second event, and nobody could tell: it is refused.
 import hashlib
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
@@ -33,7 +33,7 @@ _NULL = b"null"
 
 class _Pushed(Protocol):
     @property
-    def keys(self) -> list[list[str]]: ...
+    def places(self) -> list[Sequence[tuple[int, str]]]: ...
 
 
 class EventReader(Protocol):
@@ -119,21 +119,21 @@ class EventMaker:
         value = b"{%b}" % b",".join(b"%b:%b" % (msgspec.json.encode(name), raw) for name, raw in fields.items())
         if len(value) > EVENT_BYTES_MAX:
             raise EventError("too_large", f"{len(value)} bytes, the limit of a pushed event is {EVENT_BYTES_MAX}")
-        keys = self._read(value, mistakes)
-        return Outgoing(next((key.encode() for found in keys for key in found), None), value)
+        places = self._read(value, mistakes)
+        return Outgoing(next((key.encode() for found in places for _, key in found), None), value)
 
-    def _read(self, value: bytes, mistakes: list[str]) -> list[list[str]]:
-        """Return the keys of an event, unless there is anything wrong with it."""
+    def _read(self, value: bytes, mistakes: list[str]) -> list[Sequence[tuple[int, str]]]:
+        """Return partitions and keys that an event touches, unless there is anything wrong with it."""
         try:
-            keys = self._reader.decode(value, self._now_ms).keys
+            places = self._reader.decode(value, self._now_ms).places
         except EventError as error:
             mistakes += error.mistakes
             if len(mistakes) == len(error.mistakes):
                 raise
-            keys = []
+            places = []
         if mistakes:
             raise EventError("malformed", mistakes[0], tuple(mistakes))
-        return keys
+        return places
 
     def _is_field(self, name: str) -> bool:
         """Whether a column is the event's; those that Feast adds to every row only if the model names them."""

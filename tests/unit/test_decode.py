@@ -108,7 +108,7 @@ def refusal(value, *, at_ms=NOW_MS, decoder=DECODER) -> EventError:
 
 def keys(event: Decoded, entity, decoder=DECODER) -> list[str]:
     (number,) = (number for number, target in enumerate(decoder.targets) if target.entity is entity)
-    return event.keys[number]
+    return [key for _, key in event.places[number]]
 
 
 def value_of(event: Decoded, name, entity=USER, decoder=DECODER):
@@ -394,7 +394,7 @@ def test_no_bytes_raise_anything_but_an_event_error(value, record_ms):
             assert error.reason in ("malformed", "too_large", "overflow", "late", "future")  # noqa: PT017  # or none
             assert 0 < len(error.detail) <= 500  # noqa: PT017  # see above
         else:
-            assert len(event.keys) == len(decoder.targets)
+            assert len(event.places) == len(decoder.targets)
 
 
 @given(st.binary(max_size=60), st.integers(0, 200))

@@ -1,4 +1,5 @@
 import pytest
+from aiokafka.partitioner import murmur2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -132,6 +133,15 @@ def test_partitions_are_those_of_kafkas_own_partitioner(encoded, in_8, in_1024):
     assert kafka_partition(encoded, 8) == in_8
     assert kafka_partition(encoded, 1024) == in_1024
     assert kafka_partition(encoded, 1) == 0
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+@MODEST
+def test_the_hash_of_a_key_is_aiokafkas(encoded):
+    """
+    Who sends through aiokafka or Kafka's own clients finds the same partition, however long the key is.
+    """
+    assert kafka_partition(encoded, 1 << 31) == int(murmur2(encoded.encode())) & 0x7FFFFFFF
 
 
 def test_what_no_encoder_wrote_is_refused():
