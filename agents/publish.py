@@ -1,14 +1,12 @@
 """Publish: changed rows go to the changelog, the record and the cache, in this order, and only then are runs finished.
 
-One flush is in flight at a time; meanwhile the next runs are applied, so under load rows coalesce and the interval
-stretches by itself. A group is flushed at once when it changes, and then not again before its ``every`` is over. A run
-is finished (its offsets may be committed) when every group that it changed was flushed (PROTOCOL, P6).
+One flush is in flight at a time; meanwhile the next runs are applied. When a group is due, ``agents.flush_times``
+says. A run is finished (its offsets may be committed) when every group that it changed was flushed (PROTOCOL, P6).
 """
 
 import asyncio
 import contextlib
 import logging
-import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from agents.cache_debt import CacheDebt
+from agents.flush_times import FlushTimes
 from agents.progress import ProgressPublisher, Step
 from agents.record_writer import RecordWriter
 from core.metrics import Metrics
@@ -35,10 +34,6 @@ _ROWS_PER_CALL = 1_000
 _PARTS_IN_FLIGHT = 4
 _YIELD_EVERY = 40
 _REMOVED_MIN = 1_000
-_STRETCH = 2.0
-"""A flush that takes long is not begun again before twice its time: under load rows coalesce instead."""
-_QUIET_S = 0.05
-"""When nothing was applied for so long there is nothing to coalesce with."""
 
 
 @dataclass(slots=True)
@@ -79,9 +74,7 @@ class Publisher:
         self._waiting: deque[_Waiting] = deque()
         self._updates = 0
         self._sequence = 0
-        self._begun: dict[str, float] = {}
-        self._took_s = 0.0
-        self._applied_at = -math.inf
+        self._times = FlushTimes()
         self._wake = asyncio.Event()
         self._progress = ProgressPublisher(self._record, cache, wake=self._wake.set)
         self._room = asyncio.Event()
@@ -93,7 +86,7 @@ class Publisher:
     def applied(self, table: TablePartition, message: Any, *, updates: int) -> None:
         """Note a run that was applied to a table."""
         self._sequence += 1
-        self._applied_at = asyncio.get_running_loop().time()
+        self._times.applied(asyncio.get_running_loop().time(), as_of_ms=table.as_of_ms)
         dirty = {group.sk for group in table.groups if group.dirty}
         self._waiting.append(_Waiting(self._sequence, message, table, updates, table.as_of_ms, dirty))
         self._updates += updates
@@ -140,17 +133,8 @@ class Publisher:
         """Return how long until the first dirty group is due."""
         if self._settling or not self._room.is_set():
             return 0
-        now = asyncio.get_running_loop().time()
-        dirty = {group.sk: group for table in self._tables for group in table.groups if group.dirty}
-        delay_s = min((self._due(group, now) - now for group in dirty.values()), default=0)
-        quiet_in_s = self._applied_at + _QUIET_S - now
-        # Once it is quiet, what is due changes.
-        return min(delay_s, quiet_in_s) if quiet_in_s > 0 else delay_s
-
-    def _due(self, group: GroupTable, now: float) -> float:
-        """Return when a group may be flushed again."""
-        stretched_s = self._took_s * _STRETCH if now < self._applied_at + _QUIET_S else 0
-        return self._begun.get(group.sk, -math.inf) + max(_every_s(group), stretched_s)
+        dirty = [group for table in self._tables for group in table.groups if group.dirty]
+        return self._times.delay_s(dirty, asyncio.get_running_loop().time(), now_ms=self._clock.now_ms())
 
     async def _sleep_or_wake(self, delay_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -167,9 +151,9 @@ class Publisher:
             self._wake.set()
             return
         if rows:
-            self._took_s = asyncio.get_running_loop().time() - started
-            self._metrics.flushed(rows, self._took_s)
-            self._begun.update((group.sk, started) for _, group, _ in groups)
+            took_s = asyncio.get_running_loop().time() - started
+            self._metrics.flushed(rows, took_s)
+            self._times.flushed((group for _, group, _ in groups), began=started, took_s=took_s)
         for _, group, _ in groups:
             group.cool()
         await self._finish_runs(sequence, {group.sk for _, group, _ in groups})
@@ -213,12 +197,11 @@ class Publisher:
         return total
 
     def _take_due(self, now: float) -> list[tuple[TablePartition, GroupTable, dict[str, Any]]]:
-        hurry = self._settling or not self._room.is_set()
+        hurry, now_ms = self._settling or not self._room.is_set(), self._clock.now_ms()
         due = []
         for table in self._tables:
             for group in table.groups:
-                # Groups that are nearly due come along: one flush of five groups costs less than five flushes.
-                if group.dirty and (hurry or self._due(group, now) - _every_s(group) / 2 <= now):
+                if group.dirty and (hurry or self._times.comes_along(group, now, now_ms=now_ms)):
                     due.append((table, group, group.dirty))
                     group.dirty = {}
         return due
@@ -275,7 +258,3 @@ class Publisher:
         await self._progress.publish(steps)
         async with self._flushed:
             self._flushed.notify_all()
-
-
-def _every_s(group: GroupTable) -> float:
-    return group.plan.group.writing.every.total_seconds()

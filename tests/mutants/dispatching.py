@@ -65,9 +65,9 @@ DISPATCHING = (
     Mutant(
         "an update goes to a partition that is not its key's",
         rule="P10",
-        file="agents/dispatch.py",
-        old="kafka_partition(key, touched.partitions)",
-        new="record.partition % touched.partitions",
+        file="agents/decode.py",
+        old="((kafka_partition(key, partitions), key),)",
+        new="((len(key) % partitions, key),)",
         caught_by=("tests/unit/test_dispatch.py::test_every_update_goes_once_to_its_partition_in_order", FUZZ),
     ),
     Mutant(

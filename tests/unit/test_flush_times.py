@@ -1,0 +1,60 @@
+import pytest
+
+from agents.flush_times import FlushTimes
+from tests.aggregating import FAST, NOW_MS, new_table
+
+FAST_GROUP = new_table().group(FAST)
+EVERY_S = FAST_GROUP.plan.group.writing.every.total_seconds()
+
+
+def flushed(*, age_ms=0, took_s=0.0) -> FlushTimes:
+    """Times after a flush that began at 100 s, while a record that old was applied."""
+    times = FlushTimes()
+    times.applied(100.0, as_of_ms=NOW_MS - age_ms)
+    times.flushed([FAST_GROUP], began=100.0, took_s=took_s)
+    return times
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "took_s", "apart_s"),
+    [
+        (0, 0.0, EVERY_S),
+        (0, 1.0, 2.0),
+        (1_000, 1.0, 2.0),
+        (10_000, 0.0, 1.0),
+        (3_600_000, 0.0, 2.0),
+        (3_600_000, 3.0, 6.0),
+    ],
+)
+def test_flushes_are_further_apart_where_they_take_long_or_events_are_old(age_ms, took_s, apart_s):
+    """
+    A row of which ten versions wait is written once. Events of an hour ago are late already: two seconds more are
+    nothing to them, and half as many writes let the present be reached sooner.
+    """
+    times, due = flushed(age_ms=age_ms, took_s=took_s), 100.0 + apart_s
+    times.applied(due - 0.01, as_of_ms=NOW_MS - age_ms)
+
+    assert times.delay_s([FAST_GROUP], due - 0.01, now_ms=NOW_MS) == pytest.approx(0.01)
+    assert times.delay_s([FAST_GROUP], due, now_ms=NOW_MS) <= 0
+
+
+def test_when_nothing_comes_any_more_what_is_old_goes_out_too():
+    """
+    There is nothing to coalesce with, and whoever waits for the last of a backlog waits for nothing.
+    """
+    times = flushed(age_ms=3_600_000, took_s=3.0)
+    times.applied(101.0, as_of_ms=NOW_MS - 3_600_000)
+
+    assert times.delay_s([FAST_GROUP], 101.0, now_ms=NOW_MS) == pytest.approx(0.05)
+    assert times.delay_s([FAST_GROUP], 101.1, now_ms=NOW_MS) <= 0
+    assert times.comes_along(FAST_GROUP, 101.1, now_ms=NOW_MS)
+
+
+def test_a_group_that_was_never_flushed_is_due_at_once():
+    """
+    Its first change would wait for the others' interval.
+    """
+    times = FlushTimes()
+    times.applied(100.0, as_of_ms=NOW_MS - 3_600_000)
+
+    assert times.delay_s([FAST_GROUP], 100.0, now_ms=NOW_MS) <= 0
