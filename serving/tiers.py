@@ -303,7 +303,8 @@ class TieredReader:
             self._local.put(want.key, row, size=size, read_at_ms=self._clock.now_ms())
 
     def _copy_none(self, want: Wanted) -> None:
-        if self._local is not None and want.terms.is_copied:
+        # A load that began before the row was written may land after one that has found it.
+        if self._local is not None and want.terms.is_copied and not self._floor.of(want.key):
             self._local.put_none(want.key, read_at_ms=self._clock.now_ms())
 
 

@@ -637,6 +637,23 @@ async def test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_cam
     assert await values(reader, USER) == [2]
 
 
+async def test_a_load_that_found_nothing_does_not_hide_a_row_that_was_found_since(local, record, clock, metrics):
+    """
+    A user's first row was in the record and not yet announced: a second read had it, then a slow one came that had found
+    nothing, and who asked next was told that there is none.
+    """
+    slow, cache = SlowStore(record), CountingStore("cache", clock)
+    reader = TieredReader(local=local, cache=cache, record=slow, clock=clock, metrics=metrics)
+    first = asyncio.create_task(values(reader, USER))
+    await until(lambda: slow.found is not None)
+    await write(1, record, cache)
+    assert await values(reader, USER) == [1]
+    slow.may.set()
+    await first
+
+    assert await values(reader, USER) == [1]
+
+
 @pytest.mark.parametrize("value", [stored(9, OTHER, fingerprint=b"formerly").value, bytes(8) + b"\xc1"])
 async def test_what_nobody_can_use_in_the_cache_hides_not_that_there_is_no_row(reader, cache, value):
     """
