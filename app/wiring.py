@@ -148,10 +148,13 @@ class Platform:
             if settings.reads_log is not None
             else None
         )
-        self.local = LocalCopies(bytes_max=settings.local_bytes_max, is_announced=self._is_announced)
+        # Only a worker that aggregates hears of changes; elsewhere a copy may be old for a whole soft_ttl.
+        hears, holds = settings.role.aggregates, any(group.serving.tier == "local" for group in self.registry.groups)
+        self.local = LocalCopies(
+            bytes_max=settings.local_bytes_max, is_announced=self._is_announced if hears else lambda _: False
+        )
         reader = TieredReader(
-            # Only a worker that aggregates hears of changes; elsewhere a copy could be old for a whole soft_ttl.
-            local=self.local if settings.role.aggregates and settings.local_bytes_max else None,
+            local=self.local if (hears or holds) and settings.local_bytes_max else None,
             cache=self.cache,
             record=self.record,
             clock=self.clock,

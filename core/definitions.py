@@ -201,12 +201,18 @@ class ServingPolicy:
     """How a group's rows are read.
 
     Attributes:
-        tier: ``local`` (small and hot), ``remote`` (Redis, with a small local front), ``direct`` (the record).
+        tier: ``local`` (small and hot: every worker that serves keeps copies, and one that does not hear of a change
+            may serve the row from before it for ``soft_ttl``), ``remote`` (Redis; the worker that owns a key, and hears
+            of its changes, keeps copies), ``direct`` (the record alone).
         max_age: A row whose newest event is older is OUTSIDE_MAX_AGE; for state features only, windows decay.
         soft_ttl: Age from which a copy is refreshed, so also the longest that a missed invalidation is felt.
         hard_ttl: Age from which a copy is not served any more.
         negative_ttl: How long workers and the cache remember that there was no row; zero for not at all. The row's
             first event ends it at once.
+        jitter: By up to this share copies end earlier than the times above say, each by another part of it, so that
+            what was read together does not end together.
+        early_refresh: Beta of XFetch: how eagerly copies are read again before they end, in units of how long that
+            takes, while they are served; 0 for not at all.
     """
 
     tier: Literal["local", "remote", "direct"] = "remote"
@@ -214,6 +220,8 @@ class ServingPolicy:
     soft_ttl: timedelta = seconds(30)
     hard_ttl: timedelta = hours(24)
     negative_ttl: timedelta = seconds(30)
+    jitter: float = 0.1
+    early_refresh: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

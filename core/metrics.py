@@ -88,9 +88,16 @@ class Metrics:
         if failed:
             self._store_errors.labels(store, operation).inc()
 
-    def tier(self, name: str, *, hits: int, misses: int, failed: int = 0, old: int = 0, unread: int = 0) -> None:
-        """Count keys asked of a tier; one that fails is a counted miss, then old copies are served, or nothing is."""
-        outcomes = (("hit", hits), ("miss", misses), ("failed", failed), ("old", old), ("unread", unread))
+    def tier(
+        self, name: str, *, hits: int, misses: int, failed: int = 0, old: int = 0, unread: int = 0, early: int = 0
+    ) -> None:
+        """Count keys asked of a tier; one that fails is a counted miss, then old copies are served, or nothing is.
+
+        Of the hits, some are read again early.
+        """
+        outcomes = (
+            ("hit", hits), ("miss", misses), ("failed", failed), ("old", old), ("unread", unread), ("early", early),
+        )  # fmt: skip
         for outcome, number in outcomes:
             if number:
                 self._tier_keys.labels(name, outcome).inc(number)

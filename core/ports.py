@@ -95,6 +95,20 @@ class Cache(Store, Protocol):
         """
         ...
 
+    async def renew(self, fillings: Sequence[Filling], *, deadline_ms: int) -> int:
+        """Let rows that were found in the record once more live until another instant, where that version still is.
+
+        Nothing is put where nothing is: without a lease nobody knows what was there meanwhile.
+
+        Args:
+            fillings: Each with an instant.
+            deadline_ms: Milliseconds.
+
+        Returns:
+            How many live longer.
+        """
+        ...
+
 
 class Clock(Protocol):
     """Tells the time, so that tests can."""

@@ -3,11 +3,15 @@
 The lease that a reader leaves in the cache tells the others that the row is coming; it also keeps an older row from
 being put where a newer one was (``core.leases``). Nothing of it is needed to answer: without a lease the record is
 asked, and a lease whose holder has died is not waited for longer than a moment.
+
+Whoever has filled a row in knows when it ends, and reads it again a moment before where its group wants that
+(``serving.lifetimes``): one process does, and nobody waits.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from core.errors import FormatError, StoreError
@@ -15,6 +19,7 @@ from core.leases import NO_ROW, is_lease, new_token
 from core.ports import Cache, Clock, Filling, RowKey
 from core.rows import unpack_row
 from serving.breaker import Breaker
+from serving.lifetimes import is_due, shortened_ms
 from serving.wanted import Wanted
 
 log = logging.getLogger(__name__)
@@ -23,6 +28,8 @@ LEASE_MS = 3_000
 """More than a read of the record takes, with its wait for others; after it, another reader may fill."""
 _DEADLINE_MS = 50
 _LOOKS_S = (0.004, 0.008, 0.016, 0.032)
+_FILLED_MAX = 10_000
+"""So many rows are remembered that were filled in here and are to be read again early."""
 
 
 class Loaded(NamedTuple):
@@ -32,6 +39,18 @@ class Loaded(NamedTuple):
     tier: str
 
 
+class Filled(NamedTuple):
+    """A row that this process has filled in.
+
+    Attributes:
+        ends_ms: When the cache will forget it.
+        load_ms: How long it took to be read.
+    """
+
+    ends_ms: int
+    load_ms: float
+
+
 ReadRecord = Callable[[Sequence[RowKey]], Awaitable[Mapping[RowKey, bytes]]]
 
 
@@ -39,7 +58,14 @@ class Fills:
     """Reads what the cache does not have."""
 
     def __init__(
-        self, cache: Cache | None, read_record: ReadRecord, clock: Clock, *, record_name: str, breaker: Breaker
+        self,
+        cache: Cache | None,
+        read_record: ReadRecord,
+        clock: Clock,
+        *,
+        record_name: str,
+        breaker: Breaker,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         """Fill one cache.
 
@@ -49,12 +75,15 @@ class Fills:
             clock: Tells until when the cache may keep what it is told.
             record_name: Of the record.
             breaker: Keeps leases away from a cache that takes none.
+            draw: Returns numbers from 0 on and below 1, each as likely.
         """
         self._cache = cache
         self._read_record = read_record
         self._record_name = record_name
         self._clock = clock
         self._breaker = breaker
+        self._draw = draw
+        self._filled: dict[RowKey, Filled] = {}
 
     async def load(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
         """Return the packed rows that exist.
@@ -85,6 +114,52 @@ class Fills:
         """
         return await self._recorded([want.key for want in wanted]) if wanted else {}
 
+    def ending(self, wanted: Iterable[Wanted]) -> list[Wanted]:
+        """Return which rows of the cache shall be read again now, of those that were filled in here."""
+        if not self._filled:
+            return []
+        ending, now_ms = [], self._clock.now_ms()
+        for want in wanted:
+            filled = self._filled.get(want.key)
+            if filled is not None and is_due(
+                filled.ends_ms - now_ms, filled.load_ms, beta=want.terms.early_refresh, drawn=self._draw()
+            ):
+                ending.append(want)
+        return ending
+
+    async def renew(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
+        """Read rows of the cache again and let those that are still the same live on; return what there is.
+
+        Raises:
+            StoreError: The record failed.
+        """
+        for want in wanted:
+            # If this fails, the row ends as if nobody had looked.
+            self._filled.pop(want.key, None)
+        began_ms = self._clock.now_ms()
+        found = await self.recorded(wanted)
+        fillings = [filling for want in wanted if (filling := self._filling(want, found.get(want.key))) is not None]
+        rows = [filling for filling in fillings if filling.value != NO_ROW]
+        if self._cache is not None and rows:
+            try:
+                await self._cache.renew(rows, deadline_ms=_DEADLINE_MS)
+            except StoreError as error:
+                log.warning("rows not renewed: %s", error)
+            else:
+                self._note(wanted, rows, began_ms)
+        return found
+
+    def _note(self, wanted: Sequence[Wanted], fillings: Sequence[Filling], began_ms: int) -> None:
+        """Remember what ends when, where it is to be read again before."""
+        eager = {want.key for want in wanted if want.terms.early_refresh}
+        load_ms = float(self._clock.now_ms() - began_ms)
+        for filling in fillings:
+            if filling.key in eager and filling.expires_at_ms is not None and filling.value != NO_ROW:
+                self._filled.pop(filling.key, None)
+                self._filled[filling.key] = Filled(filling.expires_at_ms, load_ms)
+        while len(self._filled) > _FILLED_MAX:
+            del self._filled[next(iter(self._filled))]
+
     async def _recorded(self, keys: Sequence[RowKey]) -> dict[RowKey, Loaded]:
         values = await self._read_record(keys) if keys else {}
         return {key: Loaded(value, self._record_name) for key, value in values.items()}
@@ -110,10 +185,12 @@ class Fills:
     async def _read_and_fill(
         self, cache: Cache, ours: Sequence[Wanted], others: Sequence[RowKey], token: bytes
     ) -> dict[RowKey, Loaded]:
+        began_ms = self._clock.now_ms()
         found = await self._recorded([*(want.key for want in ours), *others])
         fillings = [filling for want in ours if (filling := self._filling(want, found.get(want.key))) is not None]
         if fillings:
             await self._fill(cache, fillings, token)
+            self._note(ours, fillings, began_ms)
         return found
 
     async def _fill(self, cache: Cache, fillings: Sequence[Filling], token: bytes) -> None:
@@ -125,15 +202,16 @@ class Fills:
 
     def _filling(self, want: Wanted, loaded: Loaded | None) -> Filling | None:
         """Return what the cache may be told; nothing of a row that is not the one that is served."""
-        now_ms = self._clock.now_ms()
-        nothing_until_ms = now_ms + want.terms.negative_ms
+        terms, now_ms, drawn = want.terms, self._clock.now_ms(), self._draw()
+        nothing_until_ms = now_ms + shortened_ms(terms.negative_ms, jitter=terms.jitter, drawn=drawn)
         if loaded is None:
             return Filling(want.key, NO_ROW, nothing_until_ms)
         if not _is_of(want, loaded.value):
             return None
         # A row that is past is as good as none.
         until_ms = max(unpack_row(loaded.value).expires_at_ms, nothing_until_ms)
-        return Filling(want.key, loaded.value, min(now_ms + want.terms.hard_ms, until_ms))
+        lives_ms = shortened_ms(terms.hard_ms, jitter=terms.jitter, drawn=drawn)
+        return Filling(want.key, loaded.value, min(now_ms + lives_ms, until_ms))
 
     async def _wait_for(self, cache: Cache, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
         """Return rows that others are filling in, from the cache as soon as they are there, or else from the record."""

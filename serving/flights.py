@@ -51,6 +51,12 @@ class Flights(Generic[K, W, V]):
             await asyncio.shield(flight)
         return {key: flight.result()[key] for key, flight in flights.items() if key in flight.result()}
 
+    def begin(self, wanted: Sequence[W]) -> None:
+        """Load what nobody is loading, together and for nobody who waits; or nothing, if too many are under way."""
+        mine = [want for want in wanted if self._key_of(want) not in self._under_way]
+        if mine and self._loads < LOADS_MAX:
+            self._begin(mine)
+
     def _begin(self, wanted: Sequence[W]) -> None:
         keys = [self._key_of(want) for want in wanted]
         flight = asyncio.ensure_future(self._load(wanted))

@@ -1,7 +1,8 @@
 """Local copies: rows that this process keeps, and keys that have none; newest version wins, bounded in bytes and age.
 
-Copies are kept only of keys whose changes are announced to this process. A read that began before an announcement must
-not put an older row in afterwards, so versions that are announced are remembered until the reads before them are over.
+Copies are kept of keys whose changes are announced to this process, and of groups that hold copies everywhere. A read
+that began before an announcement must not put an older row in afterwards, so versions that are announced are remembered
+until the reads before them are over.
 """
 
 from collections import OrderedDict
@@ -13,6 +14,7 @@ from cachebox import LRUCache
 
 from core.ports import RowKey, StoredRow
 from core.rows import Row
+from serving.lifetimes import ENDLESS, Life
 
 _ENTRY_BYTES = 200
 
@@ -25,11 +27,15 @@ class Copy:
         row: The row, or None where there was none.
         read_at_ms: When the store was asked.
         size: Bytes, as they count here.
+        sure_until_ms, drawn, load_ms: How it ages (``Life``).
     """
 
     row: Row | None
     read_at_ms: int
     size: int
+    sure_until_ms: int
+    drawn: float
+    load_ms: float
 
 
 class LocalCopies:
@@ -67,21 +73,31 @@ class LocalCopies:
             return None
         return copy
 
-    def get_all(self, keys: Sequence[RowKey], *, oldest_ms: int, oldest_none_ms: int) -> list[Row | None] | None:
-        """Return the rows of all keys, None for those that have none; or None if anything is not known here."""
+    def get_all(self, keys: Sequence[RowKey], *, now_ms: int) -> list[Row | None] | None:
+        """Return the rows of all keys, None for those that have none; or None if anything is not surely known here."""
         rows, get = [], self._copies.get
         for key in keys:
             copy = get(key)
-            if copy is None or copy.read_at_ms < (oldest_ms if copy.row is not None else oldest_none_ms):
+            if copy is None or copy.sure_until_ms < now_ms:
                 return None
             rows.append(copy.row)
         return rows
 
-    def put(self, key: RowKey, row: Row, *, size: int, read_at_ms: int) -> None:
+    def put(
+        self, key: RowKey, row: Row, *, size: int, read_at_ms: int, life: Life = ENDLESS, is_held: bool = False
+    ) -> None:
         """Keep a row, unless a newer version of it was announced or its changes are not announced here.
 
         Nor while a read from before the last clearing is under way: it may bring a row whose changes were announced
         elsewhere before its partition came back.
+
+        Args:
+            key: Its key.
+            row: The row.
+            size: Bytes of it.
+            read_at_ms: When its store was asked.
+            life: How it ages.
+            is_held: Whether its group holds copies although changes are not announced here.
         """
         if self._may_be_old():
             return
@@ -91,14 +107,14 @@ class LocalCopies:
         if (
             row.ver >= max(self._announced.get(key, (0, 0))[0], ver)
             and size <= self._copies.maxsize
-            and self._is_announced(key)
+            and (is_held or self._is_announced(key))
         ):
-            self._copies[key] = Copy(row, read_at_ms, size)
+            self._copies[key] = Copy(row, read_at_ms, size, *life)
 
-    def put_none(self, key: RowKey, *, read_at_ms: int) -> None:
+    def put_none(self, key: RowKey, *, read_at_ms: int, life: Life = ENDLESS, is_held: bool = False) -> None:
         """Keep that there is no row, unless one was announced meanwhile or would not be announced here."""
-        if not self._may_be_old() and key not in self._announced and self._is_announced(key):
-            self._copies[key] = Copy(None, read_at_ms, _ENTRY_BYTES)
+        if not self._may_be_old() and key not in self._announced and (is_held or self._is_announced(key)):
+            self._copies[key] = Copy(None, read_at_ms, _ENTRY_BYTES, *life)
 
     def _may_be_old(self) -> bool:
         return next(iter(self._reads.values()), self._announcements) <= self._cleared_at

@@ -6,6 +6,8 @@ rows that only it could tell, and the whole answer if these are all.
 """
 
 import logging
+import math
+import random
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -21,6 +23,7 @@ from serving.decoded import DecodedRows
 from serving.fills import Fills, Loaded
 from serving.flights import Flights
 from serving.floor import VersionFloor
+from serving.lifetimes import Life, is_due, lead_ms_max, shortened_ms
 from serving.local import Copy, LocalCopies
 from serving.store_reads import StoreReads, new_breaker
 from serving.wanted import Gaps, Terms, Wanted
@@ -55,6 +58,8 @@ class TieredReader:
         metrics: Metrics,
         monotonic: Callable[[], float] = time.monotonic,
         hears: Callable[[], bool] = lambda: True,
+        draw: Callable[[], float] = random.random,
+        floor: VersionFloor | None = None,
     ) -> None:
         """Read through some tiers.
 
@@ -66,6 +71,8 @@ class TieredReader:
             metrics: Told what each tier was good for.
             monotonic: Tells the time in seconds.
             hears: Whether this process is sure to write the rows that it has copies of, so that it knows of changes.
+            draw: Returns numbers from 0 on and below 1, each as likely: they spread when copies end and are read again.
+            floor: Remembers which versions were served; one of its usual size, if none is given.
         """
         self._local = local
         self._cache = cache
@@ -73,14 +80,18 @@ class TieredReader:
         self._clock = clock
         self._metrics = metrics
         self._hears = hears
-        self._floor = VersionFloor()
+        self._monotonic = monotonic
+        self._draw = draw
+        self._floor = floor if floor is not None else VersionFloor()
         self._decoded = DecodedRows()
         self._stores = StoreReads(cache, record, metrics, monotonic=monotonic)
         leases = f"{cache.name} leases" if cache is not None else ""
         breaker = new_breaker(leases, metrics, monotonic)
-        self._fills = Fills(cache, self._stores.ask_record, clock, record_name=record.name, breaker=breaker)
+        self._fills = Fills(cache, self._stores.ask_record, clock, record_name=record.name, breaker=breaker, draw=draw)
         self._flights = Flights(self._fly, key_of=_key_of)
         self._record_flights = Flights(self._fly_past_the_cache, key_of=_key_of)
+        self._refreshes = Flights(self._read_again, key_of=_key_of)
+        self._renewals = Flights(self._renew, key_of=_key_of)
 
     @property
     def keeps_copies(self) -> bool:
@@ -101,7 +112,7 @@ class TieredReader:
         for one, group in zip(terms, keys, strict=True):
             if not one.is_copied:
                 return None
-            rows = self._local.get_all(group, oldest_ms=now_ms - one.soft_ms, oldest_none_ms=now_ms - one.negative_ms)
+            rows = self._local.get_all(group, now_ms=now_ms)
             if rows is None:
                 return None
             found.append(rows)
@@ -136,10 +147,7 @@ class TieredReader:
     async def _from_stores(
         self, missing: Sequence[Wanted], origins: dict[RowKey, Origin] | None, gaps: Gaps | None
     ) -> dict[RowKey, Row]:
-        known = await self._from_cache(missing, origins)
-        # Where the cache has just given no answer, it is asked for no lease either.
-        flights = self._flights if known is not None else self._record_flights
-        found = known or {}
+        found, flights = await self._ask_cache(missing, origins)
         missing = [want for want in missing if want.key not in found]
         if missing:
             try:
@@ -153,6 +161,22 @@ class TieredReader:
                 self._note_gaps(gaps or Gaps(), unread, old.keys(), error)
                 found |= old
         return {key: row for key, row in found.items() if row is not None}
+
+    async def _ask_cache(
+        self, wanted: Sequence[Wanted], origins: dict[RowKey, Origin] | None
+    ) -> tuple[dict[RowKey, Row | None], Flights[RowKey, Wanted, Loaded]]:
+        """Return what the cache knows, and how the rest is loaded."""
+        known = await self._from_cache(wanted, origins)
+        # Where the cache has just given no answer, it is asked for no lease either.
+        return known or {}, self._flights if known is not None else self._record_flights
+
+    async def _read_again(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
+        """Renew copies that are about to end, for whoever reads them then."""
+        with self._reading():
+            found, flights = await self._ask_cache(wanted, None)
+            if missing := [want for want in wanted if want.key not in found]:
+                await self._load(flights, missing, None)
+        return {}
 
     async def _load(
         self, flights: Flights[RowKey, Wanted, Loaded], missing: Sequence[Wanted], origins: dict[RowKey, Origin] | None
@@ -179,38 +203,51 @@ class TieredReader:
         return found
 
     async def _fly(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
+        began_at = self._monotonic()
         with self._reading():
-            return self._copied(wanted, await self._fills.load(wanted))
+            return self._copied(wanted, await self._fills.load(wanted), began_at)
 
     async def _fly_past_the_cache(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
+        began_at = self._monotonic()
         with self._reading():
-            return self._copied(wanted, await self._fills.recorded(wanted))
+            return self._copied(wanted, await self._fills.recorded(wanted), began_at)
 
-    def _copied(self, wanted: Sequence[Wanted], loaded: dict[RowKey, Loaded]) -> dict[RowKey, Loaded]:
+    async def _renew(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
+        began_at = self._monotonic()
+        with self._reading():
+            return self._copied(wanted, await self._fills.renew(wanted), began_at)
+
+    def _copied(self, wanted: Sequence[Wanted], loaded: dict[RowKey, Loaded], began_at: float) -> dict[RowKey, Loaded]:
         """Keep copies of what a load has brought: it knows what was announced since it began, whoever joined it not."""
         if self._local is not None:
+            load_ms = self._since_ms(began_at)
             for want in wanted:
                 one = loaded.get(want.key)
                 if one is None:
                     self._copy_none(want)
                 elif want.terms.is_copied:
                     with suppress(FormatError):
-                        self._copy(want, unpack_row(one.value), len(one.value))
+                        self._copy(want, unpack_row(one.value), len(one.value), load_ms)
         return loaded
 
     def _reading(self) -> AbstractContextManager[None]:
         return self._local.reading() if self._local is not None else nullcontext()
 
     def _old_copies(self, missing: Sequence[Wanted], origins: dict[RowKey, Origin] | None) -> dict[RowKey, Row | None]:
-        """Return copies that are old and not too old, while the record fails and nobody else writes these rows."""
-        if self._local is None or not self._hears():
+        """Return copies that are old and not too old, while the record fails.
+
+        Only of rows that nobody else writes, or of which each reader may have an old one.
+        """
+        if self._local is None:
             return {}
         found: dict[RowKey, Row | None] = {}
-        now_ms = self._clock.now_ms()
+        now_ms, hears = self._clock.now_ms(), self._hears()
         for want in missing:
-            oldest_ms = now_ms - want.terms.hard_ms
-            copy = self._local.get(want.key, oldest_ms=oldest_ms, oldest_none_ms=oldest_ms)
-            if copy is None:
+            terms = want.terms
+            copy = self._local.get(want.key, oldest_ms=now_ms - terms.hard_ms, oldest_none_ms=now_ms - terms.hard_ms)
+            if copy is None or not (hears or terms.is_held) or self._is_below_floor(want.key, copy.row):
+                continue
+            if now_ms - copy.read_at_ms > shortened_ms(terms.hard_ms, jitter=terms.jitter, drawn=copy.drawn):
                 continue
             found[want.key] = copy.row
             if origins is not None:
@@ -231,12 +268,22 @@ class TieredReader:
         now_ms = self._clock.now_ms()
         asked = [want for want in wanted if want.terms.is_copied]
         found = {}
+        ending: list[Wanted] = []
         for want in asked:
             oldest_ms, oldest_none_ms = now_ms - want.terms.soft_ms, now_ms - want.terms.negative_ms
             copy = self._local.get(want.key, oldest_ms=oldest_ms, oldest_none_ms=oldest_none_ms)
-            if copy is not None:
-                found[want.key] = copy
-        self._metrics.tier("local", hits=len(found), misses=len(asked) - len(found))
+            if copy is None:
+                continue
+            if copy.sure_until_ms < now_ms:
+                left_ms = _left_ms(copy, want.terms, now_ms)
+                if left_ms < 0:
+                    continue
+                if is_due(left_ms, copy.load_ms, beta=want.terms.early_refresh, drawn=self._draw()):
+                    ending.append(want)
+            found[want.key] = copy
+        if ending:
+            self._refreshes.begin(ending)
+        self._metrics.tier("local", hits=len(found), misses=len(asked) - len(found), early=len(ending))
         return found
 
     async def _from_cache(
@@ -246,9 +293,11 @@ class TieredReader:
         cache, asked = self._cache, [want for want in wanted if want.terms.is_cached]
         if cache is None or not asked:
             return {}
+        began_at = self._monotonic()
         values = await self._stores.ask_cache([want.key for want in asked])
         if values is None:
             return None
+        load_ms = self._since_ms(began_at)
         found: dict[RowKey, Row | None] = {}
         keeps, again, floor = self._local is not None, self._decoded.get, self._floor.of
         for want in asked:
@@ -264,8 +313,11 @@ class TieredReader:
             if keeps and row is None:
                 self._copy_none(want)
             elif keeps and want.terms.is_copied:
-                self._copy(want, row, len(values[key]))
-        self._metrics.tier(cache.name, hits=len(found), misses=len(asked) - len(found))
+                self._copy(want, row, len(values[key]), load_ms)
+        ending = self._fills.ending(want for want in asked if found.get(want.key) is not None)
+        if ending:
+            self._renewals.begin(ending)
+        self._metrics.tier(cache.name, hits=len(found), misses=len(asked) - len(found), early=len(ending))
         if origins is not None:
             origins |= {key: Origin(cache.name, self._clock.now_ms()) for key, row in found.items() if row is not None}
         return found
@@ -298,14 +350,35 @@ class TieredReader:
             self._floor.put(want.key, row.ver)
         return row
 
-    def _copy(self, want: Wanted, row: Row, size: int) -> None:
-        if self._local is not None and row.fingerprint == want.terms.fingerprint:
-            self._local.put(want.key, row, size=size, read_at_ms=self._clock.now_ms())
+    def _copy(self, want: Wanted, row: Row, size: int, load_ms: float) -> None:
+        terms = want.terms
+        if self._local is None or row.fingerprint != terms.fingerprint or self._is_below_floor(want.key, row):
+            return
+        now_ms, drawn = self._clock.now_ms(), self._draw()
+        ends_ms = now_ms + shortened_ms(terms.soft_ms, jitter=terms.jitter, drawn=drawn)
+        life = Life(ends_ms - math.ceil(lead_ms_max(load_ms, beta=terms.early_refresh)), drawn, load_ms)
+        self._local.put(want.key, row, size=size, read_at_ms=now_ms, life=life, is_held=terms.is_held)
 
     def _copy_none(self, want: Wanted) -> None:
+        terms = want.terms
         # A load that began before the row was written may land after one that has found it.
-        if self._local is not None and want.terms.is_copied and not self._floor.of(want.key):
-            self._local.put_none(want.key, read_at_ms=self._clock.now_ms())
+        if self._local is None or not terms.is_copied or self._is_below_floor(want.key, None):
+            return
+        now_ms, drawn = self._clock.now_ms(), self._draw()
+        life = Life(now_ms + shortened_ms(terms.negative_ms, jitter=terms.jitter, drawn=drawn), drawn, 0.0)
+        self._local.put_none(want.key, read_at_ms=now_ms, life=life, is_held=terms.is_held)
+
+    def _is_below_floor(self, key: RowKey, row: Row | None) -> bool:
+        return (row.ver if row is not None else 0) < self._floor.of(key)
+
+    def _since_ms(self, began_at: float) -> float:
+        return (self._monotonic() - began_at) * 1000
+
+
+def _left_ms(copy: Copy, terms: Terms, now_ms: int) -> int:
+    """Return for how long a copy is not old yet; less than nothing if it is."""
+    ttl_ms = terms.soft_ms if copy.row is not None else terms.negative_ms
+    return copy.read_at_ms + shortened_ms(ttl_ms, jitter=terms.jitter, drawn=copy.drawn) - now_ms
 
 
 def _key_of(want: Wanted) -> RowKey:

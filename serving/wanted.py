@@ -17,7 +17,9 @@ class Terms:
         written_through: Whether the group's rows are written to the cache at all.
         fingerprint: Of the definition that is served; a row of another one means something else.
         soft_ms, hard_ms, negative_ms: The policy's times, milliseconds.
+        jitter, early_refresh: As the policy says.
         is_copied: Whether a process may keep a copy.
+        is_held: Whether it may even if it does not hear of changes.
         is_cached: Whether the cache is asked.
     """
 
@@ -27,7 +29,10 @@ class Terms:
     soft_ms: int = field(init=False)
     hard_ms: int = field(init=False)
     negative_ms: int = field(init=False)
+    jitter: float = field(init=False)
+    early_refresh: float = field(init=False)
     is_copied: bool = field(init=False)
+    is_held: bool = field(init=False)
     is_cached: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -36,7 +41,10 @@ class Terms:
             "soft_ms": to_ms(self.policy.soft_ttl),
             "hard_ms": to_ms(self.policy.hard_ttl),
             "negative_ms": to_ms(self.policy.negative_ttl),
+            "jitter": self.policy.jitter,
+            "early_refresh": self.policy.early_refresh,
             "is_copied": self.policy.tier != "direct",
+            "is_held": self.policy.tier == "local",
             "is_cached": self.written_through and self.policy.tier != "direct",
         }
         for name, value in worked_out.items():

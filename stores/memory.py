@@ -7,7 +7,7 @@ from typing_extensions import override
 from core.errors import StoreTimeoutError
 from core.leases import NO_ROW
 from core.ports import Cache, Clock, Filling, RowKey, StoredRow
-from core.versions import version_of
+from core.versions import VERSION_BYTES, version_of
 
 _LOOKED_THROUGH_MIN = 10_000
 _NO_VERSION = -1
@@ -77,6 +77,14 @@ class MemoryStore(Cache):
         for one in taken:
             ver = version_of(one.value) if one.value != NO_ROW else _NO_VERSION
             self._rows[one.key] = StoredRow(one.key, ver, one.value, one.expires_at_ms)
+        return len(taken)
+
+    @override
+    async def renew(self, fillings: Sequence[Filling], *, deadline_ms: int) -> int:
+        held = self._held([one.key for one in fillings], deadline_ms)
+        taken = [one for one in fillings if held.get(one.key, NO_ROW)[:VERSION_BYTES] == one.value[:VERSION_BYTES]]
+        for one in taken:
+            self._rows[one.key] = self._rows[one.key]._replace(expires_at_ms=one.expires_at_ms)
         return len(taken)
 
     @override

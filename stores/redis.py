@@ -17,6 +17,7 @@ from stores.redis_commands import (
     pack_fill,
     pack_lease,
     pack_read,
+    pack_renew,
     pack_write,
     raise_partial,
     read_chunks,
@@ -83,6 +84,12 @@ class RedisStore(Cache):
     async def fill(self, fillings: Sequence[Filling], *, token: bytes, deadline_ms: int) -> int:
         commands, replies = [pack_fill(chunk, token) for chunk in write_chunks(fillings)], list[Any]()
         await self._call(commands, replies, what=f"filling of {len(fillings)} rows", deadline_ms=deadline_ms)
+        return sum(replies)
+
+    @override
+    async def renew(self, fillings: Sequence[Filling], *, deadline_ms: int) -> int:
+        commands, replies = [pack_renew(chunk) for chunk in write_chunks(fillings)], list[Any]()
+        await self._call(commands, replies, what=f"renewal of {len(fillings)} rows", deadline_ms=deadline_ms)
         return sum(replies)
 
     @override

@@ -22,6 +22,7 @@ from stores.redis_commands import (
     pack_fill,
     pack_lease,
     pack_read,
+    pack_renew,
     pack_write,
     raise_partial,
     read_chunks,
@@ -105,12 +106,21 @@ class RedisClusterStore(Cache):
 
     @override
     async def fill(self, fillings: Sequence[Filling], *, token: bytes, deadline_ms: int) -> int:
+        return await self._put(fillings, lambda chunk: pack_fill(chunk, token), what="filling", deadline_ms=deadline_ms)
+
+    @override
+    async def renew(self, fillings: Sequence[Filling], *, deadline_ms: int) -> int:
+        return await self._put(fillings, pack_renew, what="renewal", deadline_ms=deadline_ms)
+
+    async def _put(
+        self, fillings: Sequence[Filling], pack: Callable[[Sequence[Filling]], bytes], *, what: str, deadline_ms: int
+    ) -> int:
         commands = [
-            _Command(slot, pack_fill(chunk, token))
+            _Command(slot, pack(chunk))
             for slot, of_slot in _by_slot(fillings, lambda one: one.key).items()
             for chunk in write_chunks(of_slot)
         ]
-        await self._call(commands, what=f"filling of {len(fillings)} rows", deadline_ms=deadline_ms)
+        await self._call(commands, what=f"{what} of {len(fillings)} rows", deadline_ms=deadline_ms)
         return sum(command.reply for command in commands)
 
     async def _find(

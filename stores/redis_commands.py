@@ -11,6 +11,7 @@ from hiredis import pack_command
 
 from core.errors import PartialWriteError, StoreError
 from core.ports import Filling, RowKey, StoredRow
+from core.versions import VERSION_BYTES
 
 _Written = TypeVar("_Written", StoredRow, Filling)
 
@@ -71,6 +72,17 @@ end
 return taken
 """
 
+_RENEW = b"""
+local taken = 0
+for i, key in ipairs(KEYS) do
+  if redis.call('GETRANGE', key, 0, 7) == ARGV[2 * i - 1] then
+    taken = taken + 1
+    redis.call('PEXPIREAT', key, ARGV[2 * i])
+  end
+end
+return taken
+"""
+
 
 def redis_key(key: RowKey) -> str:
     """Return the name of a row in Redis: the tag in braces keeps an entity's rows in one slot of a cluster.
@@ -112,6 +124,14 @@ def pack_fill(fillings: Sequence[Filling], token: bytes) -> bytes:
     command: list[bytes | str | int] = [b"EVAL", _FILL, len(fillings), *(redis_key(one.key) for one in fillings), token]
     for one in fillings:
         command += (one.value, b"" if one.expires_at_ms is None else one.expires_at_ms)
+    return pack(command)
+
+
+def pack_renew(fillings: Sequence[Filling]) -> bytes:
+    """Return one EVAL that lets rows of the same version live longer; its reply is their number."""
+    command: list[bytes | str | int] = [b"EVAL", _RENEW, len(fillings), *(redis_key(one.key) for one in fillings)]
+    for one in fillings:
+        command += (one.value[:VERSION_BYTES], one.expires_at_ms or 0)
     return pack(command)
 
 

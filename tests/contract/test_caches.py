@@ -118,3 +118,34 @@ async def test_many_keys_are_leased_and_filled_together(store):
 
     assert filled == len(keys)
     assert await read(store, *keys) == dict.fromkeys(keys, packed(1))
+
+
+async def test_a_row_that_is_still_the_same_lives_on(store, clock):
+    """
+    Whoever has read it in the record once more knows that it is right; whatever else is there now, it knows nothing of.
+    """
+    gone = RowKey("user#i3", "spend@v1")
+    await lease(store, USER, OTHER)
+    await fill(store, packed(1), expires_at_ms=clock.now_ms() + 1_000)
+    await fill(store, packed(1), key=OTHER, expires_at_ms=clock.now_ms() + 1_000)
+    await write(store, 2, OTHER)
+    later_ms = clock.now_ms() + ENOUGH_MS
+
+    rows = [Filling(key, packed(1), later_ms) for key in (USER, OTHER, gone)]
+    renewed = await store.renew(rows, deadline_ms=ENOUGH_MS)
+    clock.advance(1_200)
+
+    assert renewed == 1
+    assert await read(store, USER, OTHER, gone) == {USER: packed(1), OTHER: packed(2)}
+
+
+async def test_what_is_no_row_does_not_live_on(store):
+    """
+    A lease is its holder's, and that there is none is not what was read.
+    """
+    await lease(store, USER, OTHER)
+    await fill(store, NO_ROW, key=OTHER)
+
+    rows = [Filling(key, packed(1), 1) for key in (USER, OTHER)]
+    assert await store.renew(rows, deadline_ms=ENOUGH_MS) == 0
+    assert await read(store, USER, OTHER) == {USER: OURS, OTHER: NO_ROW}

@@ -19,7 +19,7 @@ class Mutant:
 
     Attributes:
         name: What is broken, as the end of "What if ...".
-        rule: The rule that it breaks: a line of docs/explanation/protocol.md (P1 - P10, or 2 for its second section),
+        rule: The rule that it breaks: a line of docs/explanation/protocol.md (P1 - P10, or 2 and 3 for its sections),
             or of docs/explanation/semantics.md by the name of its section.
         file: Of the product, from the root.
         old: Text that stands in it exactly once.

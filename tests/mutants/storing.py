@@ -6,6 +6,7 @@ _STORES = "tests/contract/test_stores.py::"
 _DYNAMODB = "tests/contract/test_dynamodb.py::"
 _CACHES = "tests/contract/test_caches.py::"
 _TIERS = "tests/unit/test_tiers.py::"
+_LIFETIMES = "tests/unit/test_lifetimes.py::"
 
 STORING = (
     Mutant(
@@ -154,16 +155,16 @@ STORING = (
         "a load does not know what was announced since it began",
         rule="2",
         file="serving/tiers.py",
-        old="        with self._reading():\n            return self._copied(wanted, await self._fills.load(wanted))",
-        new="        with nullcontext():\n            return self._copied(wanted, await self._fills.load(wanted))",
+        old="        with self._reading():\n            return self._copied(wanted, await self._fills.load(wanted), began_at)",
+        new="        with nullcontext():\n            return self._copied(wanted, await self._fills.load(wanted), began_at)",
         caught_by=(_TIERS + "test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_came[False-True]",),
     ),
     Mutant(
         "a load past the cache does not know what was announced since it began",
         rule="2",
         file="serving/tiers.py",
-        old="        with self._reading():\n            return self._copied(wanted, await self._fills.recorded(wanted))",
-        new="        with nullcontext():\n            return self._copied(wanted, await self._fills.recorded(wanted))",
+        old="        with self._reading():\n            return self._copied(wanted, await self._fills.recorded(wanted), began_at)",
+        new="        with nullcontext():\n            return self._copied(wanted, await self._fills.recorded(wanted), began_at)",
         caught_by=(_TIERS + "test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_came[True-True]",),
     ),
     Mutant(
@@ -173,6 +174,73 @@ STORING = (
         old="return Filling(want.key, NO_ROW, nothing_until_ms)",
         new="return Filling(want.key, NO_ROW, None)",
         caught_by=(_TIERS + "test_what_is_filled_in_is_forgotten_after_a_while[30000]",),
+    ),
+    Mutant(
+        "a load that found nothing hides a row that was found since",
+        rule="2",
+        file="serving/tiers.py",
+        old="if self._local is None or not terms.is_copied or self._is_below_floor(want.key, None):",
+        new="if self._local is None or not terms.is_copied:",
+        caught_by=(_TIERS + "test_a_load_that_found_nothing_does_not_hide_a_row_that_was_found_since",),
+    ),
+    Mutant(
+        "who does not hear of changes keeps a row older than it has served",
+        rule="2",
+        file="serving/tiers.py",
+        old=" or row.fingerprint != terms.fingerprint or self._is_below_floor(want.key, row):",
+        new=" or row.fingerprint != terms.fingerprint:",
+        caught_by=(_LIFETIMES + "test_no_copy_is_older_than_what_was_served[local]",),
+    ),
+    Mutant(
+        "a group that is written around the cache is read from what the cache has from before",
+        rule="2",
+        file="serving/wanted.py",
+        old='"is_cached": self.written_through and self',
+        new='"is_cached": self',
+        caught_by=(_TIERS + "test_a_group_that_is_written_around_the_cache_is_not_looked_for_there", CACHES),
+    ),
+    Mutant(
+        "copies that were made together end together",
+        rule="3",
+        file="serving/lifetimes.py",
+        old="return ttl_ms - int(ttl_ms * jitter * drawn)",
+        new="return ttl_ms",
+        caught_by=(
+            _LIFETIMES + "test_copies_that_were_made_together_do_not_all_end_together",
+            _LIFETIMES + "test_that_rows_are_not_there_is_not_forgotten_all_at_once",
+            _LIFETIMES + "test_what_was_filled_in_together_does_not_leave_redis_together[True-3600000]",
+            _LIFETIMES + "test_what_was_filled_in_together_does_not_leave_redis_together[False-30000]",
+        ),
+    ),
+    Mutant(
+        "everybody who reads a copy that is about to end reads it again",
+        rule="3",
+        file="serving/flights.py",
+        old="mine = [want for want in wanted if self._key_of(want) not in self._under_way]",
+        new="mine = list(wanted)",
+        caught_by=(
+            _LIFETIMES + "test_a_copy_that_is_about_to_end_is_read_again_once_for_everybody",
+            _LIFETIMES + "test_who_has_filled_a_row_in_lets_it_live_on_before_it_ends",
+        ),
+    ),
+    Mutant(
+        "an outage is remembered as the time that a load takes",
+        rule="3",
+        file="serving/lifetimes.py",
+        old="return -min(load_ms, LOAD_MS_MAX) * beta",
+        new="return -load_ms * beta",
+        caught_by=(_LIFETIMES + "test_an_outage_is_not_remembered_as_the_time_that_a_load_takes",),
+    ),
+    Mutant(
+        "a row that was replaced lives on because the former one was found",
+        rule="3",
+        file="stores/redis_commands.py",
+        old="  if redis.call('GETRANGE', key, 0, 7) == ARGV[2 * i - 1] then",
+        new="  if true then",
+        caught_by=(
+            _CACHES + "test_a_row_that_is_still_the_same_lives_on[redis]",
+            _CACHES + "test_what_is_no_row_does_not_live_on[redis]",
+        ),
     ),
     Mutant(
         "each reader of a row loads it",

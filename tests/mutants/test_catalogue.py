@@ -16,7 +16,7 @@ from tests.mutants.mutant import Mutant, StaleMutantError
 from tests.mutants.page import PAGE, mutants_markdown
 from tests.mutants.trees import ROOT
 
-RULES = {f"P{number}" for number in range(1, 11)} | {"P7b", "2"}
+RULES = {f"P{number}" for number in range(1, 11)} | {"P7b", "2", "3"}
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

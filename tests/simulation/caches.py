@@ -1,5 +1,8 @@
 """Caches in simulated worlds: one owner writes rows, several processes read them, and copies come, go and are late.
 
+Copies end early and are read again before they do, processes that do not hear of changes hold copies in some worlds, and
+one is killed in others.
+
 What runs is the reading side as it is (``serving.tiers`` with its fills, flights and copies) and what writes the cache
 (``agents.cache_debt``). The stores, the network before them, evictions and time are simulated.
 ``make simulate-caches`` runs many; its last line is one line of JSON, its status 1 if anything went wrong.
@@ -13,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import typer
 
@@ -25,11 +29,12 @@ from core.ports import Cache, Filling, RowKey, StoredRow
 from core.rows import pack_row
 from core.versions import version_of
 from core.windows import NEVER_MS, seconds
+from serving.floor import VersionFloor
 from serving.local import LocalCopies
 from serving.tiers import TieredReader
 from serving.wanted import Terms, Wanted
 from stores.memory import MemoryStore
-from tests.simulation.loop import StuckError, VirtualLoop
+from tests.simulation.loop import Process, StuckError, VirtualLoop
 from tests.simulation.network import Network
 from tests.simulation.runs import chunks, short_lived, undisturbed
 from tests.simulation.stores import SimulatedStore, run_now
@@ -45,6 +50,7 @@ _LATER_S = 3.5
 """Until when something happens in some worlds: leases and copies have ended by then."""
 _SETTLE_S = 6.0
 """Longer than a lease lasts and than a message is late."""
+_ONE_READ_S = 1.0
 _LATEST_S = (0.12, 0.3, 1.5)
 
 
@@ -62,6 +68,10 @@ class SimulatedCache(SimulatedStore, Cache):
     async def fill(self, fillings: Sequence[Filling], *, token: bytes, deadline_ms: int) -> int:
         held = self._held
         return await self._ask(lambda: run_now(held.fill(fillings, token=token, deadline_ms=1)), deadline_ms)
+
+    async def renew(self, fillings: Sequence[Filling], *, deadline_ms: int) -> int:
+        held = self._held
+        return await self._ask(lambda: run_now(held.renew(fillings, deadline_ms=1)), deadline_ms)
 
 
 @dataclass(slots=True)
@@ -110,23 +120,37 @@ class CacheWorld:
         self._record_way = record
         ttls_s = sorted(chance.choices(_TTLS_S, k=2))
         self._policy = ServingPolicy(
-            soft_ttl=seconds(ttls_s[0]), hard_ttl=seconds(ttls_s[1]), negative_ttl=seconds(chance.choice(_TTLS_S))
+            tier=chance.choice(("remote", "remote", "local")),
+            soft_ttl=seconds(ttls_s[0]),
+            hard_ttl=seconds(ttls_s[1]),
+            negative_ttl=seconds(chance.choice(_TTLS_S)),
+            jitter=chance.choice((0.0, 0.1, 0.9)),
+            early_refresh=chance.choice((0.0, 1.0, 8.0)),
         )
         # The first process owns the rows' partition, but for a while in some worlds; then another one writes them.
         self._owns = True
         self._local = LocalCopies(bytes_max=100_000, is_announced=lambda _key: self._owns)
+        self._wanted = {key: Wanted(key, Terms(self._policy, key.sk == THROUGH, MEANING)) for key in KEYS}
+        self._open_reader = partial(
+            TieredReader, cache=cache, record=record, clock=clock, metrics=METRICS, monotonic=loop.time,
+            hears=lambda: self._owns, draw=chance.random,
+        )  # fmt: skip
         self._readers = [
-            TieredReader(
-                local=local, cache=cache, record=record, clock=clock, metrics=METRICS, monotonic=loop.time,
-                hears=lambda: self._owns,
-            )
-            for local in (self._local, None)
-        ]  # fmt: skip
+            self._new_reader(local=self._local),
+            self._new_reader(local=self._deaf_copies() if self._policy.tier == "local" else None),
+        ]
         lifetimes = {THROUGH: int(ttls_s[1] * 1000)}
         self._debt = CacheDebt(cache, record, METRICS, clock, lifetimes=lifetimes, announce=self._announce)
         self._seen: dict[tuple[int, RowKey], int] = {}
         self._vers = dict.fromkeys(KEYS, 0)
         self._wrong: list[str] = []
+
+    def _new_reader(self, *, local: LocalCopies | None) -> TieredReader:
+        # To make room for 65,536 versions takes longer than everything else in some worlds.
+        return self._open_reader(local=local, floor=VersionFloor(slots=256))
+
+    def _deaf_copies(self) -> LocalCopies:
+        return LocalCopies(bytes_max=100_000, is_announced=lambda _key: False)
 
     def run(self) -> tuple[list[str], int]:
         """Run it to its end; return what is wrong, and the number of steps."""
@@ -149,6 +173,8 @@ class CacheWorld:
             for number in range(len(self._readers))
             for _ in range(chance.randint(1, 2))
         ]
+        if chance.random() < 0.3:
+            self._start_mortal()
         for _ in range(chance.randint(0, 8)):
             loop.later(chance.uniform(0, 3 * self._busy_s), self._evict, chance.choice(KEYS))
         for service in ("cache", "record"):
@@ -165,6 +191,9 @@ class CacheWorld:
         self._network.cut_until.clear()
         await asyncio.sleep(_SETTLE_S)
         settling.cancel()
+        if self._policy.tier == "local":
+            # Who does not hear of changes may be that far behind.
+            await asyncio.sleep(max(_TTLS_S))
         await self._check()
 
     # -- what happens
@@ -197,6 +226,13 @@ class CacheWorld:
     def _gain(self) -> None:
         self._owns = True
 
+    def _start_mortal(self) -> None:
+        """Let another process read for a while and then die, perhaps with a lease, perhaps in the middle of a filling."""
+        process = Process("mortal")
+        self._readers.append(self._new_reader(local=None))
+        self._loop.start(process, self._read(len(self._readers) - 1, 3))
+        self._loop.later(self._chance.uniform(0, self._busy_s), self._loop.kill, process)
+
     def _cut(self, service: str, for_s: float) -> None:
         self._network.cut_until[service] = self._loop.time() + for_s
 
@@ -206,7 +242,7 @@ class CacheWorld:
             await asyncio.sleep(chance.uniform(0, self._busy_s))
             keys = KEYS if chance.random() < 0.5 else (chance.choice(KEYS),)
             before = {key: self._seen.get((number, key), 0) for key in keys}
-            reading = self._loop.create_task(self._readers[number].read([self._wanted(key) for key in keys]))
+            reading = self._loop.create_task(self._readers[number].read([self._wanted[key] for key in keys]))
             if chance.random() < 0.1:
                 self._loop.later(chance.uniform(0, 0.01), reading.cancel)
             try:
@@ -226,20 +262,26 @@ class CacheWorld:
     def _evict(self, key: RowKey) -> None:
         self._cache._rows.pop(key, None)
 
-    def _wanted(self, key: RowKey) -> Wanted:
-        return Wanted(key, Terms(self._policy, key.sk == THROUGH, MEANING))
+    def _lives_s(self) -> float:
+        policy = self._policy
+        return min(policy.hard_ttl, policy.negative_ttl).total_seconds() * (1 - policy.jitter)
 
     # -- the end
 
     async def _check(self) -> None:
+        # The last one has just begun: it has no copies and asks the cache.
+        readers = [*self._readers[:2], self._new_reader(local=None)]
         for key, ver in self._vers.items():
-            for number, reader in enumerate(self._readers):
-                rows = await reader.read([self._wanted(key)])
+            for number, reader in enumerate(readers):
+                rows = await reader.read([self._wanted[key]])
                 told = rows[key].values[0] if key in rows else 0
                 if told != ver:
                     self._wrong.append(f"process {number} is told {told} of {key} for good, must be {ver}")
             held = self._cache._rows.get(key)
             if key.sk == AROUND or (held is not None and (held.expires_at_ms or NEVER_MS) <= self._clock.now_ms()):
+                continue
+            if held is None and self._lives_s() < _ONE_READ_S:
+                # It has expired while it was read, and who wanted to renew it has found it gone.
                 continue
             if held is None or is_lease(held.value):
                 self._wrong.append(f"the cache was not filled with {key}")

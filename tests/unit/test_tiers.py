@@ -28,7 +28,7 @@ OTHER = RowKey("user#i2", "spend@v1")
 NOBODY = RowKey("user#i2", "nothing@v1")
 FAILURES_MAX = 5
 SOFT_TTL_MS = NEGATIVE_TTL_MS = 30_000
-REMOTE = ServingPolicy(soft_ttl=seconds(30))
+REMOTE = ServingPolicy(soft_ttl=seconds(30), jitter=0)
 DIRECT = ServingPolicy(tier="direct")
 
 
