@@ -116,6 +116,12 @@ class LocalCopies:
         if not self._may_be_old() and key not in self._announced and (is_held or self._is_announced(key)):
             self._copies[key] = Copy(None, read_at_ms, _ENTRY_BYTES, *life)
 
+    def drop_older(self, key: RowKey, ver: int) -> None:
+        """Drop a copy that is older than a version which is served now: nobody shall see time go back."""
+        copy = self._copies.get(key)
+        if copy is not None and (copy.row is None or copy.row.ver < ver):
+            del self._copies[key]
+
     def _may_be_old(self) -> bool:
         return next(iter(self._reads.values()), self._announcements) <= self._cleared_at
 

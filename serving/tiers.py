@@ -348,6 +348,8 @@ class TieredReader:
             self._decoded.put(want.key, value, row)
         if row.ver > self._floor.of(want.key):
             self._floor.put(want.key, row.ver)
+            if self._local is not None:
+                self._local.drop_older(want.key, row.ver)
         return row
 
     def _copy(self, want: Wanted, row: Row, size: int, load_ms: float) -> None:

@@ -184,6 +184,14 @@ STORING = (
         caught_by=(_TIERS + "test_a_load_that_found_nothing_does_not_hide_a_row_that_was_found_since",),
     ),
     Mutant(
+        "a copy stays that is older than what was served",
+        rule="2",
+        file="serving/local.py",
+        old="        if copy is not None and (copy.row is None or copy.row.ver < ver):",
+        new="        if copy is not None and copy.row is None:",
+        caught_by=(_TIERS + "test_no_copy_stays_that_is_older_than_what_was_served",),
+    ),
+    Mutant(
         "who does not hear of changes keeps a row older than it has served",
         rule="2",
         file="serving/tiers.py",

@@ -654,6 +654,24 @@ async def test_a_load_that_found_nothing_does_not_hide_a_row_that_was_found_sinc
     assert await values(reader, USER) == [1]
 
 
+async def test_no_copy_stays_that_is_older_than_what_was_served(local, record, clock, metrics):
+    """
+    A slow load had found nothing, a second read the first version of a row, and the slow one, looking again, the second
+    one, which was not announced yet: it was served, and who asked next was told the first again.
+    """
+    slow, cache = SlowStore(record), CountingStore("cache", clock)
+    reader = TieredReader(local=local, cache=cache, record=slow, clock=clock, metrics=metrics)
+    first = asyncio.create_task(values(reader, USER))
+    await until(lambda: slow.found is not None)
+    await write(1, record, cache)
+    assert await values(reader, USER) == [1]
+    await write(2, record)
+    slow.may.set()
+    assert await first == [2]
+
+    assert await values(reader, USER) == [2]
+
+
 @pytest.mark.parametrize("value", [stored(9, OTHER, fingerprint=b"formerly").value, bytes(8) + b"\xc1"])
 async def test_what_nobody_can_use_in_the_cache_hides_not_that_there_is_no_row(reader, cache, value):
     """
