@@ -48,6 +48,7 @@ class Features:
         as_of_ms: Every event up to this one is in them; 0 where something could not be had, or a key's partition has
             had no event yet.
         unread: Groups of which something could not be had; asking again may help.
+        defaults: Those of them of which defaults are served instead of nulls, as ``INVALID`` too.
         old: Groups of which older values are served than usual, because a store fails.
     """
 
@@ -57,6 +58,7 @@ class Features:
     instant_ms: int
     as_of_ms: int
     unread: Sequence[str] = ()
+    defaults: Sequence[str] = ()
     old: Sequence[str] = ()
 
     def rows(self) -> list[dict[str, Any]]:
@@ -183,6 +185,7 @@ def _parse(status: int, body: bytes) -> Features:
             instant_ms=metadata["instant_ms"],
             as_of_ms=metadata["min_as_of_ms"],
             unread=metadata.get("unread", ()),
+            defaults=metadata.get("defaults", ()),
             old=metadata.get("old", ()),
         )
     except (ValueError, KeyError, TypeError) as error:

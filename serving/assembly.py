@@ -30,6 +30,7 @@ def assemble(
     min_as_of_ms: int,
     versions: Sequence[Mapping[str, Any]] | None,
     unread: Sequence[str] = (),
+    defaults: Sequence[str] = (),
     old: Sequence[str] = (),
 ) -> bytes:
     """Return the answer's body.
@@ -43,6 +44,7 @@ def assemble(
         min_as_of_ms: Up to when every row is known to be complete.
         versions: Name and active version of each group, if the request asks for them.
         unread: Names of groups of which rows could not be read.
+        defaults: Those of them whose defaults are served for these.
         old: Names of groups of which old copies are served.
     """
     metadata: dict[str, Any] = {
@@ -54,6 +56,8 @@ def assemble(
         metadata["feature_view_metadata"] = versions
     if unread:
         metadata["unread"] = unread
+    if defaults:
+        metadata["defaults"] = defaults
     if old:
         metadata["old"] = old
     results = [_key_result(entities[name]) for name in plan.key_columns]

@@ -22,11 +22,11 @@ from serving.explain_on_demand import Answer, explain_on_demand
 from serving.models import Definition, Explanation, OnDemandExplanation, RowShown, Version
 from serving.progress_board import ProgressBoard
 from serving.read_plans import GroupRead, Planner, row_pk
-from serving.ready import serve_row
+from serving.ready import ReadyRows, has_defaults, serve_row
 from serving.requests import NAME_CHARS_MAX, EntityKeys
 from serving.tiers import Origin, TieredReader
 from serving.tiles_shown import show_tiles
-from serving.wanted import Wanted
+from serving.wanted import Gaps, Wanted
 from serving.why import why
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
@@ -91,6 +91,7 @@ class Explainer:
         self._progress = progress
         self._clock = clock
         self._answer = answer
+        self._ready = ReadyRows()
 
     async def explain(self, request: ExplainRequest) -> Explanation | OnDemandExplanation:
         """Return the value that a read at this instant gives, and everything that it was made of.
@@ -112,13 +113,15 @@ class Explainer:
         place = RowKey(row_pk(read, encoded), read.sk)
         group = read.plan.group
         origins: dict[RowKey, Origin] = {}
-        wanted = Wanted(place, read.terms)
-        row = (await self._reader.read([wanted], origins=origins)).get(place)
+        gaps = Gaps()
+        row = (await self._reader.read([Wanted(place, read.terms)], origins=origins, gaps=gaps)).get(place)
+        if gaps.why is not None and place in gaps.unread and not has_defaults(read.plan):
+            raise gaps.why
         partition = kafka_partition(encoded, group.entity.partitions)
         progress = await self._progress.as_of_ms([(group.entity.name, partition)])
         now_ms = self._clock.now_ms()
         instant_ms = max(now_ms, row.valid_from_ms) if row is not None else now_ms
-        served = serve_row(read.plan, row, instant_ms)
+        served = self._ready.unread(read.plan) if gaps.unread else serve_row(read.plan, row, instant_ms)
         number = read.places[0]
         feature, value = read.plan.features[number], served.values[number]
         status = served.statuses[number]
@@ -134,7 +137,8 @@ class Explainer:
             age_ms=instant_ms - row.event_time_ms if row is not None and row.event_time_ms else None,
             tier=origin.tier if origin is not None else None,
             copy_age_ms=max(0, now_ms - origin.read_at_ms) if origin is not None else None,
-            as_of_ms=max(row.as_of_ms if row is not None else 0, *progress.values()),
+            # Nothing is known of a row that could not be read, nor up to when.
+            as_of_ms=max(row.as_of_ms if row is not None else 0, *progress.values()) if not gaps.unread else 0,
             definition=define(self._entries[group.name, feature.name]),
             version=Version(number=self._planner.version(group.name), fingerprint=read.plan.fingerprint.hex()),
             window=shown.window,

@@ -83,7 +83,10 @@ class OnlineFeaturesMetadata(Answer):
     min_as_of_ms: int = Field(description="Up to when every row of the answer is known to be complete.")
     feature_view_metadata: list[GroupVersion] | None = None
     unread: list[str] | None = Field(
-        None, description="Groups of which rows could not be read: their values are null and INVALID."
+        None, description="Groups of which rows could not be read: their values are INVALID, and null or defaults."
+    )
+    defaults: list[str] | None = Field(
+        None, description="Those of them whose features' defaults are served, as INVALID, because their policy says so."
     )
     old: list[str] | None = Field(
         None, description="Groups of which copies older than soft_ttl are served, because the record fails."

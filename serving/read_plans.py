@@ -13,6 +13,7 @@ from core.on_demand import OnDemandFeature, OnDemandGroup, OnDemandSource
 from core.plans import GroupPlan
 from core.topics import row_name
 from core.values import ValueType
+from serving.ready import has_defaults
 from serving.requests import EntityKeys
 from serving.wanted import Terms
 
@@ -99,6 +100,11 @@ class ReadPlan:
     def is_stored(self) -> bool:
         """Whether all of it comes from rows."""
         return not self.computed and not self.fetched
+
+    @property
+    def has_more_than_rows(self) -> bool:
+        """Whether there is an answer although no row can be read: values of sources, or defaults."""
+        return bool(self.fetched) or any(has_defaults(read.plan) for read in self.groups)
 
 
 @dataclass(slots=True)

@@ -121,8 +121,11 @@ class ReadyRows:
         return ready
 
     def unread(self, plan: GroupPlan) -> ReadyRow:
-        """Return what is served of a row that nobody could read: it may be anything."""
-        return ReadyRow(None, 0, NEVER_MS, [None] * len(plan.features), INVALID, EPOCH)
+        """Return what is served of a row that nobody could read: it may be anything, and is told to be no value."""
+        if not has_defaults(plan):
+            return ReadyRow(None, 0, NEVER_MS, [None] * len(plan.features), INVALID, EPOCH)
+        none = self._none(plan)
+        return ReadyRow(None, 0, NEVER_MS, none.values, INVALID, EPOCH)
 
     def _none(self, plan: GroupPlan) -> ReadyRow:
         ready = self._missing.get(plan.fingerprint)
@@ -135,6 +138,11 @@ class ReadyRows:
         if not self._empty_lists:
             ready.values = [None if value == [] else value for value in ready.values]
         return ready
+
+
+def has_defaults(plan: GroupPlan) -> bool:
+    """Whether a group's rows that nobody could read are served as what a key without a row has."""
+    return plan.group.serving.on_failure == "default"
 
 
 def serve_row(plan: GroupPlan, row: Row | None, instant_ms: int) -> ReadyRow:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from core.errors import RequestError
 from core.keys import kafka_partition, partition_key
+from core.plans import GroupPlan
 from core.ports import Clock, RowKey
 from core.rows import Row
 from core.windows import to_ms
@@ -17,7 +18,7 @@ from serving.on_demand import Computed, Functions, invalid, only_valid, with_inv
 from serving.progress_board import ProgressBoard
 from serving.read_plans import COMPUTED, FETCHED, ComputedRead, Planner, ReadPlan
 from serving.reads_log import ReadsLog
-from serving.ready import INVALID, PRESENT, ReadyRow, ReadyRows
+from serving.ready import INVALID, PRESENT, ReadyRow, ReadyRows, has_defaults
 from serving.requests import FeaturesRequest, check_request_columns, check_size
 from serving.tiers import TieredReader
 from serving.wanted import Gaps, Wanted
@@ -108,7 +109,7 @@ class FeatureServer:
         gaps = Gaps()
         wanted = _wanted(reading)
         rows = await self._reader.read(wanted, gaps=gaps)
-        if gaps.why is not None and len(gaps.unread) == len(wanted) and not reading.plan.fetched:
+        if gaps.why is not None and len(gaps.unread) == len(wanted) and not reading.plan.has_more_than_rows:
             # Nothing at all is known.
             raise gaps.why
         return [[rows.get(key) for key in keys] for keys in reading.keys], gaps
@@ -191,6 +192,7 @@ class FeatureServer:
             # Nothing is known of a row that could not be read, nor up to when.
             min_as_of_ms=0 if gaps.unread else _min_as_of_ms(rows, reading.places, progress, instant_ms=instant_ms),
             unread=_groups_of(reading, gaps.unread),
+            defaults=_groups_of(reading, gaps.unread, has_defaults),
             old=_groups_of(reading, gaps.old),
             versions=self._versions(plan) if reading.request.include_feature_view_version_metadata else None,
         )
@@ -200,14 +202,16 @@ class FeatureServer:
         return [{"name": name, "version": self._planner.version(name)} for name in names]
 
 
-def _groups_of(reading: _Reading, rows: Collection[RowKey]) -> list[str]:
-    """Return the names of the groups that any of some rows is of."""
+def _groups_of(
+    reading: _Reading, rows: Collection[RowKey], counts: Callable[[GroupPlan], bool] = lambda _: True
+) -> list[str]:
+    """Return the names of the groups that any of some rows is of, of those that count."""
     if not rows:
         return []
     return [
         read.plan.name
         for read, keys in zip(reading.plan.groups, reading.keys, strict=True)
-        if not set(keys).isdisjoint(rows)
+        if counts(read.plan) and not set(keys).isdisjoint(rows)
     ]
 
 

@@ -7,7 +7,7 @@ from core.rows import Row
 from core.windows import to_ms
 from serving.models import Part
 from serving.read_plans import GroupRead
-from serving.ready import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE
+from serving.ready import INVALID, NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE
 from serving.tiles_shown import TilesShown
 
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
@@ -17,6 +17,8 @@ def why(
     read: GroupRead, feature: ServedFeature, row: Row | None, *, instant_ms: int, status: str, shown: TilesShown
 ) -> str:
     """Return why a value has its status."""
+    if status == INVALID:
+        return f"No store could tell, and {read.plan.name} has on_failure='default': the default is served as no value."
     if status == NOT_FOUND:
         return _why_not_found(read, row, instant_ms)
     if status == OUTSIDE_MAX_AGE and row is not None and read.plan.group.serving.max_age is not None:

@@ -6,6 +6,7 @@ _STORES = "tests/contract/test_stores.py::"
 _DYNAMODB = "tests/contract/test_dynamodb.py::"
 _CACHES = "tests/contract/test_caches.py::"
 _TIERS = "tests/unit/test_tiers.py::"
+_HTTP = "tests/unit/test_serving_http.py::"
 _LIFETIMES = "tests/unit/test_lifetimes.py::"
 
 STORING = (
@@ -281,6 +282,17 @@ STORING = (
         old="known is not None and known[0] == value",
         new="known is not None",
         caught_by=("tests/unit/test_decoded.py::test_other_bytes_are_decoded_anew",),
+    ),
+    Mutant(
+        "a default that is served because nothing could be read is passed off as that there is no row",
+        rule="Values",
+        file="serving/ready.py",
+        old="return ReadyRow(None, 0, NEVER_MS, none.values, INVALID, EPOCH)",
+        new="return none",
+        caught_by=(
+            _HTTP + "test_defaults_are_served_as_such_while_no_store_can_tell",
+            _HTTP + "test_defaults_are_an_answer_where_nothing_at_all_can_be_read",
+        ),
     ),
     Mutant(
         "a prepared row is served beyond its tile boundary",

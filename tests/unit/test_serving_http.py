@@ -1,20 +1,24 @@
 """What a client reads over HTTP: the shape that Feast's clients know, and what every value says of itself."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+import features
+from core.definitions import Registry, col, latest
 from core.errors import StoreError, StoreTimeoutError
 from core.ports import RowKey, StoredRow
 from core.versions import version_bytes
+from features.videos import IMPRESSIONS
 from serving.admission import LIMIT_START
 from serving.answers import Answer
 from serving.reads import Reads
 from tests.clock import ManualClock
 from tests.fakes import idle
-from tests.serving_kit import REGISTRY, FailingStore, ServingKit, click, impression, visit
+from tests.serving_kit import REGISTRY, USER_STATE, FailingStore, ServingKit, click, impression, visit
 
 NOW_MS = 1_700_000_000_000
 EPOCH = "1970-01-01T00:00:00Z"
@@ -359,6 +363,62 @@ async def test_a_record_that_is_down_costs_only_what_nobody_else_can_tell(kit):
     assert answer["metadata"]["unread"] == ["user_engagement"]
     assert answer["metadata"]["min_as_of_ms"] == 0
     assert kit.metric("freshet_tier_keys_total", tier="record", outcome="unread") == 1
+
+
+def with_defaults() -> Registry:
+    """The definitions, with a group that is served by its defaults while no store can tell."""
+    state = replace(
+        USER_STATE,
+        features=(latest("last_tab", IMPRESSIONS, col("tab"), default=9), *USER_STATE.features[1:]),
+        serving=replace(USER_STATE.serving, on_failure="default"),
+    )
+    groups = tuple(state if group is USER_STATE else group for group in REGISTRY.groups)
+    return Registry(groups=groups, services=features.REGISTRY.services)
+
+
+async def test_defaults_are_served_as_such_while_no_store_can_tell():
+    """
+    A model goes on with the vector of somebody unknown; that these are no values of the user's must be told, or they are
+    learned from.
+    """
+    kit = ServingKit(ManualClock(NOW_MS), registry=with_defaults())
+    await kit.take("impressions", impression(NOW_MS, user=1, tab=3))
+    kit.record = FailingStore("record", StoreError("it is down"))
+    async with TestClient(TestServer(kit.web_app())) as client:
+        answer = await read(
+            client,
+            entities={"user_id": [1, 2]},
+            features=["user_state:last_tab", "user_state:last_ms", "user_engagement:impressions_1h"],
+        )
+
+    assert [(result["values"], result["statuses"]) for result in answer["results"][1:]] == [
+        ([3, 9], ["PRESENT", "INVALID"]),
+        ([4_000, None], ["PRESENT", "INVALID"]),
+        ([1, None], ["PRESENT", "INVALID"]),
+    ]
+    assert answer["metadata"]["unread"] == ["user_state", "user_engagement"]
+    assert answer["metadata"]["defaults"] == ["user_state"]
+    assert answer["metadata"]["min_as_of_ms"] == 0
+
+
+async def test_defaults_are_an_answer_where_nothing_at_all_can_be_read():
+    """
+    Who declared what to serve on a failure wants it when everything fails, and not a 503; nobody else does.
+    """
+    kit = ServingKit(ManualClock(NOW_MS), registry=with_defaults())
+    kit.record = kit.cache = FailingStore("record", StoreError("it is down"))
+    async with TestClient(TestServer(kit.web_app())) as client:
+        answer = await read(client, entities={"user_id": [2]}, features=["user_state:last_tab"])
+        asked = {"entities": {"user_id": [2]}, "features": ["user_engagement:impressions_1h"]}
+        async with client.post("/get-online-features", json=asked) as refused:
+            assert refused.status == 503
+        explained = await (await client.get("/explain?feature=user_state:last_tab&user_id=2")).json()
+        async with client.get("/explain?feature=user_engagement:impressions_1h&user_id=2") as refused:
+            assert refused.status == 503
+
+    assert [answer["results"][1][part] for part in ("values", "statuses")] == [[9], ["INVALID"]]
+    assert (explained["value"], explained["status"], explained["as_of_ms"]) == (9, "INVALID", 0)
+    assert "on_failure='default'" in explained["why"]
 
 
 async def test_old_copies_are_told_as_such():
