@@ -26,6 +26,7 @@ from app.endpoints import Endpoints, open_cache, open_endpoints, open_record
 from app.faust_app import App, new_app
 from app.kafka.access import kafka_access
 from app.kafka.ground import NO_GROUND, Ground, find_ground, require_same_topics
+from app.preload import preload, preload_all, preloaded
 from app.record_check import check_record
 from app.runtime import keep_runtime
 from app.settings import Settings
@@ -105,6 +106,11 @@ class Platform:
             self.ground = await find_ground(self.settings, self.access, self.registry, self.record)
         self._build_reading()
         self._build_writing()
+        if preloaded(self.registry) and self.settings.role.serves and not self.settings.role.aggregates:
+            await preload_all(
+                self.registry, self.plans, self.numbers, restore=self.changes.restore, reader=self.reader,
+                now_ms=self.clock.now_ms(),
+            )  # fmt: skip
         if self.settings.is_embedded:
             broker, base_url = self.endpoints.bootstrap[0], self.settings.base_url
             self._exits.enter_context(keep_runtime(broker=broker, base_url=base_url))
@@ -153,7 +159,7 @@ class Platform:
         self.local = LocalCopies(
             bytes_max=settings.local_bytes_max, is_announced=self._is_announced if hears else lambda _: False
         )
-        reader = TieredReader(
+        self.reader = TieredReader(
             local=self.local if (hears or holds) and settings.local_bytes_max else None,
             cache=self.cache,
             record=self.record,
@@ -169,7 +175,7 @@ class Platform:
             self._start(self.functions.warm_up(), what="start of the processes for on-demand features")
         self.server = FeatureServer(
             planner=planner,
-            reader=reader,
+            reader=self.reader,
             progress=progress,
             clock=self.clock,
             empty_lists=settings.empty_lists,
@@ -182,7 +188,7 @@ class Platform:
             numbers=self.numbers,
             keys_of=self._keys_of,
             send=self._send_events,
-            reader=reader,
+            reader=self.reader,
             clock=self.clock,
             metrics=self.metrics,
             is_ready=lambda: not settings.role.ingests or bool(self.health.ingest()["ready"]),
@@ -192,7 +198,7 @@ class Platform:
         self.explainer = Explainer(
             self.registry,
             planner=planner,
-            reader=reader,
+            reader=self.reader,
             progress=progress,
             clock=self.clock,
             answer=self.server.answer,
@@ -223,7 +229,7 @@ class Platform:
             if group.writing.cached
         }
         changelog = ChangelogWriter(self._producer)
-        changes = ChangelogReader(self.access.for_librdkafka())
+        self.changes = changes = ChangelogReader(self.access.for_librdkafka())
         self.tables = OwnedTables(
             self.registry, self.plans, self.numbers, reader=changes, changelog=changelog, epochs=self.ground.epochs
         )
@@ -330,7 +336,10 @@ class Platform:
     async def take_over(self, committed: Mapping[Any, int], assigned: set[Any]) -> None:
         """Restore the tables of assigned partitions, unless a topic was made anew meanwhile."""
         await require_same_topics(self.access, self.ground, {tp.topic for tp in assigned})
+        now_ms = self.clock.now_ms()
         await self.pipeline.take_over(committed, assigned)
+        if preloaded(self.registry):
+            await preload(self.tables, reader=self.reader, now_ms=now_ms)
 
     def _announce(self, rows: Sequence[StoredRow]) -> None:
         """Let those who keep copies, or a log, know of rows that were published."""

@@ -213,6 +213,7 @@ class ServingPolicy:
             what was read together does not end together.
         early_refresh: Beta of XFetch: how eagerly copies are read again before they end, in units of how long that
             takes, while they are served; 0 for not at all.
+        preload: Whether a worker that begins copies all rows from their changelog before it is asked (``local`` only).
         on_failure: What is served of a row that no store could tell, always as INVALID: ``null``, or ``default``, each
             feature's default or what a key without a row has; then an answer is given even if it has nothing else.
     """
@@ -224,6 +225,7 @@ class ServingPolicy:
     negative_ttl: timedelta = seconds(30)
     jitter: float = 0.1
     early_refresh: float = 0.0
+    preload: bool = False
     on_failure: Literal["null", "default"] = "null"
 
 

@@ -49,6 +49,10 @@ class LocalCopies:
         self._reads: dict[object, int] = {}
         self._cleared_at = -1
 
+    def has_room(self, size: int) -> bool:
+        """Whether a row of so many bytes takes the place of no other copy."""
+        return self._copies.current_size() + size + _ENTRY_BYTES <= self._copies.maxsize
+
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Mark a read of the stores, from before they are asked until its rows are put in."""

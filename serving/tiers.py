@@ -140,9 +140,24 @@ class TieredReader:
         found = {key: copy.row for key, copy in copies.items() if copy.row is not None}
         missing = [want for want in wanted if want.key not in copies]
         if missing:
-            with self._reading():
+            with self.reading():
                 found |= await self._from_stores(missing, origins, gaps)
         return found
+
+    def preload(self, want: Wanted, value: bytes, *, read_at_ms: int) -> bool:
+        """Keep a copy of a packed row that nobody has asked for; return whether there was room for it.
+
+        Raises:
+            FormatError: It cannot be read.
+        """
+        if self._local is None or not self._local.has_room(len(value)):
+            return False
+        row = unpack_row(value)
+        self._copy(want, row, len(value), 0.0, read_at_ms=read_at_ms)
+        # It is served from now on, and nothing older any more.
+        if row.ver > self._floor.of(want.key):
+            self._floor.put(want.key, row.ver)
+        return True
 
     async def _from_stores(
         self, missing: Sequence[Wanted], origins: dict[RowKey, Origin] | None, gaps: Gaps | None
@@ -172,7 +187,7 @@ class TieredReader:
 
     async def _read_again(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
         """Renew copies that are about to end, for whoever reads them then."""
-        with self._reading():
+        with self.reading():
             found, flights = await self._ask_cache(wanted, None)
             if missing := [want for want in wanted if want.key not in found]:
                 await self._load(flights, missing, None)
@@ -204,17 +219,17 @@ class TieredReader:
 
     async def _fly(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
         began_at = self._monotonic()
-        with self._reading():
+        with self.reading():
             return self._copied(wanted, await self._fills.load(wanted), began_at)
 
     async def _fly_past_the_cache(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
         began_at = self._monotonic()
-        with self._reading():
+        with self.reading():
             return self._copied(wanted, await self._fills.recorded(wanted), began_at)
 
     async def _renew(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
         began_at = self._monotonic()
-        with self._reading():
+        with self.reading():
             return self._copied(wanted, await self._fills.renew(wanted), began_at)
 
     def _copied(self, wanted: Sequence[Wanted], loaded: dict[RowKey, Loaded], began_at: float) -> dict[RowKey, Loaded]:
@@ -230,7 +245,8 @@ class TieredReader:
                         self._copy(want, unpack_row(one.value), len(one.value), load_ms)
         return loaded
 
-    def _reading(self) -> AbstractContextManager[None]:
+    def reading(self) -> AbstractContextManager[None]:
+        """Mark a read of rows, from before they are read until copies of them are kept."""
         return self._local.reading() if self._local is not None else nullcontext()
 
     def _old_copies(self, missing: Sequence[Wanted], origins: dict[RowKey, Origin] | None) -> dict[RowKey, Row | None]:
@@ -352,14 +368,14 @@ class TieredReader:
                 self._local.drop_older(want.key, row.ver)
         return row
 
-    def _copy(self, want: Wanted, row: Row, size: int, load_ms: float) -> None:
+    def _copy(self, want: Wanted, row: Row, size: int, load_ms: float, *, read_at_ms: int | None = None) -> None:
         terms = want.terms
         if self._local is None or row.fingerprint != terms.fingerprint or self._is_below_floor(want.key, row):
             return
-        now_ms, drawn = self._clock.now_ms(), self._draw()
-        ends_ms = now_ms + shortened_ms(terms.soft_ms, jitter=terms.jitter, drawn=drawn)
+        at_ms, drawn = self._clock.now_ms() if read_at_ms is None else read_at_ms, self._draw()
+        ends_ms = at_ms + shortened_ms(terms.soft_ms, jitter=terms.jitter, drawn=drawn)
         life = Life(ends_ms - math.ceil(lead_ms_max(load_ms, beta=terms.early_refresh)), drawn, load_ms)
-        self._local.put(want.key, row, size=size, read_at_ms=now_ms, life=life, is_held=terms.is_held)
+        self._local.put(want.key, row, size=size, read_at_ms=at_ms, life=life, is_held=terms.is_held)
 
     def _copy_none(self, want: Wanted) -> None:
         terms = want.terms

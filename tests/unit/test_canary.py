@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from core.check import check_registry
-from core.definitions import Count, FeatureGroup, Registry, Source, WritePolicy, aggregate
+from core.definitions import Count, FeatureGroup, Registry, ServingPolicy, Source, WritePolicy, aggregate
 from core.errors import BrokerError
 from core.plans import plan_group
 from core.windows import hours, minutes
@@ -30,7 +30,11 @@ def group(name, source, **more) -> FeatureGroup:
 
 
 WATCHED = Registry(
-    groups=(group("fast", SOURCE), group("slow", SOURCE, writing=WritePolicy.through(every=minutes(10)))),
+    groups=(
+        group("fast", SOURCE),
+        group("slow", SOURCE, writing=WritePolicy.through(every=minutes(10))),
+        group("held", SOURCE, serving=ServingPolicy(tier="local")),
+    ),
 )
 
 
@@ -63,8 +67,9 @@ async def test_a_canary_is_timed_until_a_read_knows_of_it(kit):
     assert (topic, event["user_id"], event["time_ms"]) == ("impressions", NOBODY, NOW_MS)
     assert event["event_id"].startswith("canary-")
     assert kit.metric("freshet_freshness_seconds_count", group="fast") == 1
-    # Its rows are late because it asked for that.
+    # Their rows are late because they asked for that.
     assert not kit.metric("freshet_freshness_seconds_count", group="slow")
+    assert not kit.metric("freshet_freshness_seconds_count", group="held")
 
 
 async def test_a_canary_that_does_not_come_is_counted(kit):
