@@ -1,7 +1,7 @@
 """Checking definitions: every problem at once, each with its place, reason and remedy. Pure; nothing is raised.
 
 One function per kind of definition: groups and services here, features in ``core.check_features``, entities and
-sources in ``core.check_sources``.
+sources in ``core.check_sources``, how groups are read and written in ``core.check_policies``.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from core.check_features import check_aggregate, check_change, check_ratio, is_model, served_names
 from core.check_on_demand import check_on_demand, check_on_demand_source, on_demand_names
+from core.check_policies import check_policies
 from core.check_sources import check_entity, check_key_types, check_one_meaning, check_source
 from core.definitions import (
     Aggregate,
@@ -28,7 +29,6 @@ from core.problems import (
     check_clashes,
     check_listed,
     check_name,
-    check_span,
     check_whole_number,
     listed,
     suggestion,
@@ -36,19 +36,16 @@ from core.problems import (
 from core.row_size import ROW_BYTES_MAX, WorstRow, worst_row
 from core.text_size import undeclared_fields
 from core.values import TEXT_BYTES_MAX
-from core.windows import ALL_TIME, days, hours
+from core.windows import ALL_TIME
 
 __all__ = ["Problem", "check_registry"]
 
-TIERS = ("local", "remote", "direct")
 _FIELDS: Mapping[str, type] = {
     "groups": FeatureGroup,
     "services": FeatureService,
     "on_demand": OnDemandGroup,
     "on_demand_sources": OnDemandSource,
 }
-TTL_MAX = days(3650)
-EVERY_MAX = hours(1)
 _CONTRIBUTORS = 3
 
 T = TypeVar("T")
@@ -116,9 +113,12 @@ def _check_group(group: FeatureGroup) -> Iterator[Problem]:
     yield from check_listed(where, "features", group.features)
     yield from _check_features(where, group)
     yield from _check_served_names(where, group)
-    yield from _check_serving(where, group)
-    yield from check_span(where, "every", group.writing.every, most=EVERY_MAX)
-    yield from _check_row_size(where, group)
+    sound = [feature for feature in _features(group) if isinstance(feature, Aggregate) and _is_sound(feature)]
+    ratios = sum(len(served_names(feature)) for feature in _features(group) if isinstance(feature, Ratio | Change))
+    worst = worst_row(sound, ratios=ratios)
+    yield from check_policies(where, group, row_bytes=worst.row_bytes)
+    yield from _check_max_age(where, group)
+    yield from _check_row_size(where, group, sound, worst, ratios=ratios)
 
 
 def _check_features(where: str, group: FeatureGroup) -> Iterator[Problem]:
@@ -153,37 +153,20 @@ def _check_served_names(where: str, group: FeatureGroup) -> Iterator[Problem]:
             yield from check_name(place, name)
 
 
-def _check_serving(where: str, group: FeatureGroup) -> Iterator[Problem]:
-    serving = group.serving
-    if serving.tier not in TIERS:
-        yield Problem(where, f"there is no tier {serving.tier!r}", remedy=suggestion(str(serving.tier), TIERS))
-    wrong = [
-        *check_span(where, "soft_ttl", serving.soft_ttl, most=TTL_MAX),
-        *check_span(where, "hard_ttl", serving.hard_ttl, most=TTL_MAX),
+def _check_max_age(where: str, group: FeatureGroup) -> Iterator[Problem]:
+    windowed = [
+        feature.name for feature in _features(group) if any(span is not ALL_TIME for span in listed(feature.over))
     ]
-    if serving.negative_ttl:
-        yield from check_span(where, "negative_ttl", serving.negative_ttl, most=TTL_MAX)
-    yield from wrong
-    if not wrong and serving.hard_ttl < serving.soft_ttl:
-        remedy = "give it at least soft_ttl: a copy is refreshed first and dropped later"
-        yield Problem(where, "hard_ttl is shorter than soft_ttl", remedy=remedy)
-    if serving.max_age is not None:
-        yield from check_span(where, "max_age", serving.max_age, most=TTL_MAX)
-        windowed = [
-            feature.name for feature in _features(group) if any(span is not ALL_TIME for span in listed(feature.over))
-        ]
-        if windowed:
-            reason = f"max_age is for states, and windows decay by themselves: {', '.join(map(str, windowed))}"
-            yield Problem(where, reason, remedy="leave max_age out, or give the states a group of their own")
+    if group.serving.max_age is not None and windowed:
+        reason = f"max_age is for states, and windows decay by themselves: {', '.join(map(str, windowed))}"
+        yield Problem(where, reason, remedy="leave max_age out, or give the states a group of their own")
 
 
-def _check_row_size(where: str, group: FeatureGroup) -> Iterator[Problem]:
+def _check_row_size(
+    where: str, group: FeatureGroup, sound: Sequence[Aggregate], worst: WorstRow, *, ratios: int
+) -> Iterator[Problem]:
     wrong = check_whole_number(where, "row_bytes_max", group.row_bytes_max, least=1, most=ROW_BYTES_MAX)
     yield from wrong
-    features = _features(group)
-    sound = [feature for feature in features if isinstance(feature, Aggregate) and _is_sound(feature)]
-    ratios = sum(len(served_names(feature)) for feature in features if isinstance(feature, Ratio | Change))
-    worst = worst_row(sound, ratios=ratios)
     if wrong:
         return
     if worst.row_bytes <= group.row_bytes_max:

@@ -283,6 +283,13 @@ PROBLEMS = [
     (registry(entity="user"), "group engagement", "'user' is no entity", "Entity"),
     (registry(serving=ServingPolicy(soft_ttl=hours(2), hard_ttl=hours(1))), "engagement", "hard_ttl is shorter", "later"),
     (registry(serving=ServingPolicy(soft_ttl=timedelta(0))), "engagement", "soft_ttl is 0 s", "above 0"),
+    (registry(serving=ServingPolicy(jitter=1.5)), "group engagement", "jitter is 1.5", "from 0 to 0.9"),
+    (registry(serving=ServingPolicy(jitter=True)), "group engagement", "jitter is True", "from 0 to 0.9"),
+    (registry(serving=ServingPolicy(early_refresh=-1)), "group engagement", "early_refresh is -1", "from 0 to 16"),
+    (registry(serving=ServingPolicy(early_refresh=float("nan"))), "engagement", "early_refresh is nan", "from 0 to 16"),
+    (registry(serving=ServingPolicy(preload="yes")), "group engagement", "preload is 'yes'", "True or False"),
+    (registry(serving=ServingPolicy(on_failure="zero")), "group engagement", "on_failure is 'zero'", "default"),
+    (registry(serving=ServingPolicy(negative_ttl=seconds(-1))), "group engagement", "negative_ttl is -1 s", "above 0"),
     (registry(serving=ServingPolicy(tier="redis")), "group engagement", "no tier 'redis'", "remote"),
     (registry(serving=ServingPolicy(max_age=hours(1))), "group engagement", "max_age is for states", "of their own"),
     (registry(writing=WritePolicy(every=timedelta(0))), "group engagement", "every is 0 s", "above 0"),
@@ -336,6 +343,48 @@ def test_a_service_of_a_bad_name_and_services_of_one_name_are_told():
         ("service feed", "error"),
         ("service Home feed", "error"),
     ]
+
+
+BIG = aggregate("last_videos", PLAYS, LastN(col("video_id"), n=20), over=(hours(1), days(1)))
+SENSELESS = [
+    (ServingPolicy(preload=True), {}, "preload does nothing", 'tier="local"'),
+    (ServingPolicy(tier="direct"), {}, "rows that are written to Redis", "WritePolicy.around()"),
+    (
+        ServingPolicy(tier="direct", early_refresh=1),
+        {"writing": WritePolicy.around()},
+        "early_refresh does nothing",
+        "leave it out",
+    ),
+    (ServingPolicy(tier="local", soft_ttl=milliseconds(100)), {}, "soft_ttl of 0.1 s", "from 1 s on"),
+    (ServingPolicy(tier="local"), {"features": (BIG,)}, "which every worker would hold", 'tier="remote"'),
+    (ServingPolicy(negative_ttl=days(2)), {}, "longer than hard_ttl", "at most hard_ttl"),
+]
+
+
+@pytest.mark.parametrize(("serving", "more", "reason", "remedy"), SENSELESS, ids=[case[2] for case in SENSELESS])
+def test_a_policy_that_makes_no_sense_is_a_warning(serving, more, reason, remedy):
+    """
+    It runs, and somebody believes for months that rows are preloaded.
+    """
+    (problem,) = check_registry(registry(serving=serving, **more))
+
+    assert problem.severity == "warning"
+    assert reason in problem.reason
+    assert remedy in problem.remedy
+
+
+@pytest.mark.parametrize(
+    "serving",
+    [
+        ServingPolicy(tier="local", soft_ttl=minutes(5), preload=True, jitter=0.2, early_refresh=2),
+        ServingPolicy(negative_ttl=timedelta(0), jitter=0, on_failure="default"),
+    ],
+)
+def test_policies_that_make_sense_are_not_warned_of(serving):
+    """
+    A check that cries wolf is switched off.
+    """
+    assert check_registry(registry(serving=serving)) == []
 
 
 def test_only_what_can_run_is_a_warning():
