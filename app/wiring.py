@@ -338,6 +338,8 @@ class Platform:
         await require_same_topics(self.access, self.ground, {tp.topic for tp in assigned})
         now_ms = self.clock.now_ms()
         await self.pipeline.take_over(committed, assigned)
+        # A read that began before may bring what another owner has replaced since.
+        self.local.clear()
         if preloaded(self.registry):
             await preload(self.tables, reader=self.reader, now_ms=now_ms)
 

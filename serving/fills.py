@@ -121,9 +121,13 @@ class Fills:
         ending, now_ms = [], self._clock.now_ms()
         for want in wanted:
             filled = self._filled.get(want.key)
-            if filled is not None and is_due(
-                filled.ends_ms - now_ms, filled.load_ms, beta=want.terms.early_refresh, drawn=self._draw()
-            ):
+            if filled is None:
+                continue
+            left_ms = filled.ends_ms - now_ms
+            if left_ms < 0:
+                # What the cache has now is of somebody else, who knows when it ends.
+                del self._filled[want.key]
+            elif is_due(left_ms, filled.load_ms, beta=want.terms.early_refresh, drawn=self._draw()):
                 ending.append(want)
         return ending
 
@@ -142,11 +146,13 @@ class Fills:
         rows = [filling for filling in fillings if filling.value != NO_ROW]
         if self._cache is not None and rows:
             try:
-                await self._cache.renew(rows, deadline_ms=_DEADLINE_MS)
+                renewed = await self._cache.renew(rows, deadline_ms=_DEADLINE_MS)
             except StoreError as error:
                 log.warning("rows not renewed: %s", error)
             else:
-                self._note(wanted, rows, began_ms)
+                # What has ended or was written meanwhile is somebody else's to look after.
+                if renewed == len(rows):
+                    self._note(wanted, rows, began_ms)
         return found
 
     def _note(self, wanted: Sequence[Wanted], fillings: Sequence[Filling], began_ms: int) -> None:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from core.windows import NEVER_MS
 
-LOAD_MS_MAX = 1_000
-"""An outage is not remembered as the time that a load takes."""
+LOAD_MS_MIN, LOAD_MS_MAX = 20, 1_000
+"""A load that takes no time has to be begun while somebody asks; an outage is not remembered as what a load takes."""
 _CHANCE_MIN = 1e-3
 """Chances below this are not waited for: it makes the time in which anybody has to look finite."""
 
@@ -53,7 +53,7 @@ def lead_ms_max(load_ms: float, *, beta: float) -> float:
     """Return how long before its end a copy may be read again at the earliest.
 
     >>> round(lead_ms_max(5, beta=1)), round(lead_ms_max(60_000, beta=1)), lead_ms_max(5, beta=0)
-    (35, 6908, 0.0)
+    (138, 6908, 0.0)
     """
     return _lead_ms(load_ms, beta, _CHANCE_MIN)
 
@@ -67,11 +67,11 @@ def is_due(left_ms: float, load_ms: float, *, beta: float, drawn: float) -> bool
         beta: How eager readers are; 0 for not at all.
         drawn: The reader's own chance, from 0 on and below 1.
 
-    >>> is_due(10, 5, beta=1, drawn=0.5), is_due(3, 5, beta=1, drawn=0.5), is_due(0, 5, beta=0, drawn=0.999)
+    >>> is_due(40, 50, beta=1, drawn=0.5), is_due(30, 50, beta=1, drawn=0.5), is_due(0, 50, beta=0, drawn=0.999)
     (False, True, False)
     """
     return beta > 0 and left_ms <= _lead_ms(load_ms, beta, max(1 - drawn, _CHANCE_MIN))
 
 
 def _lead_ms(load_ms: float, beta: float, chance: float) -> float:
-    return -min(load_ms, LOAD_MS_MAX) * beta * math.log(chance) if beta else 0.0
+    return -min(max(load_ms, LOAD_MS_MIN), LOAD_MS_MAX) * beta * math.log(chance) if beta else 0.0

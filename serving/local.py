@@ -144,7 +144,10 @@ class LocalCopies:
                     del self._copies[row.key]
 
     def clear(self) -> None:
-        """Drop everything: changes are not announced here any more."""
+        """Drop everything, and let no read that is under way keep anything: changes are not announced here any more.
+
+        Or only from now on: what another owner wrote before was announced there.
+        """
         self._copies.clear()
         self._cleared_at = self._announcements
         self._announcements += 1

@@ -236,8 +236,8 @@ STORING = (
         "an outage is remembered as the time that a load takes",
         rule="3",
         file="serving/lifetimes.py",
-        old="return -min(load_ms, LOAD_MS_MAX) * beta",
-        new="return -load_ms * beta",
+        old="min(max(load_ms, LOAD_MS_MIN), LOAD_MS_MAX)",
+        new="max(load_ms, LOAD_MS_MIN)",
         caught_by=(_LIFETIMES + "test_an_outage_is_not_remembered_as_the_time_that_a_load_takes",),
     ),
     Mutant(

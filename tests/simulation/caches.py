@@ -224,7 +224,9 @@ class CacheWorld:
         self._local.clear()
 
     def _gain(self) -> None:
+        # As a worker does when it takes partitions over.
         self._owns = True
+        self._local.clear()
 
     def _start_mortal(self) -> None:
         """Let another process read for a while and then die, perhaps with a lease, perhaps in the middle of a filling."""

@@ -59,7 +59,8 @@ class _Handle:
 class VirtualLoop(asyncio.AbstractEventLoop):
     """Runs everything of one schedule."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, steps_max: int = STEPS_MAX) -> None:
+        self._steps_max = steps_max
         self._now = 0.0
         self._ready: deque[_Handle] = deque()
         self._timers: list[tuple[float, int, _Handle]] = []
@@ -164,6 +165,6 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                     process.held.append(handle)
                     continue
             self.steps += 1
-            if self.steps > STEPS_MAX:
-                raise StuckError(f"{STEPS_MAX} steps at {self._now:.1f} s")
+            if self.steps > self._steps_max:
+                raise StuckError(f"{self._steps_max} steps at {self._now:.1f} s")
             handle.context.run(handle.callback, *handle.args)

@@ -143,7 +143,7 @@ def takes(store: CountingStore, monotonic: Seconds, took_s: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "left_ms"), [(replace(EAGER, early_refresh=0), 10), (EAGER, 100)], ids=["not wanted", "too early"]
+    ("policy", "left_ms"), [(replace(EAGER, early_refresh=0), 10), (EAGER, 200)], ids=["not wanted", "too early"]
 )
 async def test_a_copy_that_lives_for_a_while_is_not_read_again(clock, cache, record, monotonic, policy, left_ms):
     """
@@ -191,6 +191,22 @@ async def test_who_has_filled_a_row_in_lets_it_live_on_before_it_ends(clock, cac
     await idle()
     clock.advance(HARD_MS // 2)
     assert await values(reader, OTHER, policy=EAGER) == [1]
+
+    assert record.asked == [[OTHER], [OTHER]]
+
+
+async def test_what_somebody_else_has_filled_in_since_is_not_read_again(clock, cache, record):
+    """
+    Whoever had ever filled a row in read it in the record again and again, although another process looked after it.
+    """
+    reader, other = (reader_of(clock, cache, record, hears_changes=False, draw=always_due) for _ in range(2))
+    await write_endless(record, key=OTHER)
+    await values(reader, OTHER, policy=EAGER)
+    clock.advance(HARD_MS + 1)
+    await values(other, OTHER, policy=EAGER)
+
+    assert [await values(reader, OTHER, policy=EAGER) for _ in range(3)] == [[1]] * 3
+    await idle()
 
     assert record.asked == [[OTHER], [OTHER]]
 
