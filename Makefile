@@ -36,6 +36,7 @@ simulate: $(READY) ## Run the pipeline in simulated worlds where everything goes
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --seed $(or $(SEED),0)
 
 simulate-caches: $(READY) ## Read and write rows through simulated caches in every order: SEEDS=1000000 SEED=0
+	@$(BIN)/python -m tests.simulation.races --seed $(or $(SEED),0)
 	@$(BIN)/python -m tests.simulation.caches --seeds $(or $(SEEDS),100000) --seed $(or $(SEED),0)
 
 fuzz: $(READY) ## Give the pipeline malformed events: PAYLOADS=1000000 SEED=17, or BATCH=4 of a seed alone

@@ -8,6 +8,8 @@ SIMULATION = "tests/simulation/test_simulation.py::test_no_schedule_leaves_a_wro
 
 CACHES = "tests/simulation/test_simulation.py::test_no_interleaving_of_caches_leaves_an_old_row_or_none"
 
+RACES = "tests/simulation/test_simulation.py::test_no_order_of_a_race_tells_anybody_what_is_not_so"
+
 
 class StaleMutantError(Exception):
     """The text that a mutant replaces is not in its file exactly once: the code has moved on, and it must follow."""

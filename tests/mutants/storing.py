@@ -1,6 +1,6 @@
 """Bugs in the stores."""
 
-from tests.mutants.mutant import CACHES, Mutant
+from tests.mutants.mutant import CACHES, RACES, Mutant
 
 _STORES = "tests/contract/test_stores.py::"
 _DYNAMODB = "tests/contract/test_dynamodb.py::"
@@ -265,7 +265,34 @@ STORING = (
         file="serving/flights.py",
         old="await asyncio.shield(flight)",
         new="await flight",
-        caught_by=("tests/unit/test_flights.py::test_who_goes_away_takes_the_load_from_nobody",),
+        caught_by=(
+            "tests/unit/test_flights.py::test_who_goes_away_takes_the_load_from_nobody",
+            RACES + "[cancelled_leader]",
+        ),
+    ),
+    Mutant(
+        "a load that has failed is joined for ever",
+        rule="3",
+        file="serving/flights.py",
+        old="            del self._under_way[key]",
+        new="            pass",
+        caught_by=(RACES + "[failed_leader]",),
+    ),
+    Mutant(
+        "who waits for a lease waits until it ends",
+        rule="3",
+        file="serving/fills.py",
+        old="_LOOKS_S = (0.004, 0.008, 0.016, 0.032)",
+        new="_LOOKS_S = (0.004,) * 1_000",
+        caught_by=(RACES + "[killed_holder]",),
+    ),
+    Mutant(
+        "what is found is put into the cache whatever is there",
+        rule="2",
+        file="stores/memory.py",
+        old="if held.get(one.key) == token]",
+        new="]",
+        caught_by=(RACES + "[late_holder]", _CACHES + "test_a_write_ends_a_lease[memory]"),
     ),
     Mutant(
         "a prepared row is served although a newer one came",

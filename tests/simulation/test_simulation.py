@@ -10,13 +10,15 @@ import pytest
 
 from tests.simulation.caches import run_caches
 from tests.simulation.loop import Process, StuckError, VirtualLoop
+from tests.simulation.races import RACES, run_race
 from tests.simulation.runs import Sum, run_seeds
 from tests.simulation.schedule import KINDS, draw
 from tests.simulation.shrink import shrink
 from tests.simulation.world import run
 
 SEEDS = range(5_000)
-CACHES = range(2_000)
+CACHES = range(3_000)
+ORDERS = range(1_500)
 STEPS_MIN = 100
 
 
@@ -40,6 +42,14 @@ def test_no_interleaving_of_caches_leaves_an_old_row_or_none():
     """
     for first in CACHES[::500]:
         assert run_caches(range(first, first + 500)).wrong == {}
+
+
+@pytest.mark.parametrize("race", RACES)
+def test_no_order_of_a_race_tells_anybody_what_is_not_so(race):
+    """
+    A row is written, its reader goes away, a load fails or a process dies, just while the row is being read.
+    """
+    assert run_race(race, ORDERS) == {}
 
 
 def test_a_seed_is_the_same_schedule_in_every_process():
