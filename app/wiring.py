@@ -47,6 +47,7 @@ from serving.explain import Explainer
 from serving.front_door import FrontDoor
 from serving.function_pool import FunctionPool
 from serving.heads import PATH
+from serving.hedges import Hedges
 from serving.http import Routes
 from serving.local import LocalCopies
 from serving.progress_board import ProgressBoard
@@ -166,6 +167,8 @@ class Platform:
             clock=self.clock,
             metrics=self.metrics,
             hears=lambda: cast("Transport", self.app.transport).fence.is_open,
+            # One disk answers no sooner if it is asked twice.
+            hedges=Hedges(told=lambda: self.metrics.hedged(self.record.name)) if settings.dynamodb_place() else None,
         )
         planner = Planner(self.registry, self.plans, self.numbers)
         progress = ProgressBoard(store=self.cache or self.record, clock=self.clock)

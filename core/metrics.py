@@ -31,6 +31,7 @@ class Metrics:
         )
         self._store_seconds = self._histogram("freshet_store_seconds", "Time of a store call", "store", "operation")
         self._store_errors = self._counter("freshet_store_errors_total", "Failed store calls", "store", "operation")
+        self._hedges = self._counter("freshet_store_hedges_total", "Reads that were begun a second time", "store")
         self._tier_keys = self._counter("freshet_tier_keys_total", "Keys asked of a tier", "tier", "outcome")
         self._on_demand = self._counter(
             "freshet_on_demand_rows_total", "Rows of on-demand features", "feature", "outcome"
@@ -87,6 +88,10 @@ class Metrics:
         self._store_seconds.labels(store, operation).observe(seconds)
         if failed:
             self._store_errors.labels(store, operation).inc()
+
+    def hedged(self, store: str) -> None:
+        """Count a read that was begun a second time."""
+        self._hedges.labels(store).inc()
 
     def tier(
         self, name: str, *, hits: int, misses: int, failed: int = 0, old: int = 0, unread: int = 0, early: int = 0

@@ -9,6 +9,7 @@ from core.errors import StoreBusyError, StoreError
 from core.metrics import Metrics
 from core.ports import Cache, RowKey, Store
 from serving.breaker import Breaker
+from serving.hedges import Hedges
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +22,21 @@ RECORD_READS_MAX = 64
 class StoreReads:
     """Asks the cache and the record."""
 
-    def __init__(self, cache: Cache | None, record: Store, metrics: Metrics, *, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        cache: Cache | None,
+        record: Store,
+        metrics: Metrics,
+        *,
+        monotonic: Callable[[], float],
+        hedges: Hedges | None = None,
+    ) -> None:
         self._cache = cache
         self._record = record
         self._metrics = metrics
         self._cache_breaker = new_breaker(cache.name if cache is not None else "", metrics, monotonic)
         self._record_breaker = new_breaker(record.name, metrics, monotonic)
+        self._hedges = hedges or Hedges(share=0)
         self._slots = asyncio.Semaphore(RECORD_READS_MAX)
 
     async def ask_cache(self, keys: Sequence[RowKey]) -> dict[RowKey, bytes] | None:
@@ -62,7 +72,7 @@ class StoreReads:
         except TimeoutError:
             raise StoreBusyError(f"{self._record.name}: not asked within {RECORD_DEADLINE_MS} ms") from None
         try:
-            values = await self._timed(self._record, keys, RECORD_DEADLINE_MS)
+            values = await self._hedges.read(lambda: self._timed(self._record, keys, RECORD_DEADLINE_MS))
         except StoreError:
             self._record_breaker.failed(began_at)
             raise

@@ -23,6 +23,7 @@ from serving.decoded import DecodedRows
 from serving.fills import Fills, Loaded
 from serving.flights import Flights
 from serving.floor import VersionFloor
+from serving.hedges import Hedges
 from serving.lifetimes import Life, is_due, lead_ms_max, shortened_ms
 from serving.local import Copy, LocalCopies
 from serving.store_reads import StoreReads, new_breaker
@@ -60,6 +61,7 @@ class TieredReader:
         hears: Callable[[], bool] = lambda: True,
         draw: Callable[[], float] = random.random,
         floor: VersionFloor | None = None,
+        hedges: Hedges | None = None,
     ) -> None:
         """Read through some tiers.
 
@@ -73,6 +75,7 @@ class TieredReader:
             hears: Whether this process is sure to write the rows that it has copies of, so that it knows of changes.
             draw: Returns numbers from 0 on and below 1, each as likely: they spread when copies end and are read again.
             floor: Remembers which versions were served; one of its usual size, if none is given.
+            hedges: Begin reads of the record a second time, if given.
         """
         self._local = local
         self._cache = cache
@@ -84,7 +87,7 @@ class TieredReader:
         self._draw = draw
         self._floor = floor if floor is not None else VersionFloor()
         self._decoded = DecodedRows()
-        self._stores = StoreReads(cache, record, metrics, monotonic=monotonic)
+        self._stores = StoreReads(cache, record, metrics, monotonic=monotonic, hedges=hedges)
         leases = f"{cache.name} leases" if cache is not None else ""
         breaker = new_breaker(leases, metrics, monotonic)
         self._fills = Fills(cache, self._stores.ask_record, clock, record_name=record.name, breaker=breaker, draw=draw)

@@ -295,6 +295,14 @@ STORING = (
         caught_by=(RACES + "[late_holder]", _CACHES + "test_a_write_ends_a_lease[memory]"),
     ),
     Mutant(
+        "every slow read is begun twice, even where everything is slow",
+        rule="3",
+        file="serving/hedges.py",
+        old=" and self._saved >= 1:",
+        new=":",
+        caught_by=("tests/unit/test_hedges.py::test_where_everything_is_slow_few_reads_are_begun_twice",),
+    ),
+    Mutant(
         "a prepared row is served although a newer one came",
         rule="2",
         file="serving/ready.py",
