@@ -215,6 +215,7 @@ class Platform:
             metrics=self.metrics,
             clock=self.clock,
             serves=settings.role.serves,
+            function_processes=settings.on_demand_processes if self.functions is not None else 0,
         )
 
     def _keys_of(self, topic: str, event: bytes, time_ms: int) -> list[tuple[str, list[str]]]:

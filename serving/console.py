@@ -7,15 +7,17 @@ the browser knows it, every way of turning text into markup: what users and even
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from importlib.resources import files
+from typing import Literal
 
 from aiohttp import web
 from pydantic import BaseModel, Field
 
 from core.catalogue import catalogue
-from core.definitions import FeatureGroup, FeatureService, Registry
+from core.definitions import FeatureGroup, FeatureService, OnDemandGroup, OnDemandSource, Registry
 from core.metrics import Metrics
 from core.plans import GroupPlan
 from core.ports import Clock
+from core.values import ValueType
 from core.windows import to_ms
 from serving.answers import json_response
 from serving.explain import define
@@ -45,8 +47,8 @@ PAGE_HEADERS = {
 }
 
 
-class KeyColumn(Answer):
-    """A column of an entity's key."""
+class Column(Answer):
+    """A column of a request: of an entity's key, or what else a value is computed from."""
 
     name: str
     type: str
@@ -59,7 +61,7 @@ class GroupShown(Answer):
     owner: str
     description: str
     entity: str
-    keys: list[KeyColumn]
+    keys: list[Column]
     sources: list[str]
     version: Version
     tier: str
@@ -79,11 +81,33 @@ class ServiceShown(Answer):
     features: list[str] = Field(description="group:feature, in the order of the answer.")
 
 
+class MadeOnDemand(Definition):
+    """A value that is made when it is asked for, and what it is made from."""
+
+    columns: list[Column] = Field(description="What a request must have: the key, and what is computed from.")
+    inputs: dict[str, str] = Field(description="By the function's parameter, the feature that it is given.")
+
+
+class OnDemandShown(Answer):
+    """An on-demand group, or an on-demand source."""
+
+    name: str
+    kind: Literal["computed", "fetched"] = Field(description="By functions of a group, or by that of a source.")
+    owner: str
+    description: str
+    deadline_ms: int = Field(description="How long an answer waits for it.")
+    features: list[MadeOnDemand]
+
+
 class Catalogue(Answer):
     """Everything that is defined."""
 
     services: list[ServiceShown]
     groups: list[GroupShown]
+    on_demand: list[OnDemandShown]
+    function_processes: int = Field(
+        description="Processes of this worker for what is made on demand; 0 where workers of other roles make it."
+    )
 
 
 class Console:
@@ -100,6 +124,7 @@ class Console:
         metrics: Metrics,
         clock: Clock,
         serves: bool,
+        function_processes: int,
     ) -> None:
         self._registry = registry
         self._plans = plans
@@ -109,15 +134,19 @@ class Console:
         self._metrics = metrics
         self._clock = clock
         self._serves = serves
+        self._function_processes = function_processes
 
     def catalogue(self) -> Catalogue:
-        """Return services, groups and features."""
+        """Return services, groups and features, and what is made on demand."""
         defined: dict[str, list[Definition]] = {}
         for entry in catalogue(self._registry):
             defined.setdefault(entry.group, []).append(define(entry))
+        on_demand: list[OnDemandGroup | OnDemandSource] = [*self._registry.on_demand, *self._registry.on_demand_sources]
         return Catalogue(
             services=[self._service(service) for service in self._registry.services],
             groups=[self._group(group, defined[group.name]) for group in self._registry.groups],
+            on_demand=[self._on_demand(made, defined[made.name]) for made in on_demand],
+            function_processes=self._function_processes,
         )
 
     async def figures(self) -> Figures:
@@ -147,9 +176,7 @@ class Console:
             owner=group.owner,
             description=group.description,
             entity=group.entity.name,
-            keys=[
-                KeyColumn(name=name, type=kind.value) for name, kind in key_types(self._registry, group.entity).items()
-            ],
+            keys=_columns(key_types(self._registry, group.entity)),
             sources=[source.topic for source in group.sources],
             version=Version(
                 number=self._planner.version(group.name), fingerprint=self._plans[group.name].fingerprint.hex()
@@ -161,6 +188,22 @@ class Console:
             max_age_ms=to_ms(group.serving.max_age) if group.serving.max_age is not None else None,
             features=features,
         )
+
+    def _on_demand(self, made: OnDemandGroup | OnDemandSource, features: list[Definition]) -> OnDemandShown:
+        inputs = {one.name: one.features for one in made.features} if isinstance(made, OnDemandGroup) else {}
+        return OnDemandShown(
+            name=made.name,
+            kind="computed" if isinstance(made, OnDemandGroup) else "fetched",
+            owner=made.owner,
+            description=made.description,
+            deadline_ms=to_ms(made.deadline),
+            features=[self._made(feature, inputs.get(feature.feature, {})) for feature in features],
+        )
+
+    def _made(self, feature: Definition, inputs: Mapping[str, str]) -> MadeOnDemand:
+        reference = f"{feature.group}:{feature.feature}"
+        columns = self._planner.plan(features=[reference], service=None, full_names=True).columns
+        return MadeOnDemand(**dict(feature), columns=_columns(columns), inputs=dict(inputs))
 
     async def _entities(self) -> list[EntityFigures]:
         entities = self._registry.entities
@@ -178,6 +221,10 @@ class Console:
                 )
             )
         return figures
+
+
+def _columns(kinds: Mapping[str, ValueType]) -> list[Column]:
+    return [Column(name=name, type=kind.value) for name, kind in kinds.items()]
 
 
 def console_routes(console: Callable[[], Console]) -> list[Route]:

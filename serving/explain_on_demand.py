@@ -36,7 +36,7 @@ async def explain_on_demand(
         StoreError: The record failed.
     """
     read = plan.computed[0] if plan.computed else None
-    row = _typed(plan, read, key)
+    row = _typed(plan.columns, key)
     references = list(read.feature.features.values()) if read is not None else []
     # An input may stand twice, for two parameters; it is read once.
     asked = list(dict.fromkeys([*references, reference]))
@@ -63,11 +63,7 @@ async def explain_on_demand(
     )
 
 
-def _typed(plan: ReadPlan, read: ComputedRead | None, key: Mapping[str, str]) -> dict[str, Any]:
-    kinds: dict[str, ValueType] = {}
-    for keys in [*(one.keys for one in plan.groups), *(one.keys for one in plan.fetched)]:
-        kinds |= keys.columns
-    kinds |= read.feature.request if read is not None else {}
+def _typed(kinds: Mapping[str, ValueType], key: Mapping[str, str]) -> dict[str, Any]:
     for name in key:
         if name not in kinds:
             raise RequestError(400, f"{name[:64]!r} is no column of it; it takes {', '.join(kinds)}")

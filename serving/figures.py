@@ -57,6 +57,16 @@ class StoreFigures(Answer):
     seconds: float
 
 
+class OnDemandFigures(Answer):
+    """What became of the rows of an on-demand feature or source."""
+
+    feature: str
+    computed: int
+    invalid: int
+    calls: int
+    seconds: float
+
+
 class ReadFigures(Answer):
     """Read requests."""
 
@@ -78,6 +88,7 @@ class Figures(Answer):
     reads: ReadFigures
     tiers: list[TierFigures]
     stores: list[StoreFigures]
+    on_demand: list[OnDemandFigures]
     rows_flushed: int
 
 
@@ -97,6 +108,7 @@ def read_metrics(registry: CollectorRegistry) -> dict[str, Any]:
         ),
         "tiers": _tiers(samples),
         "stores": _stores(samples),
+        "on_demand": _on_demand(samples),
         "rows_flushed": sum(int(value) for _, value in samples.get("freshet_rows_flushed_total", [])),
     }
 
@@ -165,4 +177,21 @@ def _stores(samples: _Samples) -> list[StoreFigures]:
             seconds=round(seconds[labels["store"], labels["operation"]], 6),
         )
         for labels, value in samples.get("freshet_store_seconds_count", [])
+    ]
+
+
+def _on_demand(samples: _Samples) -> list[OnDemandFigures]:
+    rows: dict[str, dict[str, int]] = {}
+    for labels, value in samples.get("freshet_on_demand_rows_total", []):
+        rows.setdefault(labels["feature"], {})[labels["outcome"]] = int(value)
+    seconds = {labels["feature"]: value for labels, value in samples.get("freshet_on_demand_seconds_sum", [])}
+    return [
+        OnDemandFigures(
+            feature=labels["feature"],
+            computed=rows.get(labels["feature"], {}).get("computed", 0),
+            invalid=rows.get(labels["feature"], {}).get("invalid", 0),
+            calls=int(value),
+            seconds=round(seconds[labels["feature"]], 6),
+        )
+        for labels, value in samples.get("freshet_on_demand_seconds_count", [])
     ]

@@ -106,6 +106,16 @@ class ReadPlan:
         """Whether there is an answer although no row can be read: values of sources, or defaults."""
         return bool(self.fetched) or any(has_defaults(read.plan) for read in self.groups)
 
+    @property
+    def columns(self) -> dict[str, ValueType]:
+        """Columns that a request needs, with their types: keys first, then what else is computed from."""
+        kinds: dict[str, ValueType] = {}
+        for keys in [*(read.keys for read in self.groups), *(read.keys for read in self.fetched)]:
+            kinds |= keys.columns
+        for computed in self.computed:
+            kinds |= computed.feature.request
+        return kinds
+
 
 @dataclass(slots=True)
 class _Draft:

@@ -258,6 +258,7 @@ class ServingKit:
         console = Console(
             self.registry, plans=self.plans, planner=planner, progress=progress, health=self.health,
             metrics=self.metrics, clock=self.clock, serves=True,
+            function_processes=2 if self._functions is not None else 0,
         )  # fmt: skip
         app = web.Application(client_max_size=BODY_BYTES_MAX)
         routes = Routes(

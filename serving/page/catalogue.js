@@ -3,7 +3,7 @@
 import { catalogue } from "./ask.js";
 import { h, loading, notice, show } from "./dom.js";
 import { duration, value } from "./format.js";
-import { entityPlace, groupPlace, servicePlace } from "./routes.js";
+import { askPlace, entityPlace, groupPlace, madePlace, servicePlace } from "./routes.js";
 
 let searched = "";
 
@@ -24,10 +24,11 @@ function draw(main, content, kind, name) {
   const results = h("div", { class: "groups" });
   const told = h("p", { class: "note", role: "status" });
   const fill = () => {
-    const { services, groups } = chosen(content, kind, name, field.value);
-    const features = groups.reduce((sum, group) => sum + group.features.length, 0);
-    told.textContent = `${plural(features, "feature")} in ${plural(groups.length, "group")}`;
-    show(results, nothingFound(services, groups, kind, name, field.value), services.map(drawService), groups.map(drawGroup));
+    const { services, groups, made } = chosen(content, kind, name, field.value);
+    const features = [...groups, ...made].reduce((sum, group) => sum + group.features.length, 0);
+    told.textContent = `${plural(features, "feature")} in ${plural(groups.length + made.length, "group")}`;
+    show(results, nothingFound(services, [...groups, ...made], kind, name, field.value), services.map(drawService), groups.map(drawGroup),
+      made.map((one) => drawMade(one, content)));
   };
   field.addEventListener("input", () => {
     if (!kind) searched = field.value;
@@ -47,7 +48,7 @@ function draw(main, content, kind, name) {
   fill();
 }
 
-function contents({ services, groups }, kind, name) {
+function contents({ services, groups, on_demand: made }, kind, name) {
   const item = (place, text, number, current) =>
     h("li", {}, h("a", { href: place, "aria-current": current ? "page" : null }, text), h("span", { class: "number" }, number));
   return [
@@ -55,25 +56,33 @@ function contents({ services, groups }, kind, name) {
     h("ul", {}, services.map((one) => item(servicePlace(one.name), one.name, one.features.length, kind === "service" && one.name === name))),
     h("h2", {}, "Groups"),
     h("ul", {}, groups.map((one) => item(groupPlace(one.name), one.name, one.features.length, kind === "group" && one.name === name))),
+    made.length > 0 && [
+      h("h2", {}, "On demand"),
+      h("ul", {}, made.map((one) => item(madePlace(one.name), one.name, one.features.length, kind === "made" && one.name === name))),
+    ],
     kind && h("p", {}, h("a", { href: "/#/" }, "All of the catalogue")),
   ];
 }
 
-function chosen({ services, groups }, kind, name, text) {
-  let found = { services, groups };
-  if (kind === "group") found = { services: [], groups: groups.filter((group) => group.name === name) };
+function chosen({ services, groups, on_demand: made }, kind, name, text) {
+  let found = { services, groups, made };
+  if (kind === "group") found = { services: [], groups: groups.filter((group) => group.name === name), made: [] };
+  if (kind === "made") found = { services: [], groups: [], made: made.filter((one) => one.name === name) };
   if (kind === "service") {
     const service = services.find((one) => one.name === name);
     const wanted = new Set(service?.features);
-    found = { services: service ? [service] : [], groups: onlyFeatures(groups, (group, one) => wanted.has(`${group.name}:${one.feature}`)) };
+    const isWanted = (group, one) => wanted.has(`${group.name}:${one.feature}`);
+    found = { services: service ? [service] : [], groups: onlyFeatures(groups, isWanted), made: onlyFeatures(made, isWanted) };
   }
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   if (!words.length) return found;
   const says = (...texts) => words.every((word) => texts.join("\n").toLowerCase().includes(word));
+  const isSaid = (group, one, ...more) =>
+    says(group.name, group.owner, group.description, one.entity, `${group.name}:${one.feature}`, one.text, one.description, one.unit, one.type, ...one.sources, ...more);
   return {
     services: found.services.filter((one) => says(one.name, one.owner, one.description)),
-    groups: onlyFeatures(found.groups, (group, one) =>
-      says(group.name, group.owner, group.description, group.entity, `${group.name}:${one.feature}`, one.text, one.description, one.unit, one.type, ...one.sources)),
+    groups: onlyFeatures(found.groups, isSaid),
+    made: onlyFeatures(found.made, (group, one) => isSaid(group, one, "on demand", ...one.columns.map((column) => column.name))),
   };
 }
 
@@ -86,7 +95,7 @@ function onlyFeatures(groups, keeps) {
 function nothingFound(services, groups, kind, name, text) {
   if (services.length || groups.length) return null;
   if (text) return notice("Nothing matches", `No feature, meaning or owner has all of the words in “${text}”. Fewer words find more.`);
-  if (kind) return notice("Not in the catalogue", `There is no ${kind} “${name}”. Was it renamed? The list of all is beside or behind “Catalogue”.`);
+  if (kind) return notice("Not in the catalogue", `There is no ${kind === "made" ? "on-demand group or source" : kind} “${name}”. Was it renamed? The list of all is beside or behind “Catalogue”.`);
   return notice("Nothing is defined", "FRESHET_REGISTRY points at an empty registry. A feature is a line in a group; `freshet check` tells what is wrong.");
 }
 
@@ -117,6 +126,44 @@ function drawGroup(group) {
   );
 }
 
+function drawMade(made, { function_processes: processes }) {
+  const isSource = made.kind === "fetched";
+  return h("section", { class: "group" },
+    h("h2", {}, h("a", { href: madePlace(made.name) }, made.name), " ", h("span", { class: "kind" }, isSource ? "source, on demand" : "group, on demand")),
+    h("p", {}, made.description),
+    facts([
+      ["owner", made.owner],
+      ["entity", [...new Set(made.features.map((one) => one.entity))].join("; ")],
+      ["made", `${isSource ? "fetched" : "computed"} when it is asked for; stored nowhere`],
+      ["deadline", duration(made.deadline_ms)],
+      ["runs", processes ? `in processes of this worker, ${processes} of them` : "not here: in workers of the role ondemand or all"],
+    ]),
+    h("table", { class: "features" },
+      h("thead", {}, h("tr", {}, ["Feature", "Type", "Unit", "Default", "Meaning"].map((text) => h("th", { scope: "col" }, text)))),
+      h("tbody", {}, made.features.map((one) => drawMadeFeature(made, one))),
+    ),
+  );
+}
+
+function drawMadeFeature(made, one) {
+  const name = `${made.name}:${one.feature}`;
+  const takes = one.columns.map((column) => `${column.name} ${column.type}`).join(", ");
+  return h("tr", {},
+    h("th", { scope: "row", class: "code" }, h("a", { href: askPlace(name), title: `Ask for ${name}` }, one.feature)),
+    h("td", {}, one.type),
+    h("td", {}, one.unit || none()),
+    h("td", { class: "code" }, one.default === null ? none() : value(one.default)),
+    h("td", { class: "meaning" },
+      h("span", { class: "text" }, one.description),
+      h("span", { class: "code" }, one.text),
+      h("span", { class: "code" }, `of ${takes}`)),
+  );
+}
+
+function none() {
+  return h("span", { class: "none" }, "–");
+}
+
 /** Fold the windows of one definition together: they differ in nothing else. */
 function definitions(features) {
   const found = new Map();
@@ -137,8 +184,8 @@ function drawDefinition(group, one) {
   return h("tr", {},
     h("th", { scope: "row", class: "code" }, plain ? null : h("span", {}, one.stem), h("span", { class: "windows" }, one.windows.map(link))),
     h("td", {}, one.type),
-    h("td", {}, one.unit || h("span", { class: "none" }, "–")),
-    h("td", { class: "code" }, one.default === null ? h("span", { class: "none" }, "–") : value(one.default)),
+    h("td", {}, one.unit || none()),
+    h("td", { class: "code" }, one.default === null ? none() : value(one.default)),
     h("td", { class: "meaning" },
       h("span", { class: "text" }, one.description),
       h("span", { class: "code" }, one.text),

@@ -2,25 +2,28 @@
 
 import { AskError, catalogue, explain, readFeatures } from "./ask.js";
 import { h, loading, notice, show } from "./dom.js";
-import { ago, clock, duration, value } from "./format.js";
+import { ago, clock, duration, tier, value } from "./format.js";
 import { showExplanation } from "./explanation.js";
-import { entityPlace, groupPlace } from "./routes.js";
+import { drawLookup, entitiesOf } from "./lookup.js";
+import { askPlace, entityPlace, groupPlace, madePlace } from "./routes.js";
 
 export function showEntity(main, { path: [, entity = "", ...key], query }) {
   let left = false;
   show(main, loading("the catalogue"));
   catalogue()
-    .then(({ groups }) => !left && draw(main, groups, entity, key, query.get("feature"), () => left))
+    .then((content) => !left && draw(main, content, entity, key, query.get("feature"), () => left))
     .catch((error) => show(main, notice("The catalogue cannot be read", error.message, { bad: true, retry: () => location.reload() })));
   return () => (left = true);
 }
 
-function draw(main, groups, entity, key, feature, isLeft) {
-  const entities = new Map(groups.map((group) => [group.entity, group.keys]));
+function draw(main, content, entity, key, feature, isLeft) {
+  const { groups } = content;
+  const entities = entitiesOf(groups);
   const name = entity || groups[0]?.entity;
   const results = h("div", {});
-  show(main, h("h1", { class: "unseen" }, "Look-up"), drawForm(entities, name, key, feature), results);
   const keys = entities.get(name);
+  const texts = Object.fromEntries((keys ?? []).map((column, place) => [column.name, key[place] ?? ""]));
+  show(main, h("h1", { class: "unseen" }, "Look-up"), drawLookup(content, name, texts, feature), results);
   if (!keys) {
     show(results, notice("No such entity", `“${name}” is none of ${[...entities.keys()].join(", ")}.`));
   } else if (!key.length || key.every((text) => text === "")) {
@@ -33,32 +36,13 @@ function draw(main, groups, entity, key, feature, isLeft) {
     const columns = keys.map((column, place) => [column.name, key[place], column.type]);
     const wrong = columns.find(([, text, type]) => type === "int" && !/^-?\d{1,19}$/.test(text));
     if (wrong) show(results, notice("Not such a key", `${wrong[0]} is an integer of 64 bits, “${wrong[1]}” is none. Keys are typed: 1 and "1" differ.`));
-    else readAll(results, groups.filter((group) => group.entity === name), name, columns, feature, isLeft);
+    else readAll(results, content, name, columns, feature, isLeft);
   }
 }
 
-function drawForm(entities, name, key, feature) {
-  const fields = h("span", { class: "fields" });
-  const select = h("select", { "aria-label": "Entity", on: { change: () => drawFields([]) } },
-    [...entities.keys()].map((one) => h("option", { value: one, selected: one === name }, one)));
-  const drawFields = (texts) =>
-    show(fields, (entities.get(select.value) ?? []).map((column, place) =>
-      h("label", {}, h("span", {}, column.name),
-        h("input", { name: column.name, value: texts[place] ?? "", placeholder: column.type, required: column.type === "int", inputmode: column.type === "int" ? "numeric" : null, autocomplete: "off", spellcheck: "false", "data-search": place === 0 }))));
-  drawFields(key);
-  const submit = (event) => {
-    event.preventDefault();
-    const texts = [...fields.querySelectorAll("input")].map((input) => input.value.trim());
-    const kept = select.value === name ? feature : null;
-    const place = entityPlace(select.value, texts, kept).slice(1);
-    if (place === location.hash) dispatchEvent(new HashChangeEvent("hashchange"));
-    else location.hash = place;
-  };
-  return h("form", { class: "lookup", on: { submit } }, h("label", {}, h("span", {}, "entity"), select), fields, h("button", { type: "submit" }, "Look up"));
-}
-
-async function readAll(results, groups, entity, columns, feature, isLeft) {
-  const again = () => readAll(results, groups, entity, columns, feature, isLeft);
+async function readAll(results, content, entity, columns, feature, isLeft) {
+  const again = () => readAll(results, content, entity, columns, feature, isLeft);
+  const groups = content.groups.filter((group) => group.entity === entity);
   if (!results.childElementCount) show(results, loading("features"));
   const names = groups.flatMap((group) => group.features.map((one) => `${group.name}:${one.feature}`));
   try {
@@ -72,7 +56,7 @@ async function readAll(results, groups, entity, columns, feature, isLeft) {
     show(results,
       rows.every((row) => row.status === "NOT_FOUND") && notice("Nothing is stored for this key", "No event has touched it, or all of its windows have emptied. Keys are exact: check spelling and type; “Live” tells whether events arrive at all."),
       h("div", { class: feature ? "split right" : "" },
-        h("div", { class: "groups" }, groups.map((group, place) => drawRow(group, rows[place], found, entity, columns, feature))),
+        h("div", { class: "groups" }, groups.map((group, place) => drawRow(group, rows[place], found, entity, columns, feature)), drawMade(content, columns)),
         panel));
     if (feature) showExplanation(panel, feature, columns, entityPlace(entity, columns.map(([, text]) => text)));
     else show(panel, h("p", { class: "note" }, "Choose a feature to see what its value is made of."));
@@ -115,11 +99,28 @@ function drawRow(group, row, found, entity, columns, feature) {
   );
 }
 
+/** Return what may be made of this key, without making it: a source may belong to somebody else, who counts. */
+function drawMade({ on_demand: made, function_processes: processes }, columns) {
+  const key = new Map(columns.map(([name, text]) => [name, text]));
+  const isOf = (one) => columns.every(([name]) => one.columns.some((column) => column.name === name));
+  const found = made.map((group) => ({ ...group, features: group.features.filter(isOf) })).filter((group) => group.features.length);
+  return found.map((group) => h("section", { class: "group" },
+    h("h2", {}, h("a", { href: madePlace(group.name) }, group.name), " ", h("span", { class: "kind" }, "on demand")),
+    h("p", { class: "row" }, processes ? "made when it is asked for" : "made by workers of the role ondemand or all"),
+    h("table", { class: "values" }, h("tbody", {}, group.features.map((one) => {
+      const more = one.columns.filter((column) => !key.has(column.name)).map((column) => column.name);
+      const given = one.columns.filter((column) => key.has(column.name)).map((column) => [column.name, key.get(column.name)]);
+      return h("tr", {},
+        h("th", { scope: "row", class: "code" }, h("a", { href: askPlace(`${group.name}:${one.feature}`, given) }, one.feature)),
+        h("td", { class: "right note" }, more.length ? `wants ${more.join(", ")} too` : "ask"));
+    })))));
+}
+
 function rowFacts(row) {
   if (!row.row) return ["no row"];
   const { instant_ms: instant } = row;
   return [
-    `from ${row.tier}${row.copy_age_ms ? `, read ${duration(row.copy_age_ms)} ago` : ""}`,
+    `from ${tier(row.tier)}${row.copy_age_ms ? `, read ${duration(row.copy_age_ms)} ago` : ""}`,
     row.row.newest_event_ms ? `newest event ${ago(row.row.newest_event_ms, instant)}` : "no event",
     `complete up to ${clock(row.as_of_ms, instant)} UTC`,
     `version ${row.version.number}`,

@@ -3,7 +3,7 @@
 import { AskError, explain, explainUrl } from "./ask.js";
 import { facts } from "./catalogue.js";
 import { h, loading, notice, show } from "./dom.js";
-import { ago, clock, duration, iso, value } from "./format.js";
+import { ago, clock, duration, iso, tier, value } from "./format.js";
 import { drawTiles } from "./tiles.js";
 
 /** Show why a feature has its value; `columns` is a list of [column, text, type], `back` the place without it. */
@@ -12,17 +12,19 @@ export async function showExplanation(panel, feature, columns, back) {
   show(panel, loading("the explanation"));
   try {
     const told = await explain(feature, key);
-    show(panel, drawExplanation(told, explainUrl(feature, key), back));
+    const close = h("a", { class: "close", href: back, "aria-label": "Close the explanation" }, "Close");
+    show(panel, drawStored(told, close), h("p", { class: "note" }, h("a", { href: explainUrl(feature, key) }, "The same as JSON")));
   } catch (error) {
     if (!(error instanceof AskError)) throw error;
     show(panel, notice("This cannot be explained", error.message, { bad: true, retry: () => showExplanation(panel, feature, columns, back) }));
   }
 }
 
-function drawExplanation(told, url, back) {
+/** Return all that is told of a stored feature; `link` stands beside its name. */
+export function drawStored(told, link) {
   const { definition, row, window, instant_ms: instant } = told;
   return [
-    h("header", {}, h("h2", { class: "code" }, told.feature), h("a", { class: "close", href: back, "aria-label": "Close the explanation" }, "Close")),
+    h("header", {}, h("h2", { class: "code" }, told.feature), link),
     h("p", { class: "big code" }, value(told.value, { whole: true }), definition.unit && told.value !== null && h("span", { class: "unit" }, ` ${definition.unit}`)),
     h("p", {}, h("span", { class: `status ${told.status}` }, told.status), " ", told.why),
     drawTiles(told),
@@ -38,14 +40,13 @@ function drawExplanation(told, url, back) {
       ["complete", told.as_of_ms ? `up to ${clock(told.as_of_ms, instant)} UTC, ${ago(told.as_of_ms, instant)}` : "unknown: no progress is published yet"],
       ["instant", iso(instant)],
     ]),
-    h("p", { class: "note" }, h("a", { href: url }, "The same as JSON")),
   ];
 }
 
-function rowFacts({ row, tier, copy_age_ms: copyAge, instant_ms: instant }) {
+function rowFacts({ row, tier: name, copy_age_ms: copyAge, instant_ms: instant }) {
   return [
-    ["newest event", row.newest_event_ms ? `${clock(row.newest_event_ms, instant)} UTC, ${ago(row.newest_event_ms, instant)}` : "none"],
-    ["tier", `${tier}${copyAge ? `, read ${duration(copyAge)} ago` : ", read for this answer"}; ${row.read_from === "head" ? "finished values" : "tiles merged now"}`],
+    ["age", row.newest_event_ms ? `newest event ${ago(row.newest_event_ms, instant)}, at ${clock(row.newest_event_ms, instant)} UTC` : "no event"],
+    ["tier", `${tier(name)}${copyAge ? `, read ${duration(copyAge)} ago` : ", read for this answer"}; ${row.read_from === "head" ? "finished values" : "tiles merged now"}`],
     ["last record", h("span", { class: "code" }, `${row.topic}/${row.partition} @ ${row.offset}, epoch ${row.epoch}`)],
     ["next change", row.valid_until_ms === null ? "only by an event" : row.valid_until_ms > instant ? `${ago(row.valid_until_ms, instant)}, if no event comes` : "at the next tile's edge"],
     ["row ends", row.expires_at_ms === null ? "never" : ago(row.expires_at_ms, instant)],

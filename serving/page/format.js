@@ -34,6 +34,13 @@ export function duration(ms) {
   return rest ? `${Math.floor(ms / unitMs)} ${unit} ${rest} ${smaller}` : `${Math.floor(ms / unitMs)} ${unit}`;
 }
 
+/** Where a row was read: "local copy", "remote (redis)", "record (sqlite)". */
+export function tier(name) {
+  if (name === null) return "no tier";
+  if (name === "local") return "local copy";
+  return name === "redis" ? "remote (redis)" : `record (${name})`;
+}
+
 /** How long ago, or in how long, seen from an instant. */
 export function ago(timeMs, instantMs) {
   const ms = instantMs - timeMs;

@@ -19,6 +19,8 @@ const REASONS = {
   overflow: "a number left 64 bits; mend the expression or the producer",
 };
 
+const SERVING = { serving: "serving", ondemand: "serving, on demand too" };
+
 const samples = [];
 let failure = null;
 const listeners = new Set();
@@ -70,8 +72,8 @@ function drawBadge(badge) {
       ? [true, "the record does not answer"]
       : !now.ingest.ready
         ? [true, "takes in no events"]
-        : now.ingest.role === "serving"
-          ? [false, "serving"]
+        : SERVING[now.ingest.role]
+          ? [false, SERVING[now.ingest.role]]
           : [false, lag ? `reading, ${count(lag)} behind` : "reading, up to date"];
   badge.classList.toggle("bad", bad);
   if (badge.textContent !== text) badge.textContent = text;
@@ -80,26 +82,34 @@ function drawBadge(badge) {
 function draw(main) {
   const now = samples.at(-1);
   const { ingest } = now;
+  const ingests = !SERVING[ingest.role];
   show(main,
     h("h1", { class: "unseen" }, "Live"),
     failure && notice("The worker gives no answer", `Since ${clock(failure.since, Date.now())} UTC; what follows is what it said last.`, { bad: true }),
     !now.can_read && notice("The record does not answer", "Reads that no copy can answer fail with 503 until it is back. The worker's log names the store.", { bad: true }),
     ingest.restore && notice(`Restoring ${ingest.restore.what}`, `${count(ingest.restore.records)} records read, ${count(Math.round(ingest.restore.records_per_s))}/s, about ${duration(ingest.restore.left_s * 1000)} left.`),
     h("div", { class: "figures" },
-      figure("Events", `${rate(perSecond(events))}/s`, `${count(events(now))} since the start`, history(events)),
-      figure("Behind", count(ingest.lag ?? 0), "records written, not yet durable", now.lag && samples.map((one) => one.ingest.lag ?? 0)),
+      ingests && figure("Events", `${rate(perSecond(events))}/s`, `${count(events(now))} since the start`, history(events)),
+      ingests && figure("Behind", count(ingest.lag ?? 0), "records written, not yet durable", now.lag && samples.map((one) => one.ingest.lag ?? 0)),
       figure("Freshness", ...freshness(now)),
-      figure("Reads", `${rate(perSecond(reads))}/s`, latency(), history(reads)),
-      figure("Dead letters", count(letters(now)), letters(now) ? "since the start, late ones included" : "none since the start", history(letters)),
+      now.serves && figure("Reads", `${rate(perSecond(reads))}/s`, latency(), history(reads)),
+      ingests && figure("Dead letters", count(letters(now)), letters(now) ? "since the start, late ones included" : "none since the start", history(letters)),
     ),
     drawLetters(now),
-    drawSources(now),
-    drawEntities(now),
+    ingests && drawSources(now),
+    drawEntities(now, ingests),
+    drawOnDemand(now),
     drawStores(now),
-    facts([["role", ingest.role ?? "–"], ["partitions", count(ingest.partitions ?? 0)], ["rows in tables", count(ingest.rows ?? 0)],
-      ["rows written", count(now.rows_flushed)], ["rows owed to the cache", count(ingest.cache_owed ?? 0)],
-      ["last commit", ingest.commit_age_s === undefined || ingest.commit_age_s === null ? "–" : `${duration(ingest.commit_age_s * 1000)} ago`]]),
+    facts([["role", ingest.role ?? "–"], ...(ingests ? ingestFacts(now) : [["takes in", "no events; workers of other roles do"]])]),
   );
+}
+
+function ingestFacts({ ingest, rows_flushed: flushed }) {
+  return [
+    ["partitions", count(ingest.partitions ?? 0)], ["rows in tables", count(ingest.rows ?? 0)],
+    ["rows written", count(flushed)], ["rows owed to the cache", count(ingest.cache_owed ?? 0)],
+    ["last commit", ingest.commit_age_s === undefined || ingest.commit_age_s === null ? "–" : `${duration(ingest.commit_age_s * 1000)} ago`],
+  ];
 }
 
 function figure(name, shown, text, line = null) {
@@ -122,7 +132,8 @@ function drawLetters({ sources }) {
     h("td", {}, REASONS[reason] ?? "see what was kept of it", "; ", h("code", {}, `freshet dead-letters list --reason ${reason}`))]), 2);
 }
 
-function drawSources({ sources, lag }) {
+function drawSources({ sources, lag, ingest }) {
+  if (ingest.role === "aggregator") return null;
   if (!sources.length) return notice("No event has come in yet", "Producers send JSON to the source topics; `freshet send <source> '{…}'` sends one by hand.");
   return table("Sources", ["Source", "Events", "Per second", "Buried", "Behind"], sources.map((one) => [
     h("th", { scope: "row", class: "code" }, one.source), number(one.dispatched),
@@ -130,13 +141,23 @@ function drawSources({ sources, lag }) {
     number(sum(Object.values(one.buried))), number(lag[one.source] ?? 0)]), 1, 2, 3, 4);
 }
 
-function drawEntities({ entities, updates, instant_ms: instant, lag }) {
-  return table("Entities", ["Entity", "Updates", "Duplicates", "Behind", "Newest record read", "Quietest partition"], entities.map((one) => {
+function drawEntities({ entities, updates, instant_ms: instant, lag }, ingests) {
+  const heads = ["Entity", ...(ingests ? ["Updates", "Duplicates", "Behind"] : []), "Newest record read", "Quietest partition"];
+  return table("Entities", heads, entities.map((one) => {
     const own = updates.filter((update) => update.entity === one.entity);
     const age = (timeMs) => h("td", { class: "right" }, timeMs ? `${duration(Math.max(0, instant - timeMs))} ago` : "–");
-    return [h("th", { scope: "row", class: "code" }, one.entity), number(sum(own.map((update) => update.applied))), number(sum(own.map((update) => update.duplicate))),
-      number(lag[`freshet.${one.entity}`] ?? 0), age(one.newest_as_of_ms), age(one.oldest_as_of_ms)];
+    return [h("th", { scope: "row", class: "code" }, one.entity),
+      ingests && [number(sum(own.map((update) => update.applied))), number(sum(own.map((update) => update.duplicate))), number(lag[`freshet.${one.entity}`] ?? 0)],
+      age(one.newest_as_of_ms), age(one.oldest_as_of_ms)];
   }), 1, 2, 3, 4, 5);
+}
+
+function drawOnDemand({ on_demand: made }) {
+  if (!made.length) return null;
+  return table("On demand", ["Feature or source", "Calls", "Mean", "Rows made", "Invalid"], made.map((one) => [
+    h("th", { scope: "row", class: "code" }, one.feature), number(one.calls),
+    number(one.calls ? `${((1000 * one.seconds) / one.calls).toFixed(2)} ms` : "–"), number(one.computed),
+    h("td", { class: one.invalid ? "right trouble" : "right" }, count(one.invalid))]), 1, 2, 3, 4);
 }
 
 function drawStores({ stores, tiers }) {

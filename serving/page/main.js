@@ -1,5 +1,6 @@
 // The page: which view stands at which address, the header, the keyboard.
 
+import { showAsk } from "./asked.js";
 import { showCatalogue } from "./catalogue.js";
 import { showDocs } from "./docs.js";
 import { notice, show } from "./dom.js";
@@ -8,8 +9,11 @@ import { showLive, watch } from "./live.js";
 import { parse } from "./routes.js";
 
 const main = document.getElementById("main");
-const VIEWS = { "": showCatalogue, group: showCatalogue, service: showCatalogue, entity: showEntity, live: showLive };
-const PAGES = { "": "catalogue", group: "catalogue", service: "catalogue" };
+const VIEWS = {
+  "": showCatalogue, group: showCatalogue, service: showCatalogue, made: showCatalogue,
+  entity: showEntity, ask: showAsk, live: showLive,
+};
+const PAGES = { "": "catalogue", group: "catalogue", service: "catalogue", made: "catalogue", ask: "entity" };
 
 let close = () => {};
 let shown = null;

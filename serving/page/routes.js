@@ -18,6 +18,15 @@ export function servicePlace(name) {
   return `/#/service/${encodeURIComponent(name)}`;
 }
 
+export function madePlace(name) {
+  return `/#/made/${encodeURIComponent(name)}`;
+}
+
+/** The place where something that is made on demand is asked for; `columns` is a list of [column, text]. */
+export function askPlace(feature, columns = []) {
+  return `/#/ask/${encodeURIComponent(feature)}${columns.length ? `?${new URLSearchParams(columns)}` : ""}`;
+}
+
 /** The place of an entity: its name, the texts of its key in the order of the columns, and perhaps a feature. */
 export function entityPlace(entity, key = [], feature = null) {
   const path = ["entity", entity, ...key].map(encodeURIComponent).join("/");

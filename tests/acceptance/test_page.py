@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from contextlib import contextmanager
 from itertools import count
 
 import pytest
@@ -15,6 +16,7 @@ from tests.acceptance.conftest import environment_of, free_port, http, read_valu
 
 DEADLINE_MS = 20_000
 HOSTILE = '<img src=x onerror="document.title=1">'
+ASKED = "offers%3Aseen_per_price"
 _ids = count(1)
 expect.set_options(timeout=DEADLINE_MS)
 
@@ -32,6 +34,27 @@ def impression(user: int, **more: object) -> bytes:
 def browser():
     with open_browser() as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def worker(services):
+    """One worker of all roles, which has features that are made on demand, too."""
+    with running(services, "all") as started:
+        yield started
+
+
+@contextmanager
+def running(services, role, **more):
+    started = start_worker(
+        {**environment_of(services, role), "FRESHET_REGISTRY": "tests.on_demand_kit:REGISTRY", **more},
+        web_port=free_port(),
+        log=services.directory / f"{role}.log",
+    )
+    try:
+        started.wait_ready()
+        yield started
+    finally:
+        started.stop()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,12 +131,66 @@ def test_an_entity_is_looked_up_and_its_number_explained_as_tiles(seen):
     expect(panel.locator("line.now")).to_have_count(1)
     expect(panel).to_contain_text("owner")
     expect(panel).to_contain_text("freshet.user/")
+    expect(panel.locator(".facts")).to_contain_text("newest event")
+    expect(panel.locator(".facts")).to_contain_text(
+        re.compile("tier(local copy|remote \\(redis\\)|record \\(sqlite\\)), read")
+    )
     assert page.url.endswith("#/entity/user/501?feature=user_engagement%3Aimpressions_1h")
     first = panel.locator("figcaption").inner_text()
     panel.locator(".bar[tabindex='0']").focus()
     page.keyboard.press("ArrowLeft")
     expect(panel.locator("figcaption")).to_contain_text("impressions")
     assert panel.locator("figcaption").inner_text() != first
+
+
+def test_what_is_made_on_demand_is_found_asked_for_and_explained(seen):
+    """
+    Whoever owns the offer page asks what a function was given, by hand, and sees which tiles its input is made of.
+    """
+    page = seen.open("/")
+    page.get_by_role("searchbox").fill("price that is offered")
+    group = page.locator(".group")
+    expect(group).to_contain_text("deadline2.0 s")
+    expect(group).to_contain_text("in processes of this worker, 2 of them")
+    expect(group).to_contain_text("of user_id int, price float")
+    group.get_by_role("link", name="seen_per_price").click()
+    page.get_by_label("user_id").fill("501")
+    page.get_by_label("price").fill("6")
+    page.keyboard.press("Enter")
+
+    panel = page.get_by_label("Explanation", exact=True)
+    expect(panel.locator(".big")).to_have_text("0.5")
+    expect(panel).to_contain_text("PRESENT")
+    expect(panel).to_contain_text("none: computed for this answer")
+    expect(panel.get_by_role("row", name=re.compile("^seen"))).to_contain_text("user_engagement:impressions_1h")
+    expect(panel.get_by_role("row", name=re.compile("^price"))).to_contain_text("the request")
+    stored = page.get_by_label("Inputs", exact=True)
+    expect(stored.locator(".big")).to_have_text("3")
+    expect(stored.locator(".bar.in")).not_to_have_count(0)
+    expect(stored.locator(".facts")).to_contain_text("tier")
+    assert page.url.endswith(f"#/ask/{ASKED}?user_id=501&price=6")
+    page.get_by_label("price").fill("six")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("price: expected float, got 'six'")).to_be_visible()
+    # The browser tells of each answer that is no 200.
+    seen.errors.clear()
+
+
+def test_a_source_is_asked_only_if_somebody_wants_it(seen):
+    """
+    A register of debtors counts who asks it: to look at a user's clicks must not ask it.
+    """
+    asked = []
+    seen.page.on("request", lambda request: asked.append(request.url))
+    page = seen.open("/#/entity/user/501")
+    link = page.get_by_role("link", name="score")
+    expect(link).to_be_visible()
+    assert not [url for url in asked if "risk" in url]
+
+    link.click()
+
+    expect(page.get_by_label("Explanation", exact=True).locator(".big")).to_have_text("50.1")
+    expect(page.get_by_label("Explanation", exact=True)).to_contain_text("none: fetched for this answer")
 
 
 def test_a_link_shows_what_its_sender_saw(seen):
@@ -144,7 +221,10 @@ def test_live_figures_tell_dead_letters_with_reasons(seen, sender):
     expect(page.locator("#health")).to_contain_text("reading")
 
 
-@pytest.mark.parametrize("place", [f"/#/entity/user/{HOSTILE}", f"/#/group/{HOSTILE}", f"/#/entity/{HOSTILE}/1"])
+@pytest.mark.parametrize(
+    "place",
+    [f"/#/entity/user/{HOSTILE}", f"/#/group/{HOSTILE}", f"/#/entity/{HOSTILE}/1", f"/#/ask/{HOSTILE}?user_id=1"],
+)
 def test_a_hostile_address_is_text(seen, place):
     """
     A link with markup in it, sent to an operator, must not run as them.
@@ -197,6 +277,10 @@ def test_mistakes_and_emptiness_say_what_to_do(seen):
         ("/#/entity/user/999999", "Nothing is stored for this key"),
         ("/#/entity/user/abc", "Not such a key"),
         ("/#/entity/user_tab/1", "A part of the key is missing"),
+        ("/#/ask/offers%3Aseen_per_price", "Of what?"),
+        ("/#/ask/offers%3Aseen_per_price?user_id=1", "Something is missing"),
+        ("/#/ask/offers%3Anothing", "No such feature"),
+        ("/#/made/nothing", "Not in the catalogue"),
         ("/#/nowhere", "There is no such place"),
     ]:
         page = seen.open(place)
@@ -230,6 +314,8 @@ def test_nothing_runs_out_of_the_window(browser, worker, width, scheme):
     for place, text in [
         ("/#/", "user_engagement"),
         ("/#/entity/user/501?feature=user_engagement%3Aimpressions_1h", "Close"),
+        ("/#/made/offers", "price that is offered"),
+        (f"/#/ask/{ASKED}?user_id=501&price=6", "the request"),
         ("/#/live", "Sources"),
         ("/docs", "/explain"),
     ]:
@@ -275,13 +361,7 @@ def test_behind_keys_the_page_works_with_a_key_as_the_password(browser, services
     A worker that others can reach wants a key; a browser asks for a password once, and everything on the page follows.
     """
     key, configured = new_key("operator", [Scope.READ], None)
-    started = start_worker(
-        {**environment_of(services, "serving"), "FRESHET_API_KEYS": configured.line},
-        web_port=free_port(),
-        log=services.directory / "behind-keys.log",
-    )
-    try:
-        started.wait_ready()
+    with running(services, "serving", FRESHET_API_KEYS=configured.line) as started:
         assert http(f"{started.base_url}/")[0] == 401
         context = browser.new_context(http_credentials={"username": "operator", "password": key})
         behind = Seen(context.new_page(), started.base_url)
@@ -289,8 +369,10 @@ def test_behind_keys_the_page_works_with_a_key_as_the_password(browser, services
 
         expect(page.get_by_label("Explanation", exact=True).locator(".big")).to_have_text("3")
         page.goto(f"{behind.base_url}/#/live")
-        expect(page.locator("#health")).to_contain_text("serving")
+        expect(page.locator("#health")).to_have_text("serving")
+        expect(page.locator("main")).to_contain_text("workers of other roles do")
+        expect(page.locator("main")).not_to_contain_text("Dead letters")
+        page.goto(f"{behind.base_url}/#/ask/{ASKED}?user_id=501&price=6")
+        expect(page.get_by_role("heading", name="This worker runs no functions")).to_be_visible()
         context.close()
         assert (behind.errors, behind.foreign) == ([], [])
-    finally:
-        started.stop()

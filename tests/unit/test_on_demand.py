@@ -10,6 +10,7 @@ from core.catalogue import catalogue
 from core.check import check_registry
 from core.definitions import FeatureService, OnDemandFeature, OnDemandGroup, ValueType
 from core.windows import milliseconds
+from serving.console import Catalogue
 from serving.on_demand import Computed, only_valid, with_invalid
 from tests.clock import ManualClock
 from tests.on_demand_kit import (
@@ -242,6 +243,27 @@ async def test_who_asks_why_with_a_mistake_is_told(client, params, told):
 
     assert status == 400
     assert told in answer["detail"]
+
+
+@pytest.mark.parametrize(("functions", "processes"), [(OwnFunctions(), 2), (None, 0)])
+async def test_the_page_is_told_what_they_take_and_who_runs_them(functions, processes):
+    """
+    A worker that runs no functions shows them all the same: whoever looks for one finds out where to ask.
+    """
+    kit = ServingKit(ManualClock(NOW_MS), registry=REGISTRY, functions=functions)
+    async with TestClient(TestServer(kit.web_app())) as client, client.get("/console/catalogue") as answer:
+        told = Catalogue.model_validate_json(await answer.read(), strict=True)
+
+    offers, risk = told.on_demand
+    assert told.function_processes == processes
+    assert (offers.name, offers.kind, offers.deadline_ms) == ("offers", "computed", 2_000)
+    assert [(column.name, column.type) for column in offers.features[0].columns] == [
+        ("user_id", "int"),
+        ("price", "float"),
+    ]
+    assert offers.features[0].inputs == {"seen": SEEN}
+    assert (risk.name, risk.kind, [value.feature for value in risk.features]) == ("risk", "fetched", list(RISK.returns))
+    assert {column.name for value in risk.features for column in value.columns} == {"user_id"}
 
 
 def test_the_catalogue_has_them_with_their_functions():
