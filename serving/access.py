@@ -20,7 +20,8 @@ from core.access import ApiKey, Scope, find_key
 from core.errors import RequestError
 from core.metrics import Metrics
 from core.ports import Clock
-from serving.answers import error_response
+from serving.answers import response
+from serving.mistakes import failure
 
 SCOPES: Mapping[str, Scope | None] = {
     # A load balancer and an orchestrator have no key.
@@ -81,7 +82,7 @@ class Gate:
                 _require(key, scope)
             except RequestError as error:
                 if resource is None or scope is not None:
-                    return self._refusal(error, scope)
+                    return self._refusal(error, scope, path=request.path)
                 request[_MAY_SEE] = False
             else:
                 request[_MAY_SEE] = key.allows(Scope.READ)
@@ -105,14 +106,14 @@ class Gate:
             raise _unauthorized(f"the key of {key.name!r} expired at the end of {key.last_day}")
         return key
 
-    def _refusal(self, error: RequestError, scope: Scope | None) -> web.Response:
+    def _refusal(self, error: RequestError, scope: Scope | None, *, path: str) -> web.Response:
         self.metrics.refused(error.status)
-        response = error_response(error)
+        refusal = response(failure(error, path=path))
         if error.status == 401:
-            response.headers.add("WWW-Authenticate", _BEARER)
+            refusal.headers.add("WWW-Authenticate", _BEARER)
             if scope is Scope.READ:
-                response.headers.add("WWW-Authenticate", _BASIC)
-        return response
+                refusal.headers.add("WWW-Authenticate", _BASIC)
+        return refusal
 
 
 def may_see_figures(request: web.Request) -> bool:

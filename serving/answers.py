@@ -1,23 +1,15 @@
-"""Answers: JSON bodies, mistakes and failures as Feast's clients expect them, and the bounded reading of a body."""
+"""Answers: what is sent back, whoever carries it, and the bounded reading of a body."""
 
 import asyncio
-import json
-import logging
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import orjson
 from aiohttp import web
 
-from core.errors import FormatError, RequestError, StoreError
+from core.errors import RequestError
 from serving.requests import BODY_BYTES_MAX
 
-log = logging.getLogger(__name__)
-
 RETRY_AFTER_S = "1"
-ANSWERED = (RequestError, StoreError, FormatError)
-"""Errors that are answers."""
-
-AnsweredError: TypeAlias = RequestError | StoreError | FormatError
 
 
 class Answer(NamedTuple):
@@ -32,29 +24,6 @@ class Answer(NamedTuple):
     retry_after: str | None = None
 
 
-def failure(error: AnsweredError) -> Answer:
-    """Return the answer that an error is."""
-    if isinstance(error, RequestError):
-        return mistake(error)
-    if isinstance(error, StoreError):
-        log.warning("read failed: %s", error)
-        detail = "the record store gives no answer; try again"
-        return Answer(503, orjson.dumps({"detail": detail}), RETRY_AFTER_S)
-    log.error("stored row unreadable: %s", error)
-    return Answer(500, orjson.dumps({"detail": "a stored row cannot be read; the server's log says which"}))
-
-
-def mistake(error: RequestError) -> Answer:
-    """Return a client's mistake as Feast's clients expect it.
-
-    An error that they know by class comes as a JSON string that holds JSON; any other as an object with ``detail``.
-    """
-    if error.kind is None:
-        return Answer(error.status, orjson.dumps({"detail": error.detail}))
-    inner = json.dumps({"module": "feast.errors", "class": error.kind, "message": error.detail})
-    return Answer(error.status, orjson.dumps(inner))
-
-
 def response(answer: Answer) -> web.Response:
     """Return an answer as the web server carries it."""
     headers = {"Retry-After": answer.retry_after} if answer.retry_after is not None else None
@@ -64,11 +33,6 @@ def response(answer: Answer) -> web.Response:
 def json_response(content: Any, *, status: int = 200, retry_after: str | None = None) -> web.Response:
     """Return an answer with a JSON body."""
     return response(Answer(status, orjson.dumps(content), retry_after))
-
-
-def error_response(error: RequestError) -> web.Response:
-    """Return a client's mistake."""
-    return response(mistake(error))
 
 
 async def read_body(request: web.Request, *, deadline_ms: int) -> bytes:

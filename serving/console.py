@@ -19,10 +19,11 @@ from core.plans import GroupPlan
 from core.ports import Clock
 from core.values import ValueType
 from core.windows import to_ms
-from serving.answers import json_response
+from serving.answers import json_response, response
 from serving.explain import define
 from serving.figures import EntityFigures, Figures, read_metrics
 from serving.health import Health
+from serving.mistakes import told
 from serving.models import Answer, Definition, IngestReadiness, Version
 from serving.progress_board import ProgressBoard
 from serving.read_plans import Planner, key_types
@@ -264,7 +265,7 @@ def _read_page() -> dict[str, bytes]:
 def _file(page: Mapping[str, bytes], name: str, request: web.Request) -> web.Response:
     body = page.get(name)
     if body is None:
-        return json_response({"detail": "the page has no such file"}, status=404)
+        return response(told(404, "the page has no such file"))
     headers = {**PAGE_HEADERS, "ETag": f'"{blake2b(body, digest_size=8).hexdigest()}"'}
     if request.headers.get("If-None-Match") == headers["ETag"]:
         return web.Response(status=304, headers=headers)

@@ -8,9 +8,10 @@ from aiohttp import web
 from core.errors import RequestError
 from core.metrics import Metrics
 from serving.access import may_see_figures
-from serving.answers import ANSWERED, Answer, failure, json_response, mistake, read_body, response
+from serving.answers import Answer, json_response, read_body, response
 from serving.explain import Explainer, parse_explain
 from serving.health import Health
+from serving.mistakes import ANSWERED, failure, tell_mistakes
 from serving.models import (
     AnyExplanation,
     FeastMistake,
@@ -72,6 +73,8 @@ class Routes:
 
         routes.append(Route("GET", "/openapi.json", openapi, "This description", media=JSON))
         described |= describe(routes)
+        # Before all others: what those refuse is told in its shape, too.
+        app.middlewares.insert(0, tell_mistakes)
         for route in routes:
             route.attach(app)
 
@@ -81,7 +84,7 @@ class Routes:
             Route(
                 "POST", "/get-online-features", self.get_online_features, "Values of features, as Feast's clients ask",
                 takes=OnlineFeaturesRequest, answer=OnlineFeaturesAnswer,
-                failures=mistakes(408, 413, 422, 500, 503, 504) | {400: either, 404: either},
+                failures=mistakes(408, 413, 422, 503, 504) | {400: either, 404: either},
                 parameters=(
                     Parameter(
                         DEADLINE_HEADER, "How long the client waits, in milliseconds", required=False, place="header"
@@ -91,7 +94,7 @@ class Routes:
             Route(
                 "GET", "/explain", self.explain, "Why one served number is what it is",
                 answer=AnyExplanation, parameters=(Parameter("feature", "group:feature"),), has_key=True,
-                failures=mistakes(500, 503) | {400: either, 404: either},
+                failures=mistakes(400, 404, 503),
             ),
         ]  # fmt: skip
 
@@ -115,7 +118,7 @@ class Routes:
             deadline_ms = deadline_of(told) if told is not None else DEADLINE_MS
             body = await read_body(request, deadline_ms=self._body_deadline_ms)
         except RequestError as error:
-            return response(self._reads.refuse(mistake(error)))
+            return response(self._reads.refuse(failure(error, path=request.path)))
         answer = self._reads.answer(body, deadline_ms=deadline_ms)
         return response(answer if isinstance(answer, Answer) else await answer)
 
@@ -124,7 +127,7 @@ class Routes:
         try:
             explanation = await self._explainer().explain(parse_explain(request.query.items()))
         except ANSWERED as error:
-            return response(failure(error))
+            return response(failure(error, path=request.path))
         return json_response(explanation.model_dump())
 
     async def alive(self, _request: web.Request) -> web.Response:

@@ -17,14 +17,27 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Mistake(Answer):
-    """What is wrong, where, and what to do."""
+class RowMistake(Answer):
+    """What is wrong with one row of a push."""
 
+    row: int = Field(description="Its number, from 0.")
     detail: str
 
 
+class Mistake(Answer):
+    """What is wrong: so is answered whatever has a status of 400 or more, but for what is a ``FeastMistake``."""
+
+    detail: str = Field(description="What is wrong, where, and what to do.")
+    rows: list[RowMistake] | None = Field(
+        None, description="Of a push, the rows that are no events, 100 mistakes at most; none was sent."
+    )
+
+
 class FeastMistake(RootModel[str]):
-    """A mistake that Feast's clients know by class: a JSON string that holds JSON with module, class and message."""
+    """A mistake that Feast's clients know by class: a JSON string that holds JSON with module, class and message.
+
+    Only routes of Feast's contract answer so: to other clients it says the same as ``Mistake``.
+    """
 
 
 class OnlineFeaturesRequest(BaseModel):
@@ -52,20 +65,6 @@ class WriteRequest(BaseModel):
 
     feature_view_name: str = Field(description="A group with one source, or a source's topic.")
     df: dict[str, list[Any]] = Field(description="Columns of the events' fields, all of one length; a row is an event.")
-
-
-class RowMistake(Answer):
-    """What is wrong with one row."""
-
-    loc: list[str | int]
-    msg: str
-    type: str
-
-
-class RowMistakes(Answer):
-    """Every row that was refused; none was taken."""
-
-    detail: list[RowMistake]
 
 
 class GroupVersion(Answer):

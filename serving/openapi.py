@@ -8,8 +8,17 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from core.access import Scope
+from serving.access import SCOPES
+from serving.mistakes import FEAST_PATHS
+from serving.models import FeastMistake, Mistake
 from serving.routes import JSON, Models, Parameter, Route
 
+_DESCRIPTION = (
+    "Fresh and exact features for recommender systems. Times are milliseconds, UTC. Whatever is wrong is told as a "
+    "Mistake: an object with detail. Where Feast's clients know a mistake by class, the routes that they ask answer a "
+    "FeastMistake instead. 401 and 403 come from workers with keys alone."
+)
 _REFERENCE = "#/components/schemas/{model}"
 
 
@@ -26,7 +35,7 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
         "info": {
             "title": "Freshet",
             "version": version("freshet"),
-            "description": "Fresh and exact features for recommender systems. Times are milliseconds, UTC.",
+            "description": _DESCRIPTION,
         },
         "paths": paths,
         "components": {"schemas": schemas.get("$defs", {})},
@@ -35,13 +44,20 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
 
 def _models_of(route: Route) -> Iterable[type[BaseModel]]:
     yield from (model for model in (route.answer, route.takes) if model is not None)
-    for models in route.failures.values():
+    for models in _failures(route).values():
         yield from models
+
+
+def _failures(route: Route) -> dict[int, Models]:
+    """Return what may go wrong with a route: what it says itself, what the gate refuses, and what nobody foresaw."""
+    refusal: Models = (FeastMistake if route.path in FEAST_PATHS else Mistake,)
+    refusals = dict.fromkeys((401, 403), refusal) if SCOPES.get(route.path, Scope.ADMIN) is not None else {}
+    return {500: (Mistake,), **refusals, **route.failures}
 
 
 def _operation(route: Route, references: dict[type[BaseModel], Any]) -> dict[str, Any]:
     answers = {"200": _response(200, (route.answer,) if route.answer else (), route.media, references)}
-    for status, models in sorted(route.failures.items()):
+    for status, models in sorted(_failures(route).items()):
         answers[str(status)] = _response(status, models, None, references)
     operation: dict[str, Any] = {
         "summary": route.summary,

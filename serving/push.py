@@ -55,11 +55,13 @@ class RefusedRowsError(RequestError):
     """Rows that are no events of the source; nothing was sent.
 
     Attributes:
-        mistakes: All of them.
+        mistakes: All of them, at least one.
     """
 
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
-        super().__init__(422, f"{len(mistakes)} mistakes; nothing was sent")
+        first, others = mistakes[0], len(mistakes) - 1
+        more = f"; and {others} mistake{'s' if others > 1 else ''} more" if others else ""
+        super().__init__(422, f"row {first.row}: {first.what}{more}; nothing was sent")
         self.mistakes = mistakes
 
 

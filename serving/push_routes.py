@@ -15,9 +15,10 @@ from core.definitions import Registry
 from core.errors import BrokerError, EventError, RequestError
 from core.metrics import Metrics
 from core.ports import Clock
-from serving.answers import RETRY_AFTER_S, error_response, json_response, read_body
-from serving.models import FeastMistake, Mistake, PushRequest, RowMistakes, WriteRequest
-from serving.push import Mistake as RowMistake
+from serving.answers import RETRY_AFTER_S, json_response, read_body, response
+from serving.mistakes import failure, told
+from serving.models import FeastMistake, Mistake, PushRequest, RowMistake, WriteRequest
+from serving.push import Mistake as FoundMistake
 from serving.push import Push, RefusedRowsError, parse_push, parse_write
 from serving.push_events import EventMaker, EventReader, Outgoing
 from serving.routes import JSON, Route, mistakes
@@ -65,7 +66,7 @@ class PushRoutes:
     def table(self) -> list[Route]:
         """Return the routes."""
         either = (Mistake, FeastMistake)
-        failures = mistakes(400, 408, 413, 503) | {404: either, 422: (*either, RowMistakes)}
+        failures = mistakes(400, 408, 413, 503) | {404: either, 422: either}
         return [
             Route(
                 "POST", "/push", self.push, "Send events to a source; answered after the broker's acknowledgement",
@@ -91,13 +92,14 @@ class PushRoutes:
             push = parse(await read_body(request, deadline_ms=self._body_deadline_ms), self._registry)
             await self._take(push, request.headers.get("Idempotency-Key", ""))
         except RefusedRowsError as error:
-            return json_response({"detail": _details(error.mistakes)}, status=error.status)
+            rows = [RowMistake(row=row, detail=what) for row, what in error.mistakes[:_MISTAKES_MAX]]
+            return response(told(error.status, error.detail, rows=rows))
         except RequestError as error:
-            return error_response(error)
+            return response(failure(error, path=request.path))
         except BrokerError as error:
             log.warning("push not acknowledged: %s", error)
             detail = "the broker has not acknowledged all events; send the same request again"
-            return json_response({"detail": detail}, status=503, retry_after=RETRY_AFTER_S)
+            return response(told(503, detail, retry_after=RETRY_AFTER_S))
         return None
 
     async def _take(self, push: Push, idempotency_key: str) -> None:
@@ -129,22 +131,10 @@ async def _make_all(maker: EventMaker, push: Push) -> list[Outgoing]:
         try:
             events.append(maker.make(dict(zip(names, values, strict=True))))
         except EventError as error:
-            found += [RowMistake(number, what) for what in error.mistakes]
+            found += [FoundMistake(number, what) for what in error.mistakes]
         if number % _YIELD_EVERY == _YIELD_EVERY - 1:
             # Ten thousand rows must not hold up everybody who reads.
             await asyncio.sleep(0)
     if found:
         raise RefusedRowsError(found)
     return events
-
-
-def _details(found: Sequence[RowMistake]) -> list[dict[str, object]]:
-    """Return mistakes in the shape in which FastAPI tells them, bounded."""
-    told: list[dict[str, object]] = [
-        {"loc": ["df", mistake.row], "msg": f"row {mistake.row}: {mistake.what}", "type": "value_error"}
-        for mistake in found[:_MISTAKES_MAX]
-    ]
-    if len(found) > _MISTAKES_MAX:
-        more = f"and {len(found) - _MISTAKES_MAX} mistakes more"
-        told.append({"loc": ["df"], "msg": more, "type": "value_error"})
-    return told

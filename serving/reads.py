@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import orjson
-
 from core.errors import StoreError
 from core.metrics import Metrics
 from serving.admission import Admission
-from serving.answers import ANSWERED, RETRY_AFTER_S, Answer, failure
+from serving.answers import RETRY_AFTER_S, Answer
+from serving.heads import PATH
+from serving.mistakes import ANSWERED, failure, told
 from serving.requests import parse_request
 from serving.server import FeatureServer
 
@@ -21,7 +21,7 @@ DEADLINE_HEADER = "Freshet-Deadline-Ms"
 DEADLINE_MS = 5_000
 """For who names none; nobody is given more."""
 
-_BUSY = Answer(503, orjson.dumps({"detail": "too many reads wait for the stores; try again"}), RETRY_AFTER_S)
+_BUSY = told(503, "too many reads wait for the stores; try again", retry_after=RETRY_AFTER_S)
 
 
 class Reads:
@@ -47,7 +47,7 @@ class Reads:
         try:
             answered = self._server().answer(parse_request(body))
         except ANSWERED as error:
-            return self._told(failure(error), started)
+            return self._told(failure(error, path=PATH), started)
         if isinstance(answered, bytes):
             return self._told(Answer(200, answered), started)
         if self._admission.is_full:
@@ -71,10 +71,10 @@ class Reads:
                 answer = Answer(200, await answered)
         except ANSWERED as error:
             is_answered = not isinstance(error, StoreError)
-            answer = failure(error)
+            answer = failure(error, path=PATH)
         except TimeoutError:
             is_answered = False
-            answer = Answer(504, orjson.dumps({"detail": f"the stores gave no answer within {deadline_ms} ms"}))
+            answer = told(504, f"the stores gave no answer within {deadline_ms} ms")
         finally:
             self._admission.end(began_at, is_answered=is_answered)
         return self._told(answer, started)

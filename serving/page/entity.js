@@ -66,7 +66,7 @@ async function readAll(results, content, entity, columns, feature, isLeft) {
   }
 }
 
-/** A worker of another role has no such route, and its 404 is no JSON. */
+/** A worker of another role has no such route. */
 function unread(error, retry) {
   return error.status === 404
     ? notice("This worker answers no reads", "Its role is another; open the page of a worker that serves.")

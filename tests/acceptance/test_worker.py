@@ -199,7 +199,7 @@ def test_an_event_pushed_over_http_is_counted_once_however_often_it_is_sent(work
     refused, told = http(f"{worker.base_url}/push", {"push_source_name": "clicks", "df": {**df, "tab": ["x", 0]}})
 
     assert answers == [(200, ""), (200, "")]
-    assert (refused, told["detail"][0]["loc"]) == (422, ["df", 0])
+    assert (refused, told["rows"][0]["row"]) == (422, 0)
     until(
         lambda: read_values(worker.base_url, {"user_id": [14]}, "user_engagement:clicks_1h") == [[2]],
         "two clicks are counted",

@@ -15,6 +15,7 @@ from agents.decode import SourceDecoder
 from core.definitions import Count, Entity, FeatureGroup, Registry, Source, aggregate
 from core.errors import BrokerError, EventError
 from core.windows import hours
+from serving.models import Mistake
 from serving.push import COLUMNS_MAX, ROWS_MAX
 from serving.push_events import EVENT_BYTES_MAX, EventMaker, Outgoing
 from serving.push_routes import PushRoutes
@@ -138,7 +139,7 @@ async def test_a_row_that_could_be_a_repetition_is_refused(client, topics):
     status, body = await push(client, CLICK)
 
     assert status == 422
-    assert "Idempotency-Key" in json.loads(body)["detail"][0]["msg"]
+    assert "Idempotency-Key" in json.loads(body)["detail"]
     assert topics.sent == []
 
 
@@ -151,11 +152,13 @@ async def test_every_mistake_of_every_row_is_told_and_nothing_is_sent(client, to
         stamped({"user_id": [1, "2", -3], "video_id": [7, None, 8], "event_id": ["a", "b", "c"]}),
     )
 
-    told = [(one["loc"], one["msg"]) for one in json.loads(body)["detail"]]
+    mistake = Mistake.model_validate_json(body)
+    told = [(one.row, one.detail) for one in mistake.rows]
     assert status == 422
-    assert {tuple(loc) for loc, _ in told} == {("df", 0), ("df", 1), ("df", 2)}
+    assert {row for row, _ in told} == {0, 1, 2}
     for row, field in ((0, "tab"), (1, "user_id"), (1, "video_id"), (1, "tab"), (2, "user_id"), (2, "tab")):
-        assert any(message.startswith(f"row {row}: {field}: ") for _, message in told), (row, field, told)
+        assert any(number == row and detail.startswith(f"{field}: ") for number, detail in told), (row, field, told)
+    assert mistake.detail.startswith(f"row 0: {told[0][1]}; and {len(told) - 1} mistakes more; nothing was sent")
     assert topics.sent == []
 
 
@@ -188,9 +191,9 @@ async def test_mistakes_are_bounded(client):
     """
     _, body = await push(client, stamped({"user_id": ["x"] * 1_000}))
 
-    told = json.loads(body)["detail"]
-    assert len(told) == 101
-    assert told[-1]["msg"] == "and 2900 mistakes more"
+    told = json.loads(body)
+    assert len(told["rows"]) == 100
+    assert "and 2999 mistakes more; nothing was sent" in told["detail"]
 
 
 async def test_the_times_that_feast_sends_are_utc(client, topics):
