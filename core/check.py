@@ -1,12 +1,15 @@
 """Checking definitions: every problem at once, each with its place, reason and remedy. Pure; nothing is raised.
 
 One function per kind of definition: groups and services here, features in ``core.check_features``, entities and
-sources in ``core.check_sources``, how groups are read and written in ``core.check_policies``.
+sources in ``core.check_sources``, how groups are read and written in ``core.check_policies``, canaries in
+``core.check_canary``.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from core.canary import tells_soon
+from core.check_canary import check_canary
 from core.check_features import check_aggregate, check_change, check_ratio, is_model, served_names
 from core.check_on_demand import check_on_demand, check_on_demand_source, on_demand_names
 from core.check_policies import check_policies
@@ -74,6 +77,8 @@ def check_registry(registry: Registry) -> list[Problem]:
         problems += check_entity(entity)
     for source in sources:
         problems += check_source(source, [entity for entity, fed_by in feeds if fed_by is source])
+        if is_model(source.model):
+            problems += check_canary(source, _watching(source, groups))
     for group in groups:
         problems += _check_group(group)
     keys = {entity.name: listed(entity.keys) for entity in entities}
@@ -224,6 +229,13 @@ def _check_service(
         elif feature not in known[group_name]:
             remedy = suggestion(feature, known[group_name])
             yield Problem(where, f"{reference}: there is no such feature", remedy=remedy)
+
+
+def _watching(source: Source, groups: Sequence[FeatureGroup]) -> dict[str, list[Aggregate]]:
+    """Return the sound features over a source, of those groups that are published soon enough to tell of a canary."""
+    soon = filter(tells_soon, groups)
+    fed = {str(group.name): [one for one in _features(group) if isinstance(one, Aggregate)] for group in soon}
+    return {name: [one for one in mine if one.source is source and _is_sound(one)] for name, mine in fed.items()}
 
 
 def _served(group: FeatureGroup) -> list[str]:

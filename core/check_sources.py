@@ -3,11 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
-from uuid import uuid4
 
-from pydantic import ValidationError
-
-from core.canary import canary_event
 from core.check_features import check_expression, is_model
 from core.definitions import Entity, Source
 from core.expressions import Explode, col
@@ -60,7 +56,6 @@ def check_source(source: Source, entities: Sequence[Entity]) -> Iterator[Problem
         return
     yield from _check_event_time(f"{where}, event_time", source)
     yield from _check_event_id(f"{where}, event_id", source)
-    yield from _check_canary(f"{where}, canary", source)
     names = list(dict.fromkeys(name for entity in entities for name in listed(entity.keys)))
     for name in names:
         yield from key_type(source, name)[0]
@@ -68,21 +63,6 @@ def check_source(source: Source, entities: Sequence[Entity]) -> Iterator[Problem
         if name not in names:
             reason = f"keys names {name}, which is no key of an entity that it feeds"
             yield Problem(where, reason, remedy=suggestion(name, names), severity="warning")
-
-
-def _check_canary(where: str, source: Source) -> Iterator[Problem]:
-    if source.canary is None:
-        return
-    if told := {source.event_time, source.event_id} & set(source.canary):
-        yield Problem(where, f"{min(map(str, told))} is in it", remedy="leave it out: each canary has its own")
-        return
-    try:
-        source.model.model_validate_json(canary_event(source, now_ms=0, identity=uuid4()), strict=True)
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        yield Problem(where, f"it is no {source.model.__name__}: {wrong}", remedy="mend these fields")
-    except TypeError as error:
-        yield Problem(where, f"it is no JSON: {error}", remedy="give numbers, texts, lists and booleans")
 
 
 def key_type(source: Source, name: str) -> tuple[list[Problem], ValueType | None]:

@@ -4,7 +4,7 @@ Nothing registers itself: a feature exists because a group lists it, a group bec
 checked here either, so that ``freshet check`` can report every problem at once (``core.check``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias
@@ -38,8 +38,8 @@ from core.windows import ALL_TIME, Span, hours, milliseconds, minutes, seconds
 __all__ = [
     "ALL_TIME", "Aggregate", "ApproxDistinct", "ApproxPercentile", "ApproxTopK", "Change", "Count", "Entity",
     "Feature", "FeatureGroup", "FeatureService", "First", "Last", "LastN", "Latest", "Max", "Mean", "Min",
-    "OnDemandFeature", "OnDemandGroup", "OnDemandSource", "Ratio", "Registry", "ServingPolicy", "Source", "StdDev",
-    "Sum", "TopK", "ValueType", "Variance", "WritePolicy", "aggregate", "col", "explode", "latest", "when",
+    "OnDemandFeature", "OnDemandGroup", "OnDemandSource", "OneOf", "Ratio", "Registry", "ServingPolicy", "Source",
+    "StdDev", "Sum", "TopK", "ValueType", "Variance", "WritePolicy", "aggregate", "col", "explode", "latest", "when",
 ]  # fmt: skip
 
 
@@ -62,6 +62,16 @@ class Entity:
 
 
 @dataclass(frozen=True, slots=True)
+class OneOf:
+    """A field of a canary that is another of these values each time: ``OneOf(range(999_999_000, 1_000_000_000))``.
+
+    With a key of its own a canary is told from those of other workers, and goes through all partitions in turn.
+    """
+
+    values: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """A Kafka topic with its event schema.
 
@@ -77,7 +87,7 @@ class Source:
             partition wait.
         keys: Where a key column is found if not in the field of its own name; ``explode(col(...))`` for lists.
         canary: Fields of an event, without time and id, of keys that are nobody's: workers that serve send one every
-            few seconds and tell how long it takes until it can be read.
+            few seconds and tell how long it takes until it can be read. Keys are ``OneOf`` where workers are several.
     """
 
     topic: str

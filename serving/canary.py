@@ -6,11 +6,12 @@ key that is nobody's; then the rows of that key are read, as a request would rea
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from uuid import uuid4
 
-from core.canary import canary_event
+from core.canary import canary_event, watches
 from core.definitions import FeatureGroup, Registry, Source
 from core.errors import BrokerError, EventError, FormatError, StoreError
 from core.keys import partition_key
@@ -18,7 +19,6 @@ from core.metrics import Metrics
 from core.plans import GroupPlan
 from core.ports import Clock, RowKey
 from core.topics import row_name
-from core.windows import seconds
 from serving.read_plans import terms_of
 from serving.tiers import TieredReader
 from serving.wanted import Wanted
@@ -68,7 +68,7 @@ class Canaries:
             seen_s: How long it is waited for.
         """
         self._sources = [source for source in registry.sources.values() if source.canary is not None]
-        self._groups = registry.groups
+        self._watching = {source.topic: list(_watching(source, registry.groups)) for source in self._sources}
         self._keys_of = keys_of
         self._plans = plans
         self._numbers = numbers
@@ -79,9 +79,8 @@ class Canaries:
         self._is_ready = is_ready
         self._every_s = every_s
         self._seen_s = seen_s
-        watched = {group.name for group in registry.groups for source in self._sources if _is_watched(group, source)}
         # A series that is born with its first loss has no rate to alert on.
-        metrics.expect_canaries(watched)
+        metrics.expect_canaries({group.name for groups in self._watching.values() for group in groups})
 
     async def run(self) -> None:
         """Send and wait for ever, from when events are taken in."""
@@ -92,7 +91,7 @@ class Canaries:
     async def fly(self, source: Source) -> None:
         """Send one canary, and wait until every group that it touches knows of it."""
         now_ms, started = self._clock.now_ms(), time.monotonic()
-        event = canary_event(source, now_ms=now_ms, identity=uuid4())
+        event = canary_event(source, now_ms=now_ms, identity=uuid4(), pick=random.choice)
         watched: dict[Wanted, FeatureGroup] = {}
         try:
             watched = self._watched(source, event, now_ms)
@@ -115,11 +114,11 @@ class Canaries:
             pause_s = min(pause_s * _SLOWER, _LOOK_MAX_S)
 
     def _watched(self, source: Source, event: bytes, now_ms: int) -> dict[Wanted, FeatureGroup]:
-        """Return the rows that the canary changes at once, with their groups; a slow group is late by its own wish."""
+        """Return the rows that the canary changes at once, with their groups."""
         watched = {}
         for entity, keys in self._keys_of(source.topic, event, now_ms):
-            for group in self._groups:
-                if group.entity.name != entity or not _is_watched(group, source):
+            for group in self._watching[source.topic]:
+                if group.entity.name != entity:
                     continue
                 sk = row_name(group.name, self._numbers[group.name])
                 for key in keys:
@@ -132,7 +131,7 @@ class Canaries:
         return [want for want in watched if want.key in rows and rows[want.key].event_time_ms >= sent_ms]
 
 
-def _is_watched(group: FeatureGroup, source: Source) -> bool:
-    is_fed = any(other.topic == source.topic for other in group.sources)
-    # A copy that is held where changes are not heard of is late by its definition, as a row that is seldom written is.
-    return is_fed and group.writing.every <= seconds(1) and group.serving.tier != "local"
+def _watching(source: Source, groups: Iterable[FeatureGroup]) -> Iterable[FeatureGroup]:
+    """Return the groups whose rows tell of a source's canary; ``freshet check`` tells of those that leave it out."""
+    event = canary_event(source, now_ms=0, identity=uuid4(), pick=lambda some: some[0])
+    return (group for group in groups if watches(group, source, event))

@@ -7,7 +7,18 @@ from dataclasses import replace
 import pytest
 
 from core.check import check_registry
-from core.definitions import Count, FeatureGroup, Registry, ServingPolicy, Source, WritePolicy, aggregate
+from core.definitions import (
+    Count,
+    FeatureGroup,
+    OneOf,
+    Registry,
+    ServingPolicy,
+    Source,
+    Sum,
+    WritePolicy,
+    aggregate,
+    col,
+)
 from core.errors import BrokerError
 from core.plans import plan_group
 from core.windows import hours, minutes
@@ -29,11 +40,21 @@ def group(name, source, **more) -> FeatureGroup:
     return FeatureGroup(name, entity=USER, owner="tests", features=(feature,), **more)
 
 
+def long_views(name="long_views", **more) -> FeatureGroup:
+    """A group that takes nothing of the canary."""
+    features = (
+        aggregate("long_views", SOURCE, Count(), where=col("watch_ms") > 10_000, over=(hours(1),)),
+        aggregate("far_tabs", SOURCE, Sum(col("tab")), where=col("tab") > 5, over=(hours(1),)),
+    )
+    return FeatureGroup(name, entity=USER, owner="tests", features=features, **more)
+
+
 WATCHED = Registry(
     groups=(
         group("fast", SOURCE),
         group("slow", SOURCE, writing=WritePolicy.through(every=minutes(10))),
         group("held", SOURCE, serving=ServingPolicy(tier="local")),
+        long_views(),
     ),
 )
 
@@ -43,10 +64,14 @@ def kit():
     return ServingKit(ManualClock(NOW_MS), registry=WATCHED)
 
 
-def canaries(kit: ServingKit, send, *, seen_s=5.0) -> Canaries:
+def keys_of(_topic: str, event: bytes, _time_ms: int) -> list[tuple[str, list[str]]]:
+    return [("user", [f"i{json.loads(event)['user_id']}"])]
+
+
+def canaries(kit: ServingKit, send, *, seen_s=5.0, registry=WATCHED) -> Canaries:
     reader = TieredReader(local=None, cache=kit.cache, record=kit.record, clock=kit.clock, metrics=kit.metrics)
     return Canaries(
-        WATCHED, plans=kit.plans, numbers=kit.numbers, keys_of=lambda *_: [("user", [f"i{NOBODY}"])], send=send, reader=reader,
+        registry, plans=kit.plans, numbers=kit.numbers, keys_of=keys_of, send=send, reader=reader,
         clock=kit.clock, metrics=kit.metrics, every_s=0.01, seen_s=seen_s,
     )  # fmt: skip
 
@@ -101,6 +126,40 @@ async def test_an_older_event_of_the_same_key_is_not_the_canary(kit):
     assert kit.metric("freshet_canaries_lost_total", group="fast") == 1
 
 
+async def test_a_group_that_takes_nothing_of_the_canary_has_not_lost_it(kit):
+    """
+    Whoever is called at night because of a condition in a definition turns the alarm off.
+    """
+
+    async def send(topic, events) -> None:
+        await kit.take(topic, json.loads(events[0][1]))
+
+    await canaries(kit, send, seen_s=0.05).fly(SOURCE)
+
+    assert kit.metric("freshet_freshness_seconds_count", group="fast") == 1
+    assert kit.metrics.registry.get_sample_value("freshet_canaries_lost_total", {"group": "long_views"}) is None
+
+
+async def test_each_worker_looks_for_its_own_canary():
+    """
+    A worker whose canaries never come must not take those of another for them, whose clock may be ahead.
+    """
+    source = replace(SOURCE, canary={**CANARY, "user_id": OneOf(range(NOBODY, NOBODY + 1_000_000))})
+    registry = Registry(groups=(group("fast", source),))
+    kit = ServingKit(ManualClock(NOW_MS), registry=registry)
+
+    async def lose(topic, events) -> None:
+        for number in range(10):
+            user_id = NOBODY + number
+            await kit.take(
+                topic, {**CANARY, "user_id": user_id, "event_id": f"theirs-{number}", "time_ms": NOW_MS + 50}
+            )
+
+    await canaries(kit, lose, seen_s=0.05, registry=registry).fly(source)
+
+    assert kit.metric("freshet_canaries_lost_total", group="fast") == 1
+
+
 async def test_canaries_are_sent_again_and_again(kit):
     """
     One says how it is now.
@@ -133,6 +192,45 @@ def test_a_canary_that_is_no_event_is_told():
     )
     assert "it is no JSON" in canary_problems(replace(SOURCE, canary={**CANARY, "tab": object()}))[0]
     assert canary_problems(replace(SOURCE, canary={**CANARY, "event_id": "mine"})) == ["event_id is in it"]
+
+
+def test_a_canary_that_a_group_takes_nothing_of_is_told_with_the_conditions():
+    """
+    The group would be watched by nobody, and its owner would think that it is.
+    """
+    fast, slow = group("fast", SOURCE), long_views("slow", writing=WritePolicy.through(every=minutes(10)))
+    assert check_registry(Registry(groups=(fast, slow))) == []
+    (told,) = check_registry(Registry(groups=(fast, long_views())))
+    assert (told.where, told.severity) == ("source impressions, canary", "warning")
+    assert told.reason == (
+        "the group long_views takes nothing of it, so it is not watched: long_views's where is (watch_ms > 10000); "
+        "far_tabs's where is (tab > 5)"
+    )
+    taken = replace(SOURCE, canary={**CANARY, "watch_ms": 10_001})
+    features = tuple(replace(feature, source=taken) for feature in long_views().features)
+    assert check_registry(Registry(groups=(replace(long_views(), features=features),))) == []
+
+
+def test_a_canary_that_may_have_several_keys_is_looked_at_at_both_ends():
+    """
+    The last of a thousand keys may be more than the model allows.
+    """
+
+    def told(users) -> list[str]:
+        return canary_problems(replace(SOURCE, canary={**CANARY, "user_id": OneOf(users)}))
+
+    assert told(range(NOBODY, NOBODY + 1_000)) == []
+    assert told(range(0, -1_000, -1))[0].startswith("it is no Impression: user_id")
+    assert told(()) == ["user_id is one of no values"]
+
+
+def test_what_depends_on_a_canarys_time_is_taken_for_granted():
+    """
+    Its time is another each time, so nothing can be said of it beforehand.
+    """
+    feature = aggregate("new", SOURCE, Count(), where=col("time_ms") > NOW_MS, over=(hours(1),))
+    fresh = FeatureGroup("fresh", entity=USER, owner="tests", features=(feature,))
+    assert check_registry(Registry(groups=(fresh,))) == []
 
 
 def test_a_canary_is_no_part_of_what_a_group_means():
