@@ -19,6 +19,10 @@ _CACHED_BYTES = 100
 """What a copy in a worker and an entry in Redis cost beside the row."""
 
 
+LOAD_MS = 20
+"""How long a row is loaded."""
+
+
 class Access(NamedTuple):
     """A line of the log.
 
@@ -56,13 +60,19 @@ class Outcome:
     Attributes:
         tiers: Reads by group and by the tier that has answered: ``local``, ``redis`` or ``record``.
         ends: How often something that was there was of no use any more, by tier: it was too old.
-        loads: How often it was loaded anew then.
+        loads: How many loads followed these ends, by tier, had no reader waited for another's.
+        ages: Reads that a copy has answered, by its age in whole seconds.
+        untold: Reads that a copy would have answered wrongly had no change been told, by how long ago, in whole
+            seconds, the first change was that it lacked.
         local_peak: Bytes of copies, all workers together, at most.
         redis_peak: Bytes in Redis at most.
     """
 
     tiers: dict[str, Counter[str]] = field(default_factory=dict)
     ends: Counter[str] = field(default_factory=Counter)
+    loads: Counter[str] = field(default_factory=Counter)
+    ages: Counter[int] = field(default_factory=Counter)
+    untold: Counter[int] = field(default_factory=Counter)
     local_peak: int = 0
     redis_peak: int = 0
 
@@ -76,6 +86,18 @@ class Outcome:
         return sum(counter[tier] for counter in self.tiers.values()) / self.reads if self.reads else 0.0
 
 
+@dataclass(slots=True)
+class _Untold:
+    """A copy in a worker that is told of no change: it ends by its age alone.
+
+    Attributes:
+        changed_ms: When the row was first changed since, or None.
+    """
+
+    read_at_ms: int
+    changed_ms: int | None = None
+
+
 class CacheModel:
     """The tiers while a log goes through them."""
 
@@ -86,6 +108,8 @@ class CacheModel:
         self._local = LRUCache(maxsize=max(sizes.local_bytes * sizes.workers, 1), getsizeof=_size)
         self._redis: LRUCache[tuple[str, str], tuple[int, int]]
         self._redis = LRUCache(maxsize=max(sizes.redis_bytes, 1), getsizeof=_size)
+        self._untold: dict[tuple[str, str], _Untold] = {}
+        self._loading: dict[tuple[str, str], tuple[str, int]] = {}
         self._number = 0
         self.outcome = Outcome()
 
@@ -105,6 +129,8 @@ class CacheModel:
         place = access.group, access.key
         if place in self._local:
             del self._local[place]
+        if (copy := self._untold.get(place)) is not None and copy.changed_ms is None:
+            copy.changed_ms = access.time_ms
         if group.writing.cached and group.serving.tier != "direct":
             _put(self._redis, place, access.time_ms, access.size + _CACHED_BYTES)
 
@@ -114,9 +140,14 @@ class CacheModel:
         if policy.tier == "direct":
             return "record"
         place = access.group, access.key
+        if place in self._loading:
+            self._join(place, access.time_ms)
         # Reads meet the workers in turn; one in so many meets the key's owner.
         is_owners = self._number % self._workers == 0
+        if is_owners:
+            self._read_untold(place, access.time_ms, to_ms(policy.soft_ttl))
         if is_owners and self._has(self._local, place, access.time_ms, to_ms(policy.soft_ttl), "local"):
+            self.outcome.ages[(access.time_ms - self._local[place][0]) // 1_000] += 1
             return "local"
         if is_owners:
             _put(self._local, place, access.time_ms, access.size + _COPY_BYTES)
@@ -139,8 +170,25 @@ class CacheModel:
             return False
         if now_ms - tier[place][0] > ttl_ms:
             self.outcome.ends[name] += 1
+            self.outcome.loads[name] += 1
+            self._loading[place] = (name, now_ms + LOAD_MS)
             return False
         return True
+
+    def _join(self, place: tuple[str, str], now_ms: int) -> None:
+        """Count a read that comes while a row is loaded anew: without the other's load it would need its own."""
+        name, until_ms = self._loading[place]
+        if now_ms < until_ms:
+            self.outcome.loads[name] += 1
+        else:
+            del self._loading[place]
+
+    def _read_untold(self, place: tuple[str, str], now_ms: int, soft_ms: int) -> None:
+        copy = self._untold.get(place)
+        if copy is None or now_ms - copy.read_at_ms > soft_ms:
+            self._untold[place] = _Untold(now_ms)
+        elif copy.changed_ms is not None:
+            self.outcome.untold[(now_ms - copy.changed_ms) // 1_000] += 1
 
 
 def run_model(groups: Mapping[str, FeatureGroup], sizes: Sizes, log: Iterable[Access]) -> Outcome:

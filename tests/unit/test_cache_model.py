@@ -98,3 +98,26 @@ def test_memory_is_told_as_it_was_at_most():
     _, outcome = tiers(write(0, "a"), write(0, "b"), read(1, "a"))
 
     assert (outcome.redis_peak, outcome.local_peak) == (2_200, 1_200)
+
+
+def test_what_an_expiry_would_cost_without_sharing_is_told():
+    """
+    A hundred readers of one hot row wait for one load; that this matters is seen by what they would cost otherwise.
+    """
+    _, outcome = tiers(write(0), read(1), read(40), read(40.010), read(40.015), read(41))
+
+    assert (outcome.ends, outcome.loads) == ({"local": 1}, {"local": 3})
+
+
+def test_what_a_worker_would_serve_that_is_told_of_no_change_is_counted():
+    """
+    It is what ``soft_ttl`` is there for: the longer it is, the more a lost announcement costs.
+    """
+    log = [read(0), write(2), read(5), read(20), read(31), read(32)]
+
+    _, short = tiers(*log)
+    _, long = tiers(*log, policy=ServingPolicy(soft_ttl=seconds(300), hard_ttl=seconds(3_600)))
+
+    assert short.untold == {3: 1, 18: 1}
+    assert long.untold == {3: 1, 18: 1, 29: 1, 30: 1}
+    assert short.ages == {15: 1, 26: 1, 27: 1}

@@ -114,6 +114,40 @@ def test_what_is_told_can_be_looked_at(path):
     assert "% of reads answered by copies" in told
 
 
+def test_policies_are_compared_with_what_is_declared(path):
+    """
+    Whoever doubts a policy wants to see both in one table, and to show it to others.
+    """
+    reads = [f"{1_000 + 40_000 * n},read,user_engagement,a," for n in range(5)]
+    write_log(path, "1000,write,user_engagement,a,400", *reads)
+    picture = path.with_suffix(".svg")
+    others = ("--policy", "soft_ttl_s=300", "--policy", "tier=direct,write=around")
+
+    told = simulate(path, *others, "--picture", str(picture))
+    figures = json.loads(simulate(path, *others, "--json").output)
+
+    assert "by policy" in told.output
+    assert "soft 300" in told.output
+    assert "loads per expiry" in picture.read_text().replace("&#160;", " ")
+    assert (figures["local_share"], figures["copies_too_old"], figures["loads_per_expiry"]) == (0, 4, 1)
+    longer, direct = figures["policies"].values()
+    assert (longer["local_share"], longer["copy_age_s_p99"], longer["loads_per_expiry"]) == (0.8, 160, None)
+    assert direct["record_share"] == 1
+
+
+@pytest.mark.parametrize("policy", ["soft_ttl=3", "soft_ttl_s=soon", "tier=moon", "write=", "", "soft_ttl_s=3,"])
+def test_a_policy_that_is_none_is_told(path, policy):
+    """
+    A policy that is silently another one is a month of the wrong bill.
+    """
+    write_log(path, "1000,read,user_engagement,a,400")
+
+    result = simulate(path, "--policy", policy)
+
+    assert result.exit_code == 1
+    assert "write soft_ttl_s=300, hard_ttl_s=86400" in str(result.exception)
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
