@@ -163,10 +163,12 @@ function drawOnDemand({ on_demand: made }) {
 function drawStores({ stores, tiers }) {
   if (!stores.length) return null;
   const hits = Object.fromEntries(tiers.map((tier) => [tier.tier, tier]));
-  return table("Stores", ["Store", "Calls", "Mean", "Errors", "Keys found"], stores.map((one) => [
+  const copies = hits.local && [h("th", { scope: "row", class: "code" }, "local copies"), number("–"), number("–"), number("–"), number(`${count(hits.local.hit)} of ${count(hits.local.hit + hits.local.miss)}`)];
+  const rows = stores.map((one) => [
     h("th", { scope: "row", class: "code" }, `${one.store} ${one.operation}`), number(one.calls),
     number(one.calls ? `${((1000 * one.seconds) / one.calls).toFixed(2)} ms` : "–"), h("td", { class: one.errors ? "right trouble" : "right" }, count(one.errors)),
-    number(one.operation === "read" && hits[one.store] ? `${count(hits[one.store].hit)} of ${count(hits[one.store].hit + hits[one.store].miss + hits[one.store].failed)}` : "")]), 1, 2, 3, 4);
+    number(one.operation === "read" && hits[one.store] ? `${count(hits[one.store].hit)} of ${count(hits[one.store].hit + hits[one.store].miss + hits[one.store].failed)}` : "")]);
+  return table("Stores", ["Store", "Calls", "Mean", "Errors", "Keys found"], copies ? [copies, ...rows] : rows, 1, 2, 3, 4);
 }
 
 function table(title, heads, rows, ...right) {
@@ -205,7 +207,7 @@ function latency() {
   const before = samples[0].reads.buckets;
   const counts = Object.entries(buckets).map(([limit, number]) => [limit, number - (samples.length > 1 ? (before[limit] ?? 0) : 0)]).sort(([one], [other]) => Number(one.replace("+Inf", "Infinity")) - Number(other.replace("+Inf", "Infinity")));
   const all = counts.at(-1)?.[1] ?? 0;
-  if (!all) return "no reads in the last two minutes";
+  if (!all) return samples.length < KEPT ? "no reads since this page was opened" : "no reads in the last two minutes";
   const limit = counts.find(([, number]) => number >= 0.99 * all)[0];
   return limit === "+Inf" ? "some take more than 10 s" : `99 of 100 within ${1000 * Number(limit)} ms`;
 }
