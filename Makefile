@@ -20,7 +20,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 run: $(READY) ## Run the whole platform in one worker and replay real events; Ctrl-C stops everything
-	@$(BIN)/freshet demo || [ $$? -eq 130 ]
+	@trap : INT; $(BIN)/freshet demo || [ $$? -eq 130 ]
 
 test: $(READY) ## Run all tests, those with whole workers beside the others
 	@$(BIN)/python -m pytest tests/acceptance tests/chaos >$(BESIDE) 2>&1 & beside=$$!; \

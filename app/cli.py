@@ -105,7 +105,12 @@ def check(registry: Annotated[str, typer.Option(help="package.module:NAME")] = "
     if errors:
         out.print(f"{errors} errors, {len(problems) - errors} warnings")
         raise SystemExit(1)
-    out.print(f"{len(loaded.groups)} groups, {features} features, {len(loaded.services)} services: no errors")
+    made = sum(len(group.features) for group in loaded.on_demand)
+    made += sum(len(source.returns) for source in loaded.on_demand_sources)
+    on_demand = f"{made} on demand, " if made else ""
+    out.print(
+        f"{len(loaded.groups)} groups, {features} features, {on_demand}{len(loaded.services)} services: no errors"
+    )
 
 
 @cli.command()

@@ -25,7 +25,9 @@ def demo_screen(progress: Progress) -> RenderableType:
     table.add_column(style="dim", justify="right")
     table.add_column(justify="right")
     table.add_column(style="dim")
-    table.add_row("events", f"{figures.accounted:,}", f"of {progress.total:,} in three topics")
+    # Whoever reads the README sends some of their own.
+    own = f", {more:,} of your own" if (more := figures.accounted - progress.total) > 0 else ""
+    table.add_row("events", f"{figures.accounted:,}", f"of {progress.total:,} in three topics{own}")
     table.add_row("applied", f"{figures.events_applied:,}", "counted in every entity that they touch")
     table.add_row("duplicates", f"{figures.events_duplicate:,}", "sent twice by the producer, counted once")
     table.add_row("late, dead letters", f"{figures.late:,}, {figures.dead_letters:,}", "kept with their reason")

@@ -86,6 +86,16 @@ def test_check_passes_good_definitions(run):
     assert "no errors" in ran.out
 
 
+def test_check_counts_what_is_made_on_demand(run):
+    """
+    Whoever has just written a function wants to see that it was looked at.
+    """
+    assert (
+        "53 features, 15 on demand, 3 services: no errors"
+        in run("check", "--registry", "tests.on_demand_kit:REGISTRY").out
+    )
+
+
 def test_check_tells_every_problem_with_file_place_and_remedy(run, tmp_path):
     """
     A user mends all of it in one go: each line names the file, the place, the reason and what to do.
