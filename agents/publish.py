@@ -154,9 +154,10 @@ class Publisher:
             took_s = asyncio.get_running_loop().time() - started
             self._metrics.flushed(rows, took_s)
             self._times.flushed((group for _, group, _ in groups), began=started, took_s=took_s)
-        for _, group, _ in groups:
-            group.cool()
         await self._finish_runs(sequence, {group.sk for _, group, _ in groups})
+        for _, group, _ in groups:
+            for _ in group.cool():
+                await asyncio.sleep(0)
         await self._remove_past(rows, era)
         if any(group.dirty for table in self._tables for group in table.groups):
             self._wake.set()

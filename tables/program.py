@@ -14,7 +14,6 @@ from core.aggregations import State
 from core.code import Code
 from core.dedupe import Verdict
 from core.plans import GroupPlan, Resolution, Step
-from tables.table import LiveRow
 
 Program: TypeAlias = Callable[..., tuple[int, int, int, int]]
 """``program(groups, pack, columns, verdicts, ver)``: groups are the tables of the plans, columns the pack's by name.
@@ -55,7 +54,7 @@ def _columns(plans: Sequence[GroupPlan], source: str) -> set[str]:
 
 def _write_group(code: Code, number: int, plan: GroupPlan, steps: Sequence[Step], names: dict[str, str]) -> None:
     code.add(f"row = rows{number}.get(key)")
-    code.add(f"if row.__class__ is not {code.name('LiveRow', LiveRow)}:\n    row = live{number}(key)")
+    code.add(f"if row is None:\n    row = live{number}(key)")
     code.add(f"dirty{number}[key] = row\nstamps = row.stamps.get(origin)")
     code.add("if stamps is None:\n    stamps = row.stamps[origin] = {}")
     with code.block("if offset > stamps.get(partition, -1):"):

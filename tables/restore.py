@@ -18,10 +18,11 @@ from core.rows import begin_of_row, inspect_change, row_begins_at
 from core.topics import changelog_topic, repartition_topic
 from core.versions import VERSION_BYTES
 from tables.changelog import find_row, tombstone_version
+from tables.cold import ColdRows
 from tables.log_range import ReadableLog, open_log, record_of
 from tables.message import Message
 from tables.restore_progress import RestoreProgress
-from tables.table import GroupTable, LiveRow, TablePartition
+from tables.table import GroupTable, TablePartition
 from tables.warm_up import warm_up
 
 log = logging.getLogger(__name__)
@@ -215,8 +216,7 @@ class _PlainRows:
         if place is None:
             return None
         group, name = place
-        rows, _, _ = group.parts()
-        row = self._rows[key] = _PlainRow(group, name, begin_of_row(group.plan.fingerprint), rows)
+        row = self._rows[key] = _PlainRow(group, name, begin_of_row(group.plan.fingerprint), group.cold())
         return row
 
 
@@ -226,14 +226,14 @@ class _PlainRow:
 
     Attributes:
         begin: What follows the version in every row of the group.
-        rows: The group's.
+        rows: Where the group keeps its bytes.
         ver: Highest version so far, as stores compare it.
     """
 
     group: GroupTable
     name: str
     begin: bytes
-    rows: "dict[str, LiveRow | bytes]"
+    rows: ColdRows
     ver: bytes = b""
 
 

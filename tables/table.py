@@ -6,6 +6,7 @@ have cooled down are kept as their packed changelog bytes. The table decides and
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from core.dedupe import SeenIds
@@ -27,9 +28,11 @@ from core.rows import (
 from core.tiles import finish_live
 from core.topics import row_name
 from core.windows import NEVER_MS, to_ms
+from tables.cold import ColdRows, MemoryRows
 from tables.expiry import Expiry
 
 LIVE_ROWS_MAX = 20_000
+_COOLED_AT_ONCE = 500
 
 
 @dataclass(slots=True)
@@ -73,21 +76,26 @@ class GroupTable:
         self.sk = row_name(plan.name, number)
         self.dirty: dict[str, LiveRow] = {}
         self.expiry = Expiry.of(plan)
-        self._rows: dict[str, LiveRow | bytes] = {}
-        self._live: dict[str, None] = {}
-        self._rows_max = 0
+        self._live: dict[str, LiveRow] = {}
+        self._cold: ColdRows = MemoryRows()
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._count
 
     def row(self, key: str) -> LiveRow:
         """Return the row of an encoded key, made live or made new."""
-        row = self._rows.get(key)
-        if type(row) is LiveRow:
-            return row
-        live = self._thaw(key, row) if isinstance(row, bytes) else LiveRow([{} for _ in self.plan.resolutions])
-        self._rows[key] = live
-        self._live[key] = None
+        live = self._live.get(key)
+        if live is not None:
+            return live
+        change = self._cold.get(key)
+        if change is None:
+            live = LiveRow([{} for _ in self.plan.resolutions])
+            self._count += 1
+        else:
+            live = self._thaw(key, change)
+            self._cold.let_go(key)
+        self._live[key] = live
         return live
 
     def _thaw(self, key: str, change: bytes) -> LiveRow:
@@ -97,34 +105,49 @@ class GroupTable:
             # A restore looks at a row's begin alone.
             raise FormatError(f"the row {self.sk} of {key} was restored and is broken: {error}") from error
 
-    def parts(self) -> "tuple[dict[str, LiveRow | bytes], dict[str, LiveRow], Callable[[str], LiveRow]]":
-        """Return all rows, the dirty ones, and ``row``, for a loop over many updates."""
-        return self._rows, self.dirty, self.row
+    def parts(self) -> tuple[dict[str, LiveRow], dict[str, LiveRow], Callable[[str], LiveRow]]:
+        """Return the live rows, the dirty ones, and ``row``, for a loop over many updates."""
+        return self._live, self.dirty, self.row
 
     def put_packed(self, key: str, change: bytes, ver: int) -> None:
         """Restore a row from a changelog record, unless a higher version of it is known (PROTOCOL, P7b)."""
-        known = self._rows.get(key)
+        known = self.version(key)
         if known is None:
             # How old it is, is looked at later, a few rows at a time.
             self.expiry.note(key, 0)
-            self._rows[key] = change
-        elif ver > (known.ver if isinstance(known, LiveRow) else version_of_change(known)):
-            self._rows[key] = change
+            self._count += 1
+            self._cold[key] = change
+        elif ver > known:
+            self._live.pop(key, None)
+            self._cold[key] = change
+
+    def cold(self) -> ColdRows:
+        """Return the rows that are not live; while nothing is applied these are all."""
+        return self._cold
 
     def version(self, key: str) -> int | None:
         """Return the version of a row, or None if there is none."""
-        known = self._rows.get(key)
-        if known is None:
-            return None
-        return known.ver if isinstance(known, LiveRow) else version_of_change(known)
+        live = self._live.get(key)
+        if live is not None:
+            return live.ver
+        change = self._cold.get(key)
+        return version_of_change(change) if change is not None else None
 
     def packed(self) -> Iterator[tuple[str, bytes]]:
         """Yield key and changelog bytes of each row as it was flushed last; the table may change meanwhile."""
-        for key in list(self._rows):
-            row = self._rows.get(key)
-            change = row.packed if isinstance(row, LiveRow) else row
+        live = list(self._live)
+        for key in live:
+            row = self._live.get(key)
+            change = row.packed if row is not None else self._cold.get(key)
             if change is not None:
                 yield key, change
+        told = set(live)
+        for key, cold in self._cold.items_meanwhile():
+            if key not in told:
+                row = self._live.get(key)
+                change = row.packed if row is not None else cold
+                if change is not None:
+                    yield key, change
 
     def drop_past(self, *, progress_ms: int, limit: int) -> tuple[int, list[tuple[str, int]]]:
         """Drop rows that are past at a partition's progress, among at most so many that may be.
@@ -132,47 +155,68 @@ class GroupTable:
         Returns:
             How many were looked at, and key and version of each that is gone.
         """
-        self._rows_max = max(self._rows_max, len(self._rows))
         looked, dropped = 0, []
         for key in self.expiry.take(progress_ms=progress_ms, limit=limit):
             looked += 1
-            row = self._rows.get(key)
-            if row is None:
+            age = self._age(key)
+            if age is None:
                 continue
-            as_of_ms, ver = (row.as_of_ms, row.ver) if isinstance(row, LiveRow) else _change_age(row)
+            as_of_ms, ver = age
             if key in self.dirty:
                 # Touched just now: it is looked at again one time span later.
                 self.expiry.note(key, progress_ms)
             elif not self.expiry.is_past(as_of_ms, progress_ms=progress_ms):
                 self.expiry.note(key, as_of_ms)
             else:
-                del self._rows[key]
-                self._live.pop(key, None)
+                self._drop(key)
                 dropped.append((key, ver))
-        if self._rows_max > 4 * len(self._rows) + LIVE_ROWS_MAX:
-            # A dictionary never gives back the room of what was deleted.
-            self._rows, self._live, self._rows_max = dict(self._rows), dict(self._live), len(self._rows)
+        self._cold.shrink()
         return looked, dropped
 
     def forget(self, key: str, ver: int) -> None:
         """Drop a row that is restored and gone in this version: its tombstone was read."""
         known = self.version(key)
         if known is not None and known <= ver:
-            del self._rows[key]
+            self._drop(key)
 
-    def cool(self) -> None:
-        """Keep the rows that were made live longest ago as bytes again, beyond a bound and if they are clean."""
-        excess = len(self._live) - LIVE_ROWS_MAX
-        if excess <= 0:
-            return
-        for key in list(self._live)[:excess]:
-            del self._live[key]
-            row = self._rows[key]
-            if isinstance(row, LiveRow):
-                if key in self.dirty or row.packed is None:
-                    self._live[key] = None
-                else:
-                    self._rows[key] = row.packed
+    def cool(self) -> Iterator[None]:
+        """Keep the rows that were made live longest ago as bytes again, beyond a bound and if they are clean.
+
+        Some are cooled at each step; between the steps the table may change.
+        """
+        excess = max(len(self._live) - LIVE_ROWS_MAX, 0)
+        oldest = list(islice(self._live, excess))
+        for start in range(0, excess, _COOLED_AT_ONCE):
+            self._cool(oldest[start : start + _COOLED_AT_ONCE])
+            yield
+
+    def _cool(self, keys: Sequence[str]) -> None:
+        cooled: dict[str, bytes] = {}
+        for key in keys:
+            row = self._live.pop(key, None)
+            if row is None:
+                continue
+            if key in self.dirty or row.packed is None:
+                self._live[key] = row
+            else:
+                cooled[key] = row.packed
+        self._cold.update(cooled)
+
+    def _age(self, key: str) -> tuple[int, int] | None:
+        """Return a row's newest record time and its version, or None if there is none."""
+        live = self._live.get(key)
+        if live is not None:
+            return live.as_of_ms, live.ver
+        change = self._cold.get(key)
+        if change is None:
+            return None
+        row = unpack_row(unpack_change(change)[0])
+        return row.as_of_ms, row.ver
+
+    def _drop(self, key: str) -> None:
+        self._live.pop(key, None)
+        self._cold.drop(key)
+        self._count -= 1
 
 
 class TablePartition:
@@ -265,8 +309,3 @@ def thaw(plan: GroupPlan, change: bytes) -> LiveRow:
     except (IndexError, TypeError) as error:
         raise FormatError(f"a tile of a row of version {row.ver} has no index") from error
     return LiveRow(tiles, stamps, row.ver, row.as_of_ms, row.event_time_ms, change)
-
-
-def _change_age(change: bytes) -> tuple[int, int]:
-    row = unpack_row(unpack_change(change)[0])
-    return row.as_of_ms, row.ver

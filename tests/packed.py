@@ -1,7 +1,7 @@
 """Packs to append to, and tables as bytes: what tests need of both and the pipeline does not."""
 
 from core.packs import PACK_FORMAT, Pack
-from tables.table import GroupTable, LiveRow, freeze
+from tables.table import GroupTable, freeze
 
 
 def empty_pack(source: str, topic_id: str, partition: int, names: list[str]) -> Pack:
@@ -11,6 +11,5 @@ def empty_pack(source: str, topic_id: str, partition: int, names: list[str]) -> 
 
 def packed_rows(group: GroupTable) -> dict[str, bytes]:
     """Every row's changelog bytes by its key."""
-    return {
-        key: freeze(group, key, row).change if isinstance(row, LiveRow) else row for key, row in group._rows.items()
-    }
+    cold = dict(group.cold().items_meanwhile())
+    return cold | {key: freeze(group, key, row).change for key, row in group._live.items()}

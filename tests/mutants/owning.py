@@ -155,7 +155,7 @@ OWNING = (
         "a restore takes the last row instead of the highest where the short way gives up",
         rule="P7b",
         file="tables/table.py",
-        old="elif ver > (known.ver if isinstance(known, LiveRow) else version_of_change(known)):",
+        old="elif ver > known:",
         new="else:",
         caught_by=(
             "tests/unit/test_apply.py::test_a_restore_takes_the_highest_version",

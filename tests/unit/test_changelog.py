@@ -230,6 +230,11 @@ class Mending:
             group.dirty.clear()
         return changes[0]
 
+    def cool(self, change: bytes) -> None:
+        """Let the row of user 1 be kept as these bytes again."""
+        del self.group._live["i1"]
+        self.group.cold()["i1"] = change
+
     def land(self, change: bytes | None, *, user=1, sk=FAST) -> None:
         """Let bytes land that are not ours."""
         self.logs.logs[TP].append((change_key(RowKey(f"user#i{user}", sk)), change))
@@ -260,7 +265,7 @@ async def test_a_row_that_has_cooled_down_is_written_again_too(mending):
     """
     The quiet rows are the ones that nobody else would write again.
     """
-    mending.group._rows["i1"] = mending.newer
+    mending.cool(mending.newer)
     mending.land(mending.older)
 
     assert await mending.mender.mend() == 1
@@ -274,7 +279,7 @@ async def test_a_row_behind_which_a_tombstone_landed_is_written_again(mending, i
     A dead owner had removed the row before it came back; compaction would remove it again.
     """
     if is_cool:
-        mending.group._rows["i1"] = mending.newer
+        mending.cool(mending.newer)
     mending.land(None)
 
     assert await mending.mender.mend() == 1
@@ -300,7 +305,7 @@ async def test_a_former_owner_that_was_ahead_of_us_ends_nobody(mending):
     that ended at it came back, took over, and had gained nothing.
     """
     change = mending.apply(9)
-    mending.group._rows["i1"] = mending.newer
+    mending.cool(mending.newer)
     mending.land(change)
     mending.logs.logs[TopicPartition(TOPIC, 0)] += [(b"", b"")] * 10
 
@@ -314,7 +319,7 @@ async def test_a_version_that_no_record_of_the_input_can_have_given_ends_the_wor
     The input was made anew and the changelog kept: every row would refuse what is new as old.
     """
     change = mending.apply(9)
-    mending.group._rows["i1"] = mending.newer
+    mending.cool(mending.newer)
     mending.land(change)
     mending.logs.logs[TopicPartition(TOPIC, 0)] += [(b"", b"")] * 9
 

@@ -179,7 +179,7 @@ def test_owners_who_flush_at_other_times_have_the_same_bytes(rounds):
         if is_flushed:
             flush(mine)
         if is_flushed and is_thawed and mine.version("i1") is not None:
-            mine._rows["i1"] = thaw(mine.plan, packed_rows(mine)["i1"])
+            mine._live["i1"] = thaw(mine.plan, packed_rows(mine)["i1"])
 
     assert packed_rows(mine) == packed_rows(other)
     for change in packed_rows(mine).values():
