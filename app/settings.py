@@ -134,6 +134,16 @@ class Settings(BaseSettings):
     )
     session_timeout_ms: int = Field(8_000, ge=6_000, le=60_000, description="Kafka session timeout, milliseconds.")
     local_bytes_max: int = Field(64 << 20, ge=0, description="Bytes of local copies.")
+    tables: Literal["memory", "disk"] = Field(
+        "memory", description="Where rows are that nobody changes at the moment: memory, or disk if they are too many."
+    )
+    tables_dir: Path = Field(
+        Path(".freshet") / "tables",
+        description="Directory for them on a local disk; workers share it, and it may be empty at each start.",
+    )
+    tables_cache_bytes: int = Field(
+        256 << 20, ge=8 << 20, description="Memory for what was read of them on disk, bytes."
+    )
     reads_log: Path | None = Field(
         None, description="CSV file for a sample of reads and writes, for `freshet cache simulate`; keys are hashed."
     )

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 from faust.transport.drivers import aiokafka as driver
@@ -58,9 +58,13 @@ from serving.reads_log import ReadsLog
 from serving.server import FeatureServer
 from serving.tiers import TieredReader
 from tables.changelog import ChangelogWriter
+from tables.engine import in_memory
 from tables.mend import ChangelogMender
 from tables.owned import OwnedTables
 from tables.restore import ChangelogReader
+
+if TYPE_CHECKING:
+    from tables.disk import TablesDisk
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +148,8 @@ class Platform:
         for store in (self.record, self.cache):
             if store is not None:
                 await store.close()
+        if self.disk is not None:
+            await asyncio.to_thread(self.disk.close)
         self.endpoints.stop()
         # Whoever scrapes the metrics has missed what happened since the last time.
         log.info("platform closed", extra=self.metrics.accounting())
@@ -234,8 +240,15 @@ class Platform:
         }
         changelog = ChangelogWriter(self._producer)
         self.changes = changes = ChangelogReader(self.access.for_librdkafka())
+        self.disk = self._tables_disk()
         self.tables = OwnedTables(
-            self.registry, self.plans, self.numbers, reader=changes, changelog=changelog, epochs=self.ground.epochs
+            self.registry,
+            self.plans,
+            self.numbers,
+            reader=changes,
+            changelog=changelog,
+            open_engine=self.disk.open_meanwhile if self.disk is not None else in_memory,
+            epochs=self.ground.epochs,
         )
         self.debt = CacheDebt(
             self.cache,
@@ -292,6 +305,13 @@ class Platform:
             self._start(self.publisher.run(), what="publication of rows")
             self._start(self.debt.settle(), what="settling of the cache's debt")
             self._start(mender.run(), what="watch of the changelog")
+
+    def _tables_disk(self) -> "TablesDisk | None":
+        if self.settings.tables != "disk" or not self.settings.role.aggregates:
+            return None
+        from tables.disk import TablesDisk  # noqa: PLC0415  # 8 MB of RocksDB for those alone who want it
+
+        return TablesDisk(self.settings.tables_dir, cache_bytes=self.settings.tables_cache_bytes)
 
     def _start(self, work: Coroutine[Any, Any, None], *, what: str) -> None:
         self._tasks.append(asyncio.create_task(guarded(work, what=what), name=what))

@@ -51,6 +51,10 @@ class BrokerError(FreshetError):
     """The broker refused or lost something; the worker must not go on as if it had not."""
 
 
+class DiskError(FreshetError):
+    """The disk under the tables has taken or given back less than it should; the worker must not go on with it."""
+
+
 class FormatError(FreshetError):
     """Bytes that are not what their place promises: a corrupt row, an unknown format number."""
 

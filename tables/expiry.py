@@ -6,13 +6,15 @@ comes after the row, and with it its stamps, is gone falls into tiles that no re
 anything count twice (docs/decisions/0024-removing-rows.md). Rows of a group with an all-time window are never past.
 
 Keys wait in buckets by the record time at which they were noted, each once; a bucket that is due is looked through a
-few keys at a time, and a row that was touched meanwhile is noted again. That costs a list's slot a key.
+few keys at a time, and a row that was touched meanwhile is noted again. That costs a list's slot a key, in memory; on
+disk the key once more.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from core.plans import GroupPlan
 from core.windows import FUTURE_MS
+from tables.engine import MEMORY, Engine, KeyQueue
 
 _BUCKETS = 16
 
@@ -26,20 +28,25 @@ class Expiry:
     ([], ['i1'])
     """
 
-    def __init__(self, keep_ms: int | None) -> None:
+    def __init__(self, keep_ms: int | None, new_bucket: Callable[[], KeyQueue] = MEMORY.keys) -> None:
         self.keep_ms = keep_ms
+        self._new_bucket = new_bucket
         self._width_ms = max((keep_ms or 0) // _BUCKETS, 1)
-        self._buckets: dict[int, list[str]] = {}
+        self._buckets: dict[int, KeyQueue] = {}
 
     @classmethod
-    def of(cls, plan: GroupPlan) -> "Expiry":
+    def of(cls, plan: GroupPlan, engine: Engine) -> "Expiry":
         """Return the expiry of a group's rows."""
-        return cls(keep_ms(plan))
+        return cls(keep_ms(plan), engine.keys)
 
     def note(self, key: str, as_of_ms: int) -> None:
         """Note a key that is not noted; its row's newest record is from this instant, or from an earlier one."""
         if self.keep_ms is not None:
-            self._buckets.setdefault(as_of_ms // self._width_ms, []).append(key)
+            number = as_of_ms // self._width_ms
+            bucket = self._buckets.get(number)
+            if bucket is None:
+                bucket = self._buckets[number] = self._new_bucket()
+            bucket.append(key)
 
     def take(self, *, progress_ms: int, limit: int) -> Iterator[str]:
         """Yield keys that may be past, at most so many, and forget them: whoever keeps a row notes it again."""

@@ -1,6 +1,6 @@
 """The tables that a worker owns now: restored when partitions come, dropped when they go."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import MappingProxyType
 
 from aiokafka import TopicPartition
@@ -9,6 +9,7 @@ from core.definitions import Registry
 from core.plans import GroupPlan
 from core.topics import repartition_topic
 from tables.changelog import ChangelogWriter
+from tables.engine import Engine, in_memory
 from tables.restore import ChangelogReader
 from tables.table import GroupTable, TablePartition
 
@@ -24,6 +25,7 @@ class OwnedTables:
         *,
         reader: ChangelogReader,
         changelog: ChangelogWriter,
+        open_engine: Callable[[], Awaitable[Engine]] = in_memory,
         epochs: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._registry = registry
@@ -31,6 +33,7 @@ class OwnedTables:
         self._numbers = numbers
         self._reader = reader
         self._changelog = changelog
+        self._open_engine = open_engine
         self._epochs = epochs
         self._entities = {repartition_topic(name): name for name in registry.entities}
         self._tables: dict[tuple[str, int], TablePartition] = {}
@@ -54,9 +57,11 @@ class OwnedTables:
             committed: Offsets from which partitions will be read on; one that is absent was never read.
             assigned: All partitions that are assigned; those of source topics have no table.
         """
-        tables = {tp: self._new_table(tp) for tp in assigned if tp.topic in self._entities}
-        if not tables:
+        mine = [tp for tp in assigned if tp.topic in self._entities]
+        if not mine:
             return
+        engine = await self._open_engine()
+        tables = {tp: self._new_table(tp, engine) for tp in mine}
         await self._changelog.wait_quiet()
         ends = await self._reader.restore(list(tables.values()))
         await self._reader.warm_ids({table: committed.get(tp, 0) for tp, table in tables.items()})
@@ -68,14 +73,14 @@ class OwnedTables:
         self._tables = {}
         self._changelog.forget()
 
-    def _new_table(self, tp: TopicPartition) -> TablePartition:
+    def _new_table(self, tp: TopicPartition, engine: Engine) -> TablePartition:
         entity = self._entities[tp.topic]
         groups = [group for group in self._registry.groups if group.entity.name == entity]
         sources = {source.topic: source for group in groups for source in group.sources}
         return TablePartition(
             entity,
             tp.partition,
-            [GroupTable(self._plans[group.name], self._numbers[group.name]) for group in groups],
+            [GroupTable(self._plans[group.name], self._numbers[group.name], engine) for group in groups],
             list(sources.values()),
             epoch=self._epochs.get(entity, 0),
         )

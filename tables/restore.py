@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -16,7 +17,7 @@ from aiokafka import TopicPartition
 from core.errors import BrokerError, FormatError
 from core.rows import begin_of_row, inspect_change, row_begins_at
 from core.topics import changelog_topic, repartition_topic
-from core.versions import VERSION_BYTES
+from core.versions import VERSION_BYTES, version_bytes, version_of
 from tables.changelog import find_row, tombstone_version
 from tables.cold import ColdRows
 from tables.log_range import ReadableLog, open_log, record_of
@@ -26,6 +27,8 @@ from tables.table import GroupTable, TablePartition
 from tables.warm_up import warm_up
 
 log = logging.getLogger(__name__)
+
+_AT_HAND_MAX = 50_000
 
 
 class ChangelogReader:
@@ -107,10 +110,16 @@ class ChangelogReader:
 class Restoration:
     """What the records of changelogs, in their order, leave of rows: the highest version, be it that of a tombstone."""
 
-    def __init__(self, tables: Mapping[TopicPartition, TablePartition]) -> None:
+    def __init__(self, tables: Mapping[TopicPartition, TablePartition], *, at_hand_max: int = _AT_HAND_MAX) -> None:
+        """Begin with nothing read.
+
+        Args:
+            tables: By their changelogs.
+            at_hand_max: Rows of a changelog of which is known without a look at the table how far they are.
+        """
         self._tables = tables
-        self._plain = {tp: _PlainRows(table) for tp, table in tables.items()}
-        self._gone: dict[tuple[TopicPartition, bytes], int] = {}
+        self._plain = {tp: _PlainRows(one, at_hand_max, partial(self._is_plain, tp)) for tp, one in tables.items()}
+        self._gone: dict[GroupTable, ColdRows] = {}
         self._unreadable: dict[tuple[TopicPartition, bytes], str] = {}
         self._set_back: dict[tuple[TopicPartition, bytes], tuple[GroupTable, str]] = {}
 
@@ -147,7 +156,7 @@ class Restoration:
         place = find_row(self._tables[tp], record.key)
         if place is None:
             return
-        self._plain[tp].leave(record.key)
+        self._plain[tp].forget(record.key)
         try:
             self._take_row((tp, record.key), *place, record)
         except FormatError as error:
@@ -158,11 +167,14 @@ class Restoration:
             self._unreadable.pop((tp, record.key), None)
 
     def _take_row(self, key: tuple[TopicPartition, bytes], group: GroupTable, name: str, record: Any) -> None:
-        gone = self._gone.get(key, -1)
+        gone = self._gone_in(group, name)
         if record.value is None:
             ver = tombstone_version(record.headers)
-            self._gone[key] = max(ver, gone)
-            group.forget(name, self._gone[key])
+            gone = max(ver, gone)
+            if group not in self._gone:
+                self._gone[group] = group.engine.rows()
+            self._gone[group][name] = version_bytes(gone)
+            group.forget(name, gone)
         else:
             ver, fingerprint = inspect_change(record.value)
             _refuse_other_meaning(group, fingerprint)
@@ -173,22 +185,35 @@ class Restoration:
         else:
             self._set_back.pop(key, None)
 
+    def _gone_in(self, group: GroupTable, name: str) -> int:
+        """Return the highest version of a row in which it is gone, or -1."""
+        gone = self._gone.get(group)
+        stone = gone.get(name) if gone is not None else None
+        return version_of(stone) if stone is not None else -1
+
+    def _is_plain(self, tp: TopicPartition, key: bytes, group: GroupTable, name: str) -> bool:
+        """Return whether nothing but rows was found under a key, in rising versions."""
+        place = (tp, key)
+        return place not in self._set_back and place not in self._unreadable and self._gone_in(group, name) < 0
+
 
 class _PlainRows:
     """The short way for what almost every record is: a row of ours, under a key without tombstones.
 
     Only a row's begin is looked at: to decode all would take longer than to read it. What is broken behind its begin is
-    found when the row is touched.
+    found when the row is touched. The rows met last are at hand; of others the table tells how far they are.
     """
 
-    def __init__(self, table: TablePartition) -> None:
+    def __init__(
+        self, table: TablePartition, at_hand_max: int, is_plain: Callable[[bytes, GroupTable, str], bool]
+    ) -> None:
         self._table = table
+        self._at_hand_max = at_hand_max
+        self._is_plain = is_plain
         self._rows: dict[bytes, _PlainRow] = {}
-        self._others: set[bytes] = set()
 
-    def leave(self, key: bytes) -> None:
-        """Take nothing more of a key: something else was found under it, all its records go the long way."""
-        self._others.add(key)
+    def forget(self, key: bytes) -> None:
+        """Have a key no longer at hand: something else was found under it."""
         self._rows.pop(key, None)
 
     def take(self, key: bytes | None, value: bytes | None) -> bool:
@@ -212,11 +237,15 @@ class _PlainRows:
         return ver == row.ver
 
     def _enter(self, key: bytes) -> "_PlainRow | None":
-        place = None if key in self._others else find_row(self._table, key)
-        if place is None:
+        place = find_row(self._table, key)
+        if place is None or not self._is_plain(key, *place):
             return None
+        if len(self._rows) >= self._at_hand_max:
+            self._rows.clear()
         group, name = place
-        row = self._rows[key] = _PlainRow(group, name, begin_of_row(group.plan.fingerprint), group.cold())
+        known = group.version(name)
+        ver = version_bytes(known) if known is not None else b""
+        row = self._rows[key] = _PlainRow(group, name, begin_of_row(group.plan.fingerprint), group.cold(), ver)
         return row
 
 
@@ -227,14 +256,14 @@ class _PlainRow:
     Attributes:
         begin: What follows the version in every row of the group.
         rows: Where the group keeps its bytes.
-        ver: Highest version so far, as stores compare it.
+        ver: Highest version so far, as stores compare it; nothing before the first.
     """
 
     group: GroupTable
     name: str
     begin: bytes
     rows: ColdRows
-    ver: bytes = b""
+    ver: bytes
 
 
 def _refuse_other_meaning(group: GroupTable, fingerprint: bytes) -> None:

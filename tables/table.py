@@ -28,10 +28,10 @@ from core.rows import (
 from core.tiles import finish_live
 from core.topics import row_name
 from core.windows import NEVER_MS, to_ms
-from tables.cold import ColdRows, MemoryRows
+from tables.cold import ColdRows
+from tables.engine import MEMORY, Engine
 from tables.expiry import Expiry
 
-LIVE_ROWS_MAX = 20_000
 _COOLED_AT_ONCE = 500
 
 
@@ -71,13 +71,14 @@ class PackedRow(NamedTuple):
 class GroupTable:
     """The rows of one group in one partition."""
 
-    def __init__(self, plan: GroupPlan, number: int) -> None:
+    def __init__(self, plan: GroupPlan, number: int, engine: Engine = MEMORY) -> None:
         self.plan = plan
         self.sk = row_name(plan.name, number)
         self.dirty: dict[str, LiveRow] = {}
-        self.expiry = Expiry.of(plan)
+        self.engine = engine
+        self.expiry = Expiry.of(plan, engine)
         self._live: dict[str, LiveRow] = {}
-        self._cold: ColdRows = MemoryRows()
+        self._cold = engine.rows()
         self._count = 0
 
     def __len__(self) -> int:
@@ -184,7 +185,7 @@ class GroupTable:
 
         Some are cooled at each step; between the steps the table may change.
         """
-        excess = max(len(self._live) - LIVE_ROWS_MAX, 0)
+        excess = max(len(self._live) - self.engine.live_rows_max, 0)
         oldest = list(islice(self._live, excess))
         for start in range(0, excess, _COOLED_AT_ONCE):
             self._cool(oldest[start : start + _COOLED_AT_ONCE])

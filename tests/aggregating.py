@@ -21,6 +21,7 @@ from tables.changelog import ChangelogWriter
 from tables.owned import OwnedTables
 from tables.table import GroupTable, TablePartition
 from tests.clock import ManualClock
+from tests.engines import open_present_engine, present_engine
 from tests.fakes import FakeProducer, Record, Run, ToldChangelogs, ToldStore
 from tests.packed import empty_pack
 
@@ -78,7 +79,7 @@ def taps(offset, *users, partition=0) -> Run:
 
 def new_table() -> TablePartition:
     """An empty table of the first partition."""
-    groups = [GroupTable(PLANS[group.name], 1) for group in REGISTRY.groups]
+    groups = [GroupTable(PLANS[group.name], 1, present_engine()) for group in REGISTRY.groups]
     return TablePartition("user", 0, groups, [CLICKS, TAPS])
 
 
@@ -96,7 +97,12 @@ class Bench:
         self.record, self.cache = ToldStore("record", self.told), ToldStore("cache", self.told)
         self.changelog = ChangelogWriter(lambda: self.producer)
         self.tables = OwnedTables(
-            REGISTRY, PLANS, dict.fromkeys(PLANS, 1), reader=ToldChangelogs(), changelog=self.changelog
+            REGISTRY,
+            PLANS,
+            dict.fromkeys(PLANS, 1),
+            reader=ToldChangelogs(),
+            changelog=self.changelog,
+            open_engine=open_present_engine,
         )
         self.metrics = Metrics()
         self.debt = CacheDebt(

@@ -2,8 +2,17 @@
 
 import pytest
 
+from tables.engine import MEMORY
+from tests.engines import disk_engine, using
 from tests.real import RealKafka, has_docker, open_dynamodb, open_kafka, open_redis, open_redis_cluster
 from tests.secured_kafka import start_secured_kafka
+
+
+@pytest.fixture(scope="module", params=["memory", "disk"])
+def each_engine(request):
+    """Every engine in turn as the one that tables are made with."""
+    with using(MEMORY if request.param == "memory" else disk_engine()):
+        yield
 
 
 @pytest.fixture(scope="session")

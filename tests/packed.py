@@ -9,6 +9,12 @@ def empty_pack(source: str, topic_id: str, partition: int, names: list[str]) -> 
     return Pack(PACK_FORMAT, source, topic_id, partition, names, [], [], [], [], [], [], [[] for _ in names])
 
 
+def cool(group: GroupTable) -> None:
+    """Let rows cool down, all at once."""
+    for _ in group.cool():
+        pass
+
+
 def packed_rows(group: GroupTable) -> dict[str, bytes]:
     """Every row's changelog bytes by its key."""
     cold = dict(group.cold().items_meanwhile())

@@ -19,7 +19,7 @@ from tables.expiry import keep_ms
 from tables.restore import Restoration
 from tables.table import freeze
 from tests.aggregating import CHANGELOG, CLICKS, FAST, NOW_MS, PLANS, TAPS, new_table
-from tests.packed import empty_pack
+from tests.packed import cool, empty_pack
 
 HOUR_MS, TILE_MS, DEDUPE_MS = 3_600_000, 300_000, 900_000
 KEEP_MS = keep_ms(PLANS["fast"])
@@ -159,6 +159,7 @@ class Past:
                 self._record[key] = (packed.stored.ver, packed.stored.expires_at_ms, packed.stored.value)
         for each in self.table.groups:
             each.dirty.clear()
+            cool(each)
 
     def _write(self, key, value, headers) -> None:
         self._changes.append(SimpleNamespace(key=key, value=value, headers=headers, offset=0))

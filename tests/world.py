@@ -25,8 +25,9 @@ from demo.log import DemoEvent
 from demo.oracle import Oracle, same
 from features import REGISTRY
 from tables.table import GroupTable, TablePartition, freeze
+from tests.engines import present_engine
 from tests.fakes import FakeProducer, Record, Run
-from tests.packed import packed_rows
+from tests.packed import cool, packed_rows
 
 NOW_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000
@@ -140,7 +141,11 @@ class World:
 
 def new_table(entity: str, changes=()) -> TablePartition:
     """A table as its next owner restores it: of every key the highest version."""
-    groups = [GroupTable(PLANS[group.name], 1) for group in DEFINITIONS.groups if group.entity.name == entity]
+    groups = [
+        GroupTable(PLANS[group.name], 1, present_engine())
+        for group in DEFINITIONS.groups
+        if group.entity.name == entity
+    ]
     table = TablePartition(entity, 0, groups, SOURCES)
     for sk, key, change in changes:
         table.group(sk).put_packed(key, change, version_of(unpack_change(change)[0]))
@@ -148,12 +153,15 @@ def new_table(entity: str, changes=()) -> TablePartition:
 
 
 def flush(table, *, chosen=lambda: True) -> list[tuple[str, str, bytes]]:
-    """Pack dirty rows as a flush does; some that are not chosen stay dirty."""
-    return [
+    """Pack dirty rows as a flush does, and let rows cool down; some that are not chosen stay dirty."""
+    flushed = [
         (group.sk, key, freeze(group, key, group.dirty.pop(key)).change)
         for group in table.groups
         for key in [key for key in group.dirty if chosen()]
     ]
+    for group in table.groups:
+        cool(group)
+    return flushed
 
 
 def values_of(table, key, instant_ms):

@@ -16,7 +16,10 @@ from tables.owned import OwnedTables
 from tables.restore import ChangelogReader
 from tables.table import GroupTable, TablePartition, freeze
 from tests.aggregating import CHANGELOG, CLICKS, FAST, PLANS, REGISTRY, TOPIC, clicks, new_table
+from tests.engines import open_present_engine
 from tests.fakes import Run
+
+pytestmark = pytest.mark.usefixtures("each_engine")
 
 TP = TopicPartition(CHANGELOG, 0)
 KEY = change_key(RowKey("user#i1", FAST))
@@ -110,7 +113,9 @@ async def test_a_take_over_brings_rows_and_ids(logs):
     for offset in range(3):
         await logs.add(TOPIC, clicks(offset).value[0].value)
     numbers = dict.fromkeys(PLANS, 1)
-    tables = OwnedTables(REGISTRY, PLANS, numbers, reader=logs.reader, changelog=logs.writer)
+    tables = OwnedTables(
+        REGISTRY, PLANS, numbers, reader=logs.reader, changelog=logs.writer, open_engine=open_present_engine
+    )
 
     await tables.take_over({TopicPartition(TOPIC, 0): 2}, {TopicPartition(TOPIC, 0)})
 

@@ -164,6 +164,14 @@ OWNING = (
         ),
     ),
     Mutant(
+        "a restore takes a row that it has no more at hand for a new one",
+        rule="P7b",
+        file="tables/restore.py",
+        old='ver = version_bytes(known) if known is not None else b""',
+        new='ver = b""',
+        caught_by=(_REMOVAL + "test_a_restore_is_the_same_however_few_rows_it_has_at_hand",),
+    ),
+    Mutant(
         "a tombstone removes a newer row",
         rule="P7b",
         file="tables/table.py",

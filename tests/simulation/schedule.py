@@ -40,6 +40,9 @@ SHORT = Size((1, 1, 2), (4, 9), 1.5, (1, 2), 2.5, (0.05, 1.0, 2.0), 4.0, 6.0)
 SESSION = Size((2,), (4, 12), 13.0, (1, 2), 4.0, (1.0, 12.0), 15.0, 15.0)
 """Long enough for a worker to be replaced while it stands still."""
 LONG = Size((1, 2, 2, 3), (12, 40), 8.0, (1, 6), 13.0, (0.05, 1.0, 4.0, 12.0), 20.0, 25.0)
+_ON_DISK = 4
+"""One in so many schedules has its tables on disk; it takes a tenth longer."""
+
 SIZES = (SHORT,) * 16 + (SESSION,) * 3 + (LONG,)
 
 
@@ -94,6 +97,7 @@ class Schedule:
         skews_ms: By how much each worker's clock is off.
         loss: Probability that a message is lost.
         late: Probability that a message is very late.
+        on_disk: Whether the workers keep their tables on disk.
     """
 
     seed: int
@@ -105,6 +109,7 @@ class Schedule:
     size: Size
     arrivals: Sequence[Arrival]
     faults: Sequence[Fault]
+    on_disk: bool
 
 
 def draw(seed: int) -> Schedule:
@@ -131,6 +136,7 @@ def draw(seed: int) -> Schedule:
         size,
         _arrivals(chance, size),
         faults,
+        seed % _ON_DISK == 0,
     )
 
 

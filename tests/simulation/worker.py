@@ -1,7 +1,7 @@
 """One worker process, built of the same classes as ``app/wiring.py`` builds it; only what is outside is simulated."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, cast
 
@@ -23,6 +23,7 @@ from core.topics import repartition_topic, row_name
 from core.windows import to_ms
 from stores.memory import MemoryStore
 from tables.changelog import ChangelogWriter
+from tables.engine import Engine
 from tables.mend import ChangelogMender
 from tables.owned import OwnedTables
 from tables.restore import ChangelogReader
@@ -86,6 +87,7 @@ class Outside:
 
     Attributes:
         wrong: What must not happen and has happened.
+        open_engine: Opens what keeps the tables of a take-over.
     """
 
     loop: VirtualLoop
@@ -95,6 +97,7 @@ class Outside:
     record: MemoryStore
     cache: MemoryStore
     wrong: list[str]
+    open_engine: Callable[[], Awaitable[Engine]]
 
 
 class Worker:
@@ -117,7 +120,10 @@ class Worker:
         cache = SimulatedStore("cache", outside.cache, network)
         writer = ChangelogWriter(lambda: producer)
         reader = ChangelogReader({}, open_log=opener(broker, network))
-        self.tables = OwnedTables(REGISTRY, PLANS, dict.fromkeys(PLANS, 1), reader=reader, changelog=writer)
+        self.tables = OwnedTables(
+            REGISTRY, PLANS, dict.fromkeys(PLANS, 1), reader=reader, changelog=writer,
+            open_engine=outside.open_engine,
+        )  # fmt: skip
         self.debt = CacheDebt(cache, record, METRICS, clock, lifetimes=_LIFETIMES, wait_owner=self.fence.wait_open)
         self.publisher = Publisher(
             self.tables, changelog=writer, record=record, cache=self.debt, finish=self._finish, announce=_nothing,

@@ -11,6 +11,8 @@ from aiokafka import TopicPartition
 
 from core.ports import RowKey
 from stores.memory import MemoryStore
+from tables.engine import Engine, in_memory
+from tests.engines import disk_engine
 from tests.simulation.broker import Broker, Item
 from tests.simulation.checks import check
 from tests.simulation.group import Group
@@ -44,6 +46,10 @@ class Outcome:
     faults: Counter[str]
 
 
+async def _open_on_disk() -> Engine:
+    return disk_engine()
+
+
 def run(schedule: Schedule) -> Outcome:
     """Run a schedule."""
     world = World(schedule)
@@ -68,6 +74,7 @@ class World:
             MemoryStore(self._true_clock),
             MemoryStore(self._true_clock),
             self.wrong,
+            _open_on_disk if schedule.on_disk else in_memory,
         )
         self._clocks = [WallClock(loop, skew_ms) for skew_ms in schedule.skews_ms]
         self._workers: list[Worker] = []

@@ -8,9 +8,11 @@ from core.packs import Pack
 from core.rows import pack_change, pack_row
 from core.versions import version
 from tables.apply import Applied, apply_pack, judge
-from tables.table import LIVE_ROWS_MAX, GroupTable, freeze, thaw
-from tests.packed import empty_pack, packed_rows
+from tables.table import GroupTable, freeze, thaw
+from tests.packed import cool, empty_pack, packed_rows
 from tests.world import HOUR_MS, NOW_MS, WORLDS, flush, new_table, values_of
+
+on_each_engine = pytest.mark.usefixtures("each_engine")
 
 MODEST = settings(max_examples=100, derandomize=True, deadline=None)
 
@@ -33,6 +35,7 @@ def test_every_event_counts_once_per_key(world):
         assert counts.applied + counts.duplicates + counts.replays == sum(len(pack.offsets) for pack in packs)
 
 
+@on_each_engine
 @given(WORLDS)
 @MODEST
 def test_crashes_lose_and_double_nothing(world):
@@ -61,6 +64,7 @@ def test_crashes_lose_and_double_nothing(world):
         world.check(entity, table)
 
 
+@on_each_engine
 @given(WORLDS)
 @MODEST
 def test_two_owners_of_one_prefix_have_the_same_bytes(world):
@@ -295,6 +299,7 @@ def test_a_row_with_a_tile_that_is_none_is_refused(tiles):
         thaw(plan, pack_change(row, {}))
 
 
+@on_each_engine
 def test_a_restore_takes_the_highest_version():
     """
     The last record of a key may be a dead owner's, delayed on the wire (PROTOCOL, P7b).
@@ -315,6 +320,7 @@ def test_a_restore_takes_the_highest_version():
     assert engagement(live).version("i1") == version(0, 1)
 
 
+@on_each_engine
 def test_rows_cool_down_beyond_a_bound_and_dirty_ones_do_not():
     """
     A dirty row's bytes are those of its last flush: cooled down it would lose what happened since.
@@ -324,15 +330,15 @@ def test_rows_cool_down_beyond_a_bound_and_dirty_ones_do_not():
     apply_pack(table, clicks(*((n, f"e{n}", n, 0) for n in range(20))), 0)
     flush(table)
     apply_pack(table, clicks(*((20 + n, f"d{n}", n, 0) for n in range(5))), 1)
-    for n in range(20, LIVE_ROWS_MAX + 10):
+    count = group.engine.live_rows_max + 30
+    for n in range(20, count):
         group.row(f"i{n}").packed = b""
     kept = dict(group.dirty)
 
-    for _ in group.cool():
-        pass
+    cool(group)
 
-    cooled = [f"i{n}" not in group._live and group.cold().get(f"i{n}") is not None for n in range(12)]
-    assert cooled == [False] * 5 + [True] * 5 + [False] * 2
+    cooled = [f"i{n}" not in group._live and group.cold().get(f"i{n}") is not None for n in range(count)]
+    assert cooled == [5 <= n < 30 for n in range(count)]
     assert all(group.row(key) is row for key, row in kept.items())
     assert group.row("i7").stamps == {"clicks@": {0: 7}}
-    assert len(group) == LIVE_ROWS_MAX + 10
+    assert len(group) == count

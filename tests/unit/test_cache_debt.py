@@ -1,5 +1,7 @@
 import asyncio
 
+import pytest
+
 from agents.cache_debt import CacheDebt
 from agents.progress import ProgressPublisher, Step
 from agents.record_writer import RecordWriter
@@ -12,7 +14,10 @@ from tables.table import GroupTable, TablePartition
 from tables.uncached import pages_between
 from tests.aggregating import AROUND, FAST, HELD_MS, LIFETIME_MS, NOW_MS, SLOW, TOPIC, bench, clicks, taps
 from tests.clock import ManualClock
+from tests.engines import present_engine
 from tests.fakes import ToldStore, idle, until
+
+on_each_engine = pytest.mark.usefixtures("each_engine")
 
 
 async def test_a_cache_that_fails_is_owed_the_newest_rows():
@@ -93,6 +98,7 @@ async def test_a_group_that_is_written_around_never_reaches_the_cache():
         assert {sk for sk, _ in made.rows("record")} == {FAST, AROUND}
 
 
+@on_each_engine
 async def test_a_debt_outlives_the_worker_that_had_it():
     """
     A worker that ended before Redis answered took its debt along: what Redis had stayed old for a day.
@@ -252,6 +258,7 @@ async def test_a_mark_that_cannot_be_read_is_read_again():
         assert await made.stored(store=cache) == version(0, 0)
 
 
+@on_each_engine
 async def test_what_was_inherited_is_paid_before_what_came_later():
     """
     A partition's progress says that every row up to it can be read; paid first, it would be a lie.
@@ -307,6 +314,7 @@ async def test_the_cache_forgets_a_row_that_is_too_old_to_be_served():
     assert cache.told[-1] == ("cache", (late._replace(expires_at_ms=NOW_MS + LIFETIME_MS),))
 
 
+@on_each_engine
 async def test_what_is_inherited_are_the_rows_that_nobody_else_will_write():
     """
     Below the mark the cache has them; above what is committed their events are applied again, record first.
@@ -454,7 +462,9 @@ async def mark(record) -> int | None:
 
 def restored(table) -> TablePartition:
     """The table as its next owner restores it from the changelog."""
-    heir = TablePartition(table.entity, table.partition, [GroupTable(group.plan, 1) for group in table.groups], [])
+    heir = TablePartition(
+        table.entity, table.partition, [GroupTable(group.plan, 1, present_engine()) for group in table.groups], []
+    )
     for group, copy in zip(table.groups, heir.groups, strict=True):
         for key, change in group.packed():
             copy.put_packed(key, change, group.version(key))

@@ -14,7 +14,10 @@ from tables.mend import ChangelogMender
 from tables.owned import OwnedTables
 from tables.table import PackedRow, freeze
 from tests.aggregating import CHANGELOG, FAST, PLANS, REGISTRY, TOPIC, taps
+from tests.engines import open_present_engine
 from tests.fakes import FakeProducer, ToldChangelogs, idle
+
+pytestmark = pytest.mark.usefixtures("each_engine")
 
 TP, OTHER = TopicPartition(CHANGELOG, 0), TopicPartition(CHANGELOG, 1)
 
@@ -207,7 +210,14 @@ class Mending:
         self.logs = ToldChangelogs()
         self.producer = FakeProducer()
         self.writer = ChangelogWriter(lambda: self.producer)
-        self.tables = OwnedTables(REGISTRY, PLANS, dict.fromkeys(PLANS, 1), reader=self.logs, changelog=self.writer)
+        self.tables = OwnedTables(
+            REGISTRY,
+            PLANS,
+            dict.fromkeys(PLANS, 1),
+            reader=self.logs,
+            changelog=self.writer,
+            open_engine=open_present_engine,
+        )
         self.touched = 0
         self.deaths: list[str] = []
         self.mender = ChangelogMender(self.tables, self.writer, self.logs, touched=self._touch, die=self.deaths.append)

@@ -24,6 +24,8 @@ from tests.fakes import idle, until
 from tests.packed import packed_rows
 from tests.past import DRAWN, KEEP_MS, Past
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 PLACE = TopicPartition(CHANGELOG, 0)
 KEY = b"user#i1 fast@v1"
 
@@ -286,6 +288,40 @@ def test_a_restored_row_is_written_again_if_something_older_stands_last(log, aga
     restoration.touch_set_back()
 
     assert list(restoration._tables[PLACE].group(FAST).dirty) == (["i1"] if again else [])
+
+
+LOGS = st.lists(st.tuples(st.integers(1, 3), st.sampled_from([(OLDER, OLD), (NEWER, NEW), (None, OLD), (None, NEW)])))
+
+
+@pytest.mark.parametrize("at_hand_max", [1, 2, 50_000])
+@settings(deadline=None)
+@given(log=LOGS)
+def test_a_restore_is_the_same_however_few_rows_it_has_at_hand(at_hand_max, log):
+    """
+    Of more rows than fit into memory it asks the table; a row that it has forgotten must not begin anew.
+    """
+    table = new_table()
+    restoration = Restoration({PLACE: table}, at_hand_max=at_hand_max)
+    for offset, (user, (value, ver)) in enumerate(log):
+        headers = [("ver", version_bytes(ver))] if value is None else []
+        key = f"user#i{user} fast@v1".encode()
+        restoration.take(PLACE, SimpleNamespace(key=key, value=value, headers=headers, offset=offset))
+    restoration.refuse_unreadable()
+
+    left, again = {}, set()
+    for user in {user for user, _ in log}:
+        mine = [change for whose, change in log if whose == user]
+        rows, stones = (
+            max((ver for value, ver in mine if (value is None) is gone), default=-1) for gone in (False, True)
+        )
+        if rows > stones:
+            left[f"i{user}"] = rows
+            again |= {f"i{user}"} if mine[-1][1] < rows else set()
+    group = table.group(FAST)
+    assert {key: group.version(key) for key in packed_rows(group)} == left
+    assert len(group) == len(left)
+    restoration.touch_set_back()
+    assert set(group.dirty) == again
 
 
 def test_a_tombstone_without_a_version_ends_the_take_over():

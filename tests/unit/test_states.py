@@ -18,7 +18,10 @@ from core.tiles import finish
 from core.windows import hours
 from tables.apply import apply_pack
 from tables.table import GroupTable, TablePartition, freeze, thaw
+from tests.engines import present_engine
 from tests.packed import empty_pack, packed_rows
+
+pytestmark = pytest.mark.usefixtures("each_engine")
 
 NOW_MS = 1_700_000_000_000
 TILE_MS = 300_000
@@ -59,7 +62,9 @@ def table_of(*aggregations: Aggregation) -> tuple[TablePartition, GroupTable]:
         aggregate(f"made_{place}", PLAYS, aggregation, over=(hours(1),), default=-1)
         for place, aggregation in enumerate(aggregations)
     )
-    group = GroupTable(plan_group(FeatureGroup("plays", entity=USER, owner="feed", features=features)), 1)
+    group = GroupTable(
+        plan_group(FeatureGroup("plays", entity=USER, owner="feed", features=features)), 1, present_engine()
+    )
     return TablePartition("user", 0, [group], [PLAYS]), group
 
 

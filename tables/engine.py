@@ -1,0 +1,66 @@
+"""Engines: what keeps the parts of a table that nobody changes at the moment, in memory or on disk.
+
+The changelog is the truth in any case: whatever an engine keeps is thrown away with the table, and restored from there.
+"""
+
+from typing import Protocol
+
+from typing_extensions import override
+
+from tables.cold import ColdRows, MemoryRows
+
+LIVE_ROWS_MAX = 20_000
+
+
+class KeyQueue(Protocol):
+    """Keys that wait, in no order that anybody relies on."""
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        ...
+
+    def append(self, key: str, /) -> None:
+        """Let a key wait."""
+        ...
+
+    def pop(self) -> str:
+        """Return one of the keys that wait, and forget it."""
+        ...
+
+
+class Engine(Protocol):
+    """Keeps what belongs to the tables of one take-over, and nothing once they are gone.
+
+    Attributes:
+        live_rows_max: Rows of a group in one partition beyond which those cool down that nobody changes.
+    """
+
+    live_rows_max: int = LIVE_ROWS_MAX
+
+    def rows(self) -> ColdRows:
+        """Return room for the rows of one group in one partition."""
+        ...
+
+    def keys(self) -> KeyQueue:
+        """Return room for keys that wait."""
+        ...
+
+
+class MemoryEngine(Engine):
+    """Keeps everything in memory."""
+
+    @override
+    def rows(self) -> ColdRows:
+        return MemoryRows()
+
+    @override
+    def keys(self) -> KeyQueue:
+        return []
+
+
+MEMORY = MemoryEngine()
+
+
+async def in_memory() -> Engine:
+    """Open the engine that keeps everything in memory."""
+    return MEMORY
