@@ -7,6 +7,7 @@ checksums), raises ``DiskError``, and that ends the worker.
 
 import asyncio
 import shutil
+import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -60,6 +61,7 @@ class TablesDisk:
         self._numbers = count()
         self._opened: list[tuple[Rdict, Path]] = []
         self._unused: list[Path] = []
+        self._calls = threading.Lock()
 
     def open(self) -> "DiskEngine":
         """Open a new engine, after what nobody uses any more was removed. It blocks.
@@ -67,14 +69,15 @@ class TablesDisk:
         Raises:
             DiskError: The directory cannot be used.
         """
-        with _told(f"no tables can be kept in {self._root}"):
+        # A take-over that is cancelled leaves its call behind, and the next one calls beside it.
+        with self._calls, _told(f"no tables can be kept in {self._root}"):
             self._part = self._part or WorkerPart.take(self._root)
             self._remove({self._unused.pop() for _ in range(len(self._unused))})
             directory = self._part.directory / str(next(self._numbers))
             directory.mkdir(parents=True)
             database = Rdict(str(directory / "rows"), _options(self._cache))
             database.set_write_options(_unlogged())
-        self._opened.append((database, directory))
+            self._opened.append((database, directory))
         engine = DiskEngine(database, directory, live_rows_max=self._live_rows_max)
         # Whoever had a table when it was given away may be using it still.
         weakref.finalize(engine, self._unused.append, directory)
@@ -86,10 +89,11 @@ class TablesDisk:
 
     def close(self) -> None:
         """Remove everything, and leave the part to others. It blocks; nobody may use an engine any more."""
-        self._remove({directory for _, directory in self._opened})
-        if self._part is not None:
-            self._part.give_up()
-            self._part = None
+        with self._calls:
+            self._remove({directory for _, directory in self._opened})
+            if self._part is not None:
+                self._part.give_up()
+                self._part = None
 
     def _remove(self, directories: set[Path]) -> None:
         for database, directory in self._opened:

@@ -1,4 +1,4 @@
-"""A queue of keys in a file: written at its end and read from its beginning, some thousands of keys at a time."""
+"""A queue of keys in a file: written at its end and read from its beginning, some hundreds of keys at a time."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from typing_extensions import override
 from core.errors import DiskError
 from tables.engine import KeyQueue
 
-_AT_ONCE = 2_000
+_AT_ONCE = 500
 _LENGTH_BYTES = 4
 
 _encode = msgspec.msgpack.Encoder().encode

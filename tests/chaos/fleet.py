@@ -149,6 +149,8 @@ class Fleet:
             "FRESHET_INSTANCE": slot.name,
             "FRESHET_WEB_PORT": str(slot.port),
             "FRESHET_EXIT_WITH_PARENT": "true",
+            "FRESHET_TABLES": "disk" if slot.starts % 2 else "memory",
+            "FRESHET_TABLES_DIR": str(self.directory / "tables"),
             # Compiled once, as in an image, instead of at each start.
             "PYTHONPYCACHEPREFIX": str(self.directory / "bytecode"),
             DIRECTORY: str(slot.directory),

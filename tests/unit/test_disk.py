@@ -159,22 +159,29 @@ def test_a_directory_that_cannot_be_is_told(tmp_path):
 
 
 FULL = """
-import resource, signal, sys
+import random, resource, signal, sys
 from pathlib import Path
 from core.errors import DiskError
 from tables.disk import TablesDisk
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+parts = [random.Random(n).randbytes(2_000) for n in range(64)]  # which cannot be compressed
+
+
+def row_of(n):
+    return parts[n % 64] + str(n).encode() + parts[n * 7 % 61]
+
+
 disk = TablesDisk(Path(sys.argv[1]), cache_bytes=8 << 20)
 rows, count, told = disk.open().rows(), 0, ""
 try:
     while count < 100_000:
-        rows[str(count)] = count.to_bytes(4, "big") * 1_000
+        rows[str(count)] = row_of(count)
         count += 1
 except DiskError as error:
     told = str(error)
-assert all(rows.get(str(n)) == n.to_bytes(4, "big") * 1_000 for n in range(count))
+assert all(rows.get(str(n)) == row_of(n) for n in range(count))
 disk.close()
 print(told)
 """
