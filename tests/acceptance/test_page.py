@@ -143,6 +143,21 @@ def test_an_entity_is_looked_up_and_its_number_explained_as_tiles(seen):
     assert panel.locator("figcaption").inner_text() != first
 
 
+def ask_until(page: Page, value: str) -> None:
+    """Ask again until a function is done within its deadline: a machine that is busy misses some."""
+    answered = page.get_by_label("Explanation", exact=True).locator(".big")
+
+    def is_told() -> bool:
+        expect(answered).to_be_visible()
+        if answered.inner_text() == value:
+            return True
+        with page.expect_response("**/explain?**"):
+            page.get_by_role("button", name="Look up").click()
+        return False
+
+    until(is_told, f"{value} is told")
+
+
 def test_what_is_made_on_demand_is_found_asked_for_and_explained(seen):
     """
     Whoever owns the offer page asks what a function was given, by hand, and sees which tiles its input is made of.
@@ -158,8 +173,8 @@ def test_what_is_made_on_demand_is_found_asked_for_and_explained(seen):
     page.get_by_label("price").fill("6")
     page.keyboard.press("Enter")
 
+    ask_until(page, "0.5")
     panel = page.get_by_label("Explanation", exact=True)
-    expect(panel.locator(".big")).to_have_text("0.5")
     expect(panel).to_contain_text("PRESENT")
     expect(panel).to_contain_text("none: computed for this answer")
     expect(panel.get_by_role("row", name=re.compile("^seen"))).to_contain_text("user_engagement:impressions_1h")
@@ -189,7 +204,7 @@ def test_a_source_is_asked_only_if_somebody_wants_it(seen):
 
     link.click()
 
-    expect(page.get_by_label("Explanation", exact=True).locator(".big")).to_have_text("50.1")
+    ask_until(page, "50.1")
     expect(page.get_by_label("Explanation", exact=True)).to_contain_text("none: fetched for this answer")
 
 
@@ -354,6 +369,26 @@ def test_the_page_asks_for_no_inline_script_and_nothing_of_others(worker):
     assert re.findall(r"<script(?![^>]* src=)|style=|\son\w+=|https?://", html) == []
     assert http(f"{worker.base_url}/page/../http.py")[0] == 404
     assert http(f"{worker.base_url}/page/nothing.js")[0] == 404
+
+
+def test_a_worker_that_only_serves_shows_no_zeros_of_ingestion(browser, services):
+    """
+    Whoever opens the page of another worker than the one they meant would take them for news.
+    """
+    with running(services, "ondemand") as started:
+        context = browser.new_context()
+        seen = Seen(context.new_page(), started.base_url)
+        page = seen.open("/#/live")
+        expect(page.locator("#health")).to_have_text("serving, on demand too")
+        expect(page.locator("main")).to_contain_text("workers of other roles do")
+        expect(page.locator("main")).not_to_contain_text("Dead letters")
+        page.goto(f"{seen.base_url}/#/ask/{ASKED}?user_id=501&price=6")
+        ask_until(page, "0.5")
+        expect(page.get_by_label("Inputs", exact=True)).to_contain_text("remote (redis)")
+        page.goto(f"{seen.base_url}/#/live")
+        expect(page.get_by_role("row", name=re.compile("^offers:seen_per_price"))).to_be_visible()
+        context.close()
+    assert (seen.errors, seen.foreign) == ([], [])
 
 
 def test_behind_keys_the_page_works_with_a_key_as_the_password(browser, services):
