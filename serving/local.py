@@ -6,9 +6,10 @@ until the reads before them are over.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from cachebox import LRUCache
 
@@ -43,11 +44,22 @@ class LocalCopies:
 
     def __init__(self, *, bytes_max: int, is_announced: Callable[[RowKey], bool]) -> None:
         self._is_announced = is_announced
+        self._changed: Callable[[Iterable[str]], None] = _nobody
+        self._cleared: Callable[[], None] = _nobody
         self._copies: LRUCache[RowKey, Copy] = LRUCache(maxsize=bytes_max, getsizeof=lambda _, copy: copy.size)
         self._announcements = 0
         self._announced: OrderedDict[RowKey, tuple[int, int]] = OrderedDict()
         self._reads: dict[object, int] = {}
         self._cleared_at = -1
+
+    def watch(self, *, changed: Callable[[Iterable[str]], None], cleared: Callable[[], None]) -> None:
+        """Tell somebody who keeps what was made of copies.
+
+        Args:
+            changed: Told of the keys (``pk``) of rows that are not what they were, before anybody can read them again.
+            cleared: Told that nothing is known any more.
+        """
+        self._changed, self._cleared = changed, cleared
 
     def has_room(self, size: int) -> bool:
         """Whether a row of so many bytes takes the place of no other copy."""
@@ -77,15 +89,15 @@ class LocalCopies:
             return None
         return copy
 
-    def get_all(self, keys: Sequence[RowKey], *, now_ms: int) -> list[Row | None] | None:
-        """Return the rows of all keys, None for those that have none; or None if anything is not surely known here."""
-        rows, get = [], self._copies.get
+    def get_all(self, keys: Sequence[RowKey], *, now_ms: int) -> list[Copy] | None:
+        """Return what is known of all keys, or None if anything is not surely known here."""
+        copies, get = [], self._copies.get
         for key in keys:
             copy = get(key)
             if copy is None or copy.sure_until_ms < now_ms:
                 return None
-            rows.append(copy.row)
-        return rows
+            copies.append(copy)
+        return copies
 
     def put(
         self, key: RowKey, row: Row, *, size: int, read_at_ms: int, life: Life = ENDLESS, is_held: bool = False
@@ -114,17 +126,20 @@ class LocalCopies:
             and (is_held or self._is_announced(key))
         ):
             self._copies[key] = Copy(row, read_at_ms, size, *life)
+            self._changed((key.pk,))
 
     def put_none(self, key: RowKey, *, read_at_ms: int, life: Life = ENDLESS, is_held: bool = False) -> None:
         """Keep that there is no row, unless one was announced meanwhile or would not be announced here."""
         if not self._may_be_old() and key not in self._announced and (is_held or self._is_announced(key)):
             self._copies[key] = Copy(None, read_at_ms, _ENTRY_BYTES, *life)
+            self._changed((key.pk,))
 
     def drop_older(self, key: RowKey, ver: int) -> None:
         """Drop a copy that is older than a version which is served now: nobody shall see time go back."""
         copy = self._copies.get(key)
-        if copy is not None and (copy.row is None or copy.row.ver < ver):
-            del self._copies[key]
+        if copy is None or copy.row is None or copy.row.ver < ver:
+            self._copies.pop(key, None)
+            self._changed((key.pk,))
 
     def _may_be_old(self) -> bool:
         return next(iter(self._reads.values()), self._announcements) <= self._cleared_at
@@ -142,6 +157,8 @@ class LocalCopies:
             for row in rows:
                 if row.key in self._copies:
                     del self._copies[row.key]
+        # Also of copies that were displaced: what was made of them may be there yet.
+        self._changed(row.key.pk for row in rows)
 
     def clear(self) -> None:
         """Drop everything, and let no read that is under way keep anything: changes are not announced here any more.
@@ -149,6 +166,7 @@ class LocalCopies:
         Or only from now on: what another owner wrote before was announced there.
         """
         self._copies.clear()
+        self._cleared()
         self._cleared_at = self._announcements
         self._announcements += 1
 
@@ -160,3 +178,6 @@ class LocalCopies:
             if number > oldest:
                 return
             del self._announced[key]
+
+
+def _nobody(*_told: Any) -> None: ...

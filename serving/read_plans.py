@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Any
 
 from core.definitions import Entity, Registry
 from core.errors import RequestError
@@ -35,6 +36,46 @@ class GroupRead:
     keys: EntityKeys
     places: tuple[int, ...]
     terms: Terms
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EntityRead:
+    """What a read has of one entity: all groups of it. It is equal to itself alone.
+
+    Attributes:
+        types: What each key column's values must be, in the entity's order.
+        groups: The groups.
+        features: Per answered feature of it, in the answer's order: number of its group here, and of its value in the
+            group's rows.
+        columns: Where these features stand among all that are answered.
+    """
+
+    keys: EntityKeys
+    types: tuple[type, ...]
+    groups: tuple[GroupRead, ...]
+    features: tuple[tuple[int, int], ...]
+    columns: tuple[int, ...]
+
+    def row_keys(self, entities: Mapping[str, Sequence[Any]]) -> Sequence[Any] | None:
+        """Return what tells the rows of a request apart: the values of the key column, or tuples where there are more.
+
+        None if a column is missing or a value has another type: 1, 1.0 and True would be taken for one.
+        """
+        columns = [entities.get(name, ()) for name in self.keys.columns]
+        for values, kind in zip(columns, self.types, strict=True):
+            if set(map(type, values)) != {kind}:
+                return None
+        return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+
+    def encode(self, row_keys: Sequence[Any]) -> list[str]:
+        """Return the encoded keys of some rows, in their order.
+
+        Raises:
+            RequestError: One of them can be none.
+        """
+        names = list(self.keys.columns)
+        columns = [row_keys] if len(names) == 1 else list(zip(*row_keys, strict=True))
+        return self.keys.encode({name: list(values) for name, values in zip(names, columns, strict=True)})
 
 
 COMPUTED = -1
@@ -85,6 +126,7 @@ class ReadPlan:
         feature_names: Names of all columns of the answer.
         order: Per answered feature: number of its group and of its value in it; or ``COMPUTED`` or ``FETCHED``, and its
             number there.
+        entities: The same by entity, where all of it comes from rows.
     """
 
     groups: tuple[GroupRead, ...]
@@ -95,6 +137,7 @@ class ReadPlan:
     names: tuple[str, ...]
     feature_names: tuple[str, ...]
     order: tuple[tuple[int, int], ...]
+    entities: tuple[EntityRead, ...]
 
     @property
     def is_stored(self) -> bool:
@@ -211,7 +254,8 @@ class Planner:
         )
         texts = tuple(f"{group}:{feature}" for group, feature in references)
         order = tuple(number(place) for place in places)
-        return ReadPlan(groups, fetched, computed, texts, key_columns, names, (*key_columns, *names), order)
+        entities = _by_entity(groups, order) if not (fetched or computed) else ()
+        return ReadPlan(groups, fetched, computed, texts, key_columns, names, (*key_columns, *names), order, entities)
 
     def _want(self, draft: _Draft, group: str, feature: str) -> tuple[str, str | int]:
         """Note that a value is wanted; return where it is to be found."""
@@ -256,6 +300,23 @@ class Planner:
         if feature not in names:
             raise RequestError(400, f"features: {group!r} has no feature {feature!r}{_similar(feature, names)}")
         return names.index(feature)
+
+
+def _by_entity(groups: Sequence[GroupRead], order: Sequence[tuple[int, int]]) -> tuple[EntityRead, ...]:
+    """Return a read by entity: rows of one key go together."""
+    found = []
+    for entity in dict.fromkeys(group.keys.entity for group in groups):
+        numbers = [number for number, group in enumerate(groups) if group.keys.entity == entity]
+        columns = [column for column, (group, _) in enumerate(order) if group in numbers]
+        features = [
+            (numbers.index(group), groups[group].places[place])
+            for group, place in (order[column] for column in columns)
+        ]
+        mine = tuple(groups[number] for number in numbers)
+        keys = mine[0].keys
+        types = tuple(int if kind is ValueType.INT else str for kind in keys.columns.values())
+        found.append(EntityRead(keys, types, mine, tuple(features), tuple(columns)))
+    return tuple(found)
 
 
 def _numbers(draft: _Draft) -> Callable[[tuple[str, str | int]], tuple[int, int]]:

@@ -14,6 +14,7 @@ from core.ports import Clock, RowKey
 from core.rows import Row
 from core.windows import to_ms
 from serving.assembly import assemble
+from serving.at_once import AtOnce
 from serving.on_demand import Computed, Functions, invalid, only_valid, with_invalid
 from serving.progress_board import ProgressBoard
 from serving.read_plans import COMPUTED, FETCHED, ComputedRead, Planner, ReadPlan
@@ -63,6 +64,7 @@ class FeatureServer:
         self._progress = progress
         self._clock = clock
         self._ready = ReadyRows(empty_lists=empty_lists)
+        self._at_once = AtOnce(reader=reader, progress=progress, clock=clock, ready=self._ready)
         self._reads_log = reads_log
         self._functions = functions
 
@@ -80,15 +82,17 @@ class FeatureServer:
             RequestError: The request cannot be answered as it is.
             StoreError: The record failed.
         """
-        reading = self._begin(request)
+        plan = self._plan(request)
         if self._reads_log is not None:
-            self._reads_log.reads(chain.from_iterable(reading.keys))
+            self._reads_log.reads(chain.from_iterable(self._begin(request, plan).keys))
+        if plan.entities and self._reader.keeps_copies:
+            versions = self._versions(plan) if request.include_feature_view_version_metadata else None
+            answered = self._at_once.answer(plan, request.entities, versions)
+            if answered is not None:
+                return answered
+        reading = self._begin(request, plan)
         # Before the rows: progress that is read after them may speak of events that they do not hold yet.
-        progress = self._progress.known(_different(reading.places))
-        if progress is None or not reading.plan.is_stored:
-            return self._wait(reading, progress)
-        copies = self._reader.copies([read.terms for read in reading.plan.groups], reading.keys)
-        return self._wait(reading, progress) if copies is None else self._finish(reading, copies, progress)
+        return self._wait(reading, self._progress.known(_different(reading.places)))
 
     async def _wait(self, reading: _Reading, progress: Mapping[_Place, int] | None) -> bytes:
         if progress is None:
@@ -114,7 +118,7 @@ class FeatureServer:
             raise gaps.why
         return [[rows.get(key) for key in keys] for keys in reading.keys], gaps
 
-    def _begin(self, request: FeaturesRequest) -> _Reading:
+    def _plan(self, request: FeaturesRequest) -> ReadPlan:
         plan = self._planner.plan(
             features=request.features, service=request.feature_service, full_names=request.full_feature_names
         )
@@ -128,6 +132,9 @@ class FeatureServer:
         for fetched in plan.fetched:
             # Encoded for its checks: a function must not be asked about keys that are none.
             fetched.keys.encode(request.entities)
+        return plan
+
+    def _begin(self, request: FeaturesRequest, plan: ReadPlan) -> _Reading:
         pks: dict[str, list[str]] = {}
         places: dict[str, list[_Place]] = {}
         for read in plan.groups:

@@ -9,7 +9,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NamedTuple
 
@@ -101,26 +101,20 @@ class TieredReader:
         """Whether this process keeps copies at all."""
         return self._local is not None
 
-    def copies(self, terms: Sequence[Terms], keys: Sequence[Sequence[RowKey]]) -> list[list[Row | None]] | None:
-        """Return what is known here of all rows, or None if anything is not: then everything has to be read.
+    def watch_copies(self, *, changed: Callable[[Iterable[str]], None], cleared: Callable[[], None]) -> None:
+        """Tell somebody of changes of copies, as ``LocalCopies.watch`` says."""
+        if self._local is not None:
+            self._local.watch(changed=changed, cleared=cleared)
 
-        Args:
-            terms: Per group.
-            keys: Per group, where its rows stand.
-        """
-        if self._local is None:
+    def copies(self, terms: Terms, keys: Sequence[RowKey], *, now_ms: int) -> list[Copy] | None:
+        """Return what is known here of rows of one group, or None if anything is not surely known."""
+        if self._local is None or not terms.is_copied:
             return None
-        now_ms = self._clock.now_ms()
-        found: list[list[Row | None]] = []
-        for one, group in zip(terms, keys, strict=True):
-            if not one.is_copied:
-                return None
-            rows = self._local.get_all(group, now_ms=now_ms)
-            if rows is None:
-                return None
-            found.append(rows)
-        self._metrics.tier("local", hits=sum(map(len, keys)), misses=0)
-        return found
+        return self._local.get_all(keys, now_ms=now_ms)
+
+    def count_copies(self, rows: int) -> None:
+        """Count rows that were answered from copies."""
+        self._metrics.tier("local", hits=rows, misses=0)
 
     async def read(
         self, wanted: Sequence[Wanted], *, origins: dict[RowKey, Origin] | None = None, gaps: Gaps | None = None

@@ -7,6 +7,7 @@ _DYNAMODB = "tests/contract/test_dynamodb.py::"
 _CACHES = "tests/contract/test_caches.py::"
 _TIERS = "tests/unit/test_tiers.py::"
 _HTTP = "tests/unit/test_serving_http.py::"
+_AT_ONCE = "tests/unit/test_at_once.py::"
 _LIFETIMES = "tests/unit/test_lifetimes.py::"
 
 STORING = (
@@ -191,6 +192,30 @@ STORING = (
         old="        if copy is not None and (copy.row is None or copy.row.ver < ver):",
         new="        if copy is not None and copy.row is None:",
         caught_by=(_TIERS + "test_no_copy_stays_that_is_older_than_what_was_served",),
+    ),
+    Mutant(
+        "what was made of a user's rows outlives a change of one",
+        rule="2",
+        file="serving/local.py",
+        old="        self._changed(row.key.pk for row in rows)",
+        new="        self._changed(())",
+        caught_by=(_AT_ONCE + "test_answers_are_those_of_a_server_without_copies",),
+    ),
+    Mutant(
+        "what was made of a user's rows outlives a tile that leaves a window",
+        rule="2",
+        file="serving/ready_entities.py",
+        old="from_ms <= instant_ms < until_ms and",
+        new="from_ms <= instant_ms and",
+        caught_by=(_AT_ONCE + "test_answers_are_those_of_a_server_without_copies",),
+    ),
+    Mutant(
+        "what was made of a user's rows outlives the copies",
+        rule="2",
+        file="serving/ready_entities.py",
+        old=" and sure_until_ms >= now_ms",
+        new="",
+        caught_by=(_AT_ONCE + "test_what_was_remembered_grows_old_with_its_copies",),
     ),
     Mutant(
         "who does not hear of changes keeps a row older than it has served",

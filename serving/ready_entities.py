@@ -1,0 +1,120 @@
+"""Ready entities: what answers of one shape say of one entity: a hot one costs one look-up, not one per group.
+
+One is good while every row in it is: until a copy of one of them changes or grows old, or the next tile boundary
+passes. ``LocalCopies`` tells of every change, so what is found here is what the copies would give.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, TypeAlias
+
+import orjson
+
+from serving.read_plans import EntityRead
+from serving.ready import ReadyRow
+
+_VALUES_MAX = 500_000
+"""About 50 MB."""
+_SEEN_MAX = 50_000
+
+_sure_until, _from, _until = attrgetter("sure_until_ms"), attrgetter("from_ms"), attrgetter("until_ms")
+
+
+@dataclass(slots=True, eq=False)
+class ReadyEntity:
+    """What is served of one entity, from one instant until another.
+
+    Attributes:
+        rows: Per group.
+        place: Entity and partition.
+        as_of_ms: Newest record timestamp that each of the rows has seen; 0 if one is none.
+        valid_from_ms: An answer with it has no earlier instant: newest of its rows.
+        from_ms: First instant at which all of this is served.
+        until_ms: First instant at which it is not any more.
+        sure_until_ms: Until then none of the copies is old.
+    """
+
+    rows: Sequence[ReadyRow]
+    place: tuple[str, int]
+    as_of_ms: int
+    valid_from_ms: int
+    from_ms: int
+    until_ms: int
+    sure_until_ms: int
+    _values: list[bytes] | None = None
+
+    def values(self, read: EntityRead) -> list[bytes]:
+        """Return the values of the read's features, each as JSON."""
+        if self._values is None:
+            rows, same = self.rows, dict[bytes, bytes]()
+            texts = [orjson.dumps(rows[group].values[place]) for group, place in read.features]
+            # Windows of one count are mostly equal, and what is found in one place in memory is found sooner.
+            self._values = [same.setdefault(text, text) for text in texts]
+        return self._values
+
+
+_Known: TypeAlias = dict[Any, ReadyEntity]
+"""Ready entities by the values of their key columns: the value itself, where there is one column."""
+
+
+class ReadyEntities:
+    """The ready entities of one server, bounded in values; an entity is kept when it is made for the second time."""
+
+    def __init__(self, *, values_max: int = _VALUES_MAX) -> None:
+        self._known: dict[EntityRead, _Known] = {}
+        self._shapes: dict[str, list[tuple[EntityRead, Any]]] = {}
+        self._values = 0
+        self._values_max = values_max
+        self._seen: set[tuple[EntityRead, Any]] = set()
+
+    def find(self, read: EntityRead, keys: Sequence[Any]) -> list[ReadyEntity | None]:
+        """Return what is known under the values of key columns."""
+        known = self._known.get(read)
+        return list(map(known.get, keys)) if known else [None] * len(keys)
+
+    def keep(self, read: EntityRead, key: Any, pk: str, entity: ReadyEntity) -> None:
+        """Keep an entity, if the same was asked for before: most of what is read once is not read again.
+
+        Args:
+            read: The shape.
+            key: Values of its key columns.
+            pk: Where its rows stand.
+            entity: What is served of it.
+        """
+        if (read, key) not in self._seen:
+            if len(self._seen) >= _SEEN_MAX:
+                self._seen.clear()
+            self._seen.add((read, key))
+            return
+        known = self._known.setdefault(read, {})
+        if key not in known:
+            self._values += len(read.features)
+            self._shapes.setdefault(pk, []).append((read, key))
+        known[key] = entity
+        while self._values > self._values_max:
+            self.forget((next(iter(self._shapes)),))
+
+    def forget(self, pks: Iterable[str]) -> None:
+        """Forget entities: a copy of one of their rows has changed."""
+        for pk in pks:
+            for read, key in self._shapes.pop(pk, ()):
+                known = self._known[read]
+                del known[key]
+                self._values -= len(read.features)
+                if not known:
+                    del self._known[read]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._known.clear()
+        self._shapes.clear()
+        self._values = 0
+
+
+def are_good(entities: Sequence[ReadyEntity], *, instant_ms: int, now_ms: int) -> bool:
+    """Whether all of these are served at an instant, and none of their copies is old by now."""
+    from_ms: int = max(map(_from, entities))
+    until_ms: int = min(map(_until, entities))
+    sure_until_ms: int = min(map(_sure_until, entities))
+    return from_ms <= instant_ms < until_ms and sure_until_ms >= now_ms
