@@ -151,9 +151,6 @@ class TieredReader:
             return False
         row = unpack_row(value)
         self._copy(want, row, len(value), 0.0, read_at_ms=read_at_ms)
-        # It is served from now on, and nothing older any more.
-        if row.ver > self._floor.of(want.key):
-            self._floor.put(want.key, row.ver)
         return True
 
     async def _from_stores(
@@ -359,16 +356,15 @@ class TieredReader:
             )
         if known is None:
             self._decoded.put(want.key, value, row)
-        if row.ver > self._floor.of(want.key):
-            self._floor.put(want.key, row.ver)
-            if self._local is not None:
-                self._local.drop_older(want.key, row.ver)
+        self._raise_floor(want.key, row.ver)
         return row
 
     def _copy(self, want: Wanted, row: Row, size: int, load_ms: float, *, read_at_ms: int | None = None) -> None:
         terms = want.terms
         if self._local is None or row.fingerprint != terms.fingerprint or self._is_below_floor(want.key, row):
             return
+        # Whoever began the load may have gone: the copy is served without anybody having decoded the row.
+        self._raise_floor(want.key, row.ver)
         at_ms, drawn = self._clock.now_ms() if read_at_ms is None else read_at_ms, self._draw()
         ends_ms = at_ms + shortened_ms(terms.soft_ms, jitter=terms.jitter, drawn=drawn)
         life = Life(ends_ms - math.ceil(lead_ms_max(load_ms, beta=terms.early_refresh)), drawn, load_ms)
@@ -382,6 +378,13 @@ class TieredReader:
         now_ms, drawn = self._clock.now_ms(), self._draw()
         life = Life(now_ms + shortened_ms(terms.negative_ms, jitter=terms.jitter, drawn=drawn), drawn, 0.0)
         self._local.put_none(want.key, read_at_ms=now_ms, life=life, is_held=terms.is_held)
+
+    def _raise_floor(self, key: RowKey, ver: int) -> None:
+        """Let nothing older than a version be served from now on, be it from a copy."""
+        if ver > self._floor.of(key):
+            self._floor.put(key, ver)
+            if self._local is not None:
+                self._local.drop_older(key, ver)
 
     def _is_below_floor(self, key: RowKey, row: Row | None) -> bool:
         return (row.ver if row is not None else 0) < self._floor.of(key)

@@ -218,6 +218,14 @@ STORING = (
         caught_by=(_AT_ONCE + "test_what_was_remembered_grows_old_with_its_copies",),
     ),
     Mutant(
+        "a copy may be served that nobody has noted as served",
+        rule="2",
+        file="serving/tiers.py",
+        old="        self._raise_floor(want.key, row.ver)\n        at_ms",
+        new="        at_ms",
+        caught_by=(_TIERS + "test_who_was_served_a_copy_that_a_forsaken_load_left_is_served_no_older_row",),
+    ),
+    Mutant(
         "who does not hear of changes keeps a row older than it has served",
         rule="2",
         file="serving/tiers.py",

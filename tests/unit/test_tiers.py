@@ -672,6 +672,29 @@ async def test_no_copy_stays_that_is_older_than_what_was_served(local, record, c
     assert await values(reader, USER) == [2]
 
 
+async def test_who_was_served_a_copy_that_a_forsaken_load_left_is_served_no_older_row(
+    local, cache, record, clock, metrics
+):
+    """
+    Whoever had begun a load went away; its copy was served to the next one, ended, and Redis still had the former row.
+    """
+    slow = SlowStore(record)
+    reader = TieredReader(local=local, cache=cache, record=slow, clock=clock, metrics=metrics)
+    await write(3, record)
+    first = asyncio.create_task(values(reader, USER))
+    await until(lambda: slow.found is not None)
+    first.cancel()
+    await idle()
+    slow.may.set()
+    await idle()
+    assert await values(reader, USER) == [3]
+    cache._rows.clear()
+    await write(2, cache)
+    clock.advance(SOFT_TTL_MS + 1)
+
+    assert await values(reader, USER) == [3]
+
+
 @pytest.mark.parametrize("value", [stored(9, OTHER, fingerprint=b"formerly").value, bytes(8) + b"\xc1"])
 async def test_what_nobody_can_use_in_the_cache_hides_not_that_there_is_no_row(reader, cache, value):
     """
