@@ -45,7 +45,8 @@ class Sizes:
     Attributes:
         local_bytes: For copies, in each worker.
         redis_bytes: Of all Redis servers.
-        workers: How many aggregate and serve. A worker keeps copies of the keys that it owns, and reads meet any.
+        workers: How many aggregate and serve. A worker keeps copies of the keys that it owns, and of all keys of groups
+            that are ``local``; reads meet any.
     """
 
     local_bytes: int
@@ -140,17 +141,19 @@ class CacheModel:
         if policy.tier == "direct":
             return "record"
         place = access.group, access.key
-        if place in self._loading:
-            self._join(place, access.time_ms)
-        # Reads meet the workers in turn; one in so many meets the key's owner.
-        is_owners = self._number % self._workers == 0
-        if is_owners:
+        # Reads meet the workers in turn; one in so many meets the key's owner, whose copy a change ends.
+        worker = self._number % self._workers
+        copy = place if worker == 0 else (access.group, f"{access.key} of {worker}")
+        has_copies = worker == 0 or policy.tier == "local"
+        for one in {place, copy} & self._loading.keys():
+            self._join(one, access.time_ms)
+        if worker == 0:
             self._read_untold(place, access.time_ms, to_ms(policy.soft_ttl))
-        if is_owners and self._has(self._local, place, access.time_ms, to_ms(policy.soft_ttl), "local"):
-            self.outcome.ages[(access.time_ms - self._local[place][0]) // 1_000] += 1
+        if has_copies and self._has(self._local, copy, access.time_ms, to_ms(policy.soft_ttl), "local"):
+            self.outcome.ages[(access.time_ms - self._local[copy][0]) // 1_000] += 1
             return "local"
-        if is_owners:
-            _put(self._local, place, access.time_ms, access.size + _COPY_BYTES)
+        if has_copies:
+            _put(self._local, copy, access.time_ms, access.size + _COPY_BYTES)
         if not group.writing.cached:
             return "record"
         if self._has(self._redis, place, access.time_ms, to_ms(policy.hard_ttl), "redis"):

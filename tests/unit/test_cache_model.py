@@ -48,6 +48,17 @@ def test_each_change_ends_a_copy():
     assert tiers(write(0), read(1), write(2), read(3), write(4), read(5))[0] == {"redis": 3}
 
 
+def test_every_worker_has_a_copy_of_a_local_group_and_only_the_owners_ends_with_a_change():
+    """
+    What copies everywhere cost in memory, and save, is to be known before they are asked for.
+    """
+    policy = ServingPolicy(tier="local", soft_ttl=seconds(30), hard_ttl=seconds(3_600))
+    log = [write(0), *map(read, range(1, 9)), write(9), *map(read, range(10, 14))]
+
+    assert tiers(*log, policy=policy, workers=4)[0] == {"redis": 5, "local": 7}
+    assert tiers(*log, workers=4)[0] == {"redis": 11, "local": 1}
+
+
 def test_what_redis_has_no_room_for_is_read_in_the_record():
     """
     Too small a Redis is a bill for the record.
