@@ -108,6 +108,8 @@ class TablesDisk:
 class DiskEngine(Engine):
     """The tables of one take-over in a directory of their own."""
 
+    at_hand_max = 50_000
+
     def __init__(self, database: Rdict, directory: Path, *, live_rows_max: int) -> None:
         self.live_rows_max = live_rows_max
         self._database = database

@@ -28,8 +28,6 @@ from tables.warm_up import warm_up
 
 log = logging.getLogger(__name__)
 
-_AT_HAND_MAX = 50_000
-
 
 class ChangelogReader:
     """Reads changelogs and the recent past of repartition topics, outside of any consumer group.
@@ -110,15 +108,12 @@ class ChangelogReader:
 class Restoration:
     """What the records of changelogs, in their order, leave of rows: the highest version, be it that of a tombstone."""
 
-    def __init__(self, tables: Mapping[TopicPartition, TablePartition], *, at_hand_max: int = _AT_HAND_MAX) -> None:
-        """Begin with nothing read.
-
-        Args:
-            tables: By their changelogs.
-            at_hand_max: Rows of a changelog of which is known without a look at the table how far they are.
-        """
+    def __init__(
+        self,
+        tables: Mapping[TopicPartition, TablePartition],
+    ) -> None:
         self._tables = tables
-        self._plain = {tp: _PlainRows(one, at_hand_max, partial(self._is_plain, tp)) for tp, one in tables.items()}
+        self._plain = {tp: _PlainRows(table, partial(self._is_plain, tp)) for tp, table in tables.items()}
         self._gone: dict[GroupTable, ColdRows] = {}
         self._unreadable: dict[tuple[TopicPartition, bytes], str] = {}
         self._set_back: dict[tuple[TopicPartition, bytes], tuple[GroupTable, str]] = {}
@@ -193,6 +188,8 @@ class Restoration:
 
     def _is_plain(self, tp: TopicPartition, key: bytes, group: GroupTable, name: str) -> bool:
         """Return whether nothing but rows was found under a key, in rising versions."""
+        if not (self._set_back or self._unreadable or self._gone):
+            return True
         place = (tp, key)
         return place not in self._set_back and place not in self._unreadable and self._gone_in(group, name) < 0
 
@@ -204,11 +201,9 @@ class _PlainRows:
     found when the row is touched. The rows met last are at hand; of others the table tells how far they are.
     """
 
-    def __init__(
-        self, table: TablePartition, at_hand_max: int, is_plain: Callable[[bytes, GroupTable, str], bool]
-    ) -> None:
+    def __init__(self, table: TablePartition, is_plain: Callable[[bytes, GroupTable, str], bool]) -> None:
         self._table = table
-        self._at_hand_max = at_hand_max
+        self._at_hand_max = min((group.engine.at_hand_max for group in table.groups), default=0)
         self._is_plain = is_plain
         self._rows: dict[bytes, _PlainRow] = {}
 
@@ -228,7 +223,7 @@ class _PlainRows:
             return False
         ver = value[at : at + VERSION_BYTES]
         if not row.ver:
-            row.group.put_packed(row.name, value, int.from_bytes(ver, "big"))
+            row.group.put_new(row.name, value)
             row.ver = ver
         elif ver > row.ver:
             row.rows[row.name] = value

@@ -114,13 +114,17 @@ class GroupTable:
         """Restore a row from a changelog record, unless a higher version of it is known (PROTOCOL, P7b)."""
         known = self.version(key)
         if known is None:
-            # How old it is, is looked at later, a few rows at a time.
-            self.expiry.note(key, 0)
-            self._count += 1
-            self._cold[key] = change
+            self.put_new(key, change)
         elif ver > known:
             self._live.pop(key, None)
             self._cold[key] = change
+
+    def put_new(self, key: str, change: bytes) -> None:
+        """Restore a row that is not there yet."""
+        # How old it is, is looked at later, a few rows at a time.
+        self.expiry.note(key, 0)
+        self._count += 1
+        self._cold[key] = change
 
     def cold(self) -> ColdRows:
         """Return the rows that are not live; while nothing is applied these are all."""

@@ -301,7 +301,8 @@ def test_a_restore_is_the_same_however_few_rows_it_has_at_hand(at_hand_max, log)
     Of more rows than fit into memory it asks the table; a row that it has forgotten must not begin anew.
     """
     table = new_table()
-    restoration = Restoration({PLACE: table}, at_hand_max=at_hand_max)
+    restoration = Restoration({PLACE: table})
+    restoration._plain[PLACE]._at_hand_max = at_hand_max
     for offset, (user, (value, ver)) in enumerate(log):
         headers = [("ver", version_bytes(ver))] if value is None else []
         key = f"user#i{user} fast@v1".encode()
