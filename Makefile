@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 BESIDE := .venv/acceptance.log
 
-.PHONY: help setup run test acceptance simulate simulate-caches fuzz fuzz-http torture handover mutants bench-faults bench-serving bench-ingest bench-freshness bench-state bench-memory profile check lock clean
+.PHONY: help setup run test acceptance simulate simulate-caches fuzz fuzz-http torture handover mutants bench-faults bench-serving bench-ingest bench-freshness bench-state bench-scale bench-memory profile check lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ bench-freshness: $(READY) ## From an event's sending until it can be read over H
 
 bench-state: $(READY) ## What a key costs in memory and on disk, and an event in CPU: KEYS=1000000,10000000,50000000
 	@$(BIN)/python -m bench.state --keys $(or $(KEYS),1000000,10000000)
+
+bench-scale: $(READY) ## How cost grows with events, groups, keys, windows, hot keys and workers; some minutes: ROUNDS=3 KEYS=10000000
+	@$(BIN)/python -m bench.scale --rounds $(or $(ROUNDS),3) --keys-max $(or $(KEYS),10000000)
 
 bench-memory: $(READY) ## Memory of a worker under a load that stays as it is, after 8 minutes of it: MINUTES=30
 	@$(BIN)/python -m bench.steady --minutes $(or $(MINUTES),30)

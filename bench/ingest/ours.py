@@ -63,7 +63,7 @@ class Workers:
                     "FRESHET_PAGE_PORT": "0",
                     "FRESHET_SESSION_TIMEOUT_MS": "6000",
                 }
-                worker = start_worker(settings, web_port=port, log=directory / f"{record}-{role.value}.log")
+                worker = start_worker(settings, web_port=port, log=directory / f"{record}-{role.value}-{port}.log")
                 workers.append(worker)
                 if len(workers) < len(roles):
                     # It applies the definitions; two at once would refuse each other.
@@ -87,7 +87,7 @@ def run_path(workers: Workers, events: Sequence[dict[str, Any]], name: str) -> R
     workers.ground.clear(REGISTRY, [Role.ALL], Kind.REPARTITION, Kind.CHANGELOG)
     with workers.start(_W1, Role.ALL, record=record) as started:
         timed = _time(started, len(events), _applied)
-        return timed.run(_wrong_spent(started[0].base_url, events))
+        return timed.run(wrong_spent(started[0].base_url, events))
 
 
 def run_two(workers: Workers, events: Sequence[dict[str, Any]], name: str) -> Run:
@@ -148,10 +148,10 @@ def _time(workers: Sequence[WorkerProcess], events: int, done: Callable[[Figures
     The clock starts with the last look at which nothing was begun yet, so it is up to 0.1 s too slow, never too fast.
     """
     processes = [psutil.Process(worker.process.pid) for worker in workers]
-    started, cpu_started, peak = time.monotonic(), _cpu_s(processes), 0
+    started, cpu_started, peak = time.monotonic(), cpu_s(processes), 0
     deadline = started + _BUSY_S
     while True:
-        looked, cpu = time.monotonic(), _cpu_s(processes)
+        looked, cpu = time.monotonic(), cpu_s(processes)
         figures = [found for worker in workers if (found := _figures(worker)) is not None]
         number = sum(map(done, figures))
         peak = max(peak, sum(process.memory_info().rss for process in processes))
@@ -165,7 +165,7 @@ def _time(workers: Sequence[WorkerProcess], events: int, done: Callable[[Figures
     seconds = time.monotonic() - started
     for worker in workers:
         until(lambda worker=worker: read_ingest(worker.base_url).lag == 0, "everything is durable")
-    return _Timed(events, seconds, _cpu_s(processes) - cpu_started, peak)
+    return _Timed(events, seconds, cpu_s(processes) - cpu_started, peak)
 
 
 def _figures(worker: WorkerProcess) -> Figures | None:
@@ -179,7 +179,8 @@ def _applied(figures: Figures) -> int:
     return figures.events_applied
 
 
-def _cpu_s(processes: Sequence[psutil.Process]) -> float:
+def cpu_s(processes: Sequence[psutil.Process]) -> float:
+    """Return the CPU time of processes so far."""
     return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
@@ -189,10 +190,10 @@ def _cpu_s(processes: Sequence[psutil.Process]) -> float:
 def _wrong_in_record(workers: Workers, events: Sequence[dict[str, Any]], name: str) -> int:
     with workers.serving(_W1, name) as (worker,):
         until(worker.answers, "it serves")
-        return _wrong_spent(worker.base_url, events)
+        return wrong_spent(worker.base_url, events)
 
 
-def _wrong_spent(base_url: str, events: Sequence[dict[str, Any]]) -> int:
+def wrong_spent(base_url: str, events: Sequence[dict[str, Any]]) -> int:
     """Return how many users are served something else than the reference at the instant of the answer."""
     users = sorted({event["user_id"] for event in events})
     wrong = 0
