@@ -189,8 +189,8 @@ STORING = (
         "a copy stays that is older than what was served",
         rule="2",
         file="serving/local.py",
-        old="        if copy is not None and (copy.row is None or copy.row.ver < ver):",
-        new="        if copy is not None and copy.row is None:",
+        old="        if copy is None or copy.row is None or copy.row.ver < ver:",
+        new="        if copy is None or copy.row is None:",
         caught_by=(_TIERS + "test_no_copy_stays_that_is_older_than_what_was_served",),
     ),
     Mutant(
