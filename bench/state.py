@@ -165,7 +165,9 @@ class State:
         return done
 
     def _record(self, user: int) -> _Message:
-        return _Message(f"{self._entity}#i{user} {GROUP.name}@v1".encode(), self._changes[user * 7 % _STATES])
+        # Bytes of its own, as each record that is read has; memory is what is measured.
+        change = bytes(memoryview(self._changes[user * 7 % _STATES]))
+        return _Message(f"{self._entity}#i{user} {GROUP.name}@v1".encode(), change)
 
     def _packs(self, users: Sequence[int]) -> Iterator[tuple[TablePartition, Pack]]:
         for partition, table in enumerate(self._tables):
@@ -217,8 +219,6 @@ def _states(resolution: Any, events: int, chance: random.Random) -> list[int]:
 
 def measure(engine: str, keys: int, events: int, directory: Path) -> Figures:
     """Measure one engine, in this process."""
-    # As in a worker (``app.worker``).
-    gc.set_threshold(50_000, 50, 1_000)
     disk = TablesDisk(directory, cache_bytes=CACHE_BYTES)
     state = State(disk.open() if engine == "disk" else MEMORY, keys)
     before = _resident()
@@ -285,6 +285,8 @@ def main() -> None:
     options = parser.parse_args()
     sizes = [int(one) for one in options.keys.split(",")]
     if options.engine is not None:
+        # As in a worker (``app.worker``).
+        gc.set_threshold(50_000, 50, 1_000)
         sys.stdout.write(json.dumps(asdict(measure(options.engine, sizes[0], options.events, options.directory))))
         return
     figures: list[Figures] = []
