@@ -45,10 +45,13 @@ class WorkerPart:
 
 
 def _try(root: Path, name: str) -> WorkerPart | None:
+    """Return a part, empty, or None if it is somebody's."""
     lock = os.open(root / f"{name}.lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
         return None
+    # Whoever had it may have died just now.
+    shutil.rmtree(root / name, ignore_errors=True)
     return WorkerPart(root / name, lock)

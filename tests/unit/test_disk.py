@@ -13,6 +13,7 @@ from core.errors import DiskError
 from tables.cold import MemoryRows
 from tables.disk import TablesDisk
 from tables.key_file import KeyFile
+from tables.worker_part import _try
 from tests.engines import disk_engine
 
 KEYS = st.sampled_from(["", "i1", "i10", "i2", "sü\n", "s\x00"])
@@ -147,6 +148,19 @@ def test_workers_share_a_directory_and_remove_what_the_dead_have_left(tmp_path):
     assert rows.get("i1") == b"1"
     living.close()
     heir.close()
+
+
+def test_a_part_is_empty_when_it_is_taken(tmp_path):
+    """
+    A worker that dies while its successor looks for the dead leaves its part behind that look: the successor ended,
+    because something was where it began [found by the simulation of the pipeline, one schedule in ten thousand].
+    """
+    (tmp_path / "worker-0" / "0").mkdir(parents=True)
+
+    part = _try(tmp_path, "worker-0")
+
+    assert not part.directory.exists()
+    part.give_up()
 
 
 def test_a_directory_that_cannot_be_is_told(tmp_path):
