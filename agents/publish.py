@@ -29,7 +29,7 @@ from tables.table import GroupTable, PackedRow, TablePartition, freeze
 
 log = logging.getLogger(__name__)
 
-UPDATES_WAITING_MAX = 60_000
+UPDATES_WAITING_MAX = 150_000
 _ROWS_PER_CALL = 1_000
 _PARTS_IN_FLIGHT = 4
 _YIELD_EVERY = 40

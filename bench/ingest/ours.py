@@ -143,9 +143,10 @@ class _Timed:
 
 
 def _time(workers: Sequence[WorkerProcess], events: int, done: Callable[[Figures], int]) -> _Timed:
-    """Follow workers until all events are done, and then until nothing is left to be made durable.
+    """Follow workers until all events are done and everything is durable: in changelog and stores.
 
-    The clock starts with the last look at which nothing was begun yet, so it is up to 0.1 s too slow, never too fast.
+    The clock starts with the last look at which nothing was begun yet, and stops with the first at which all is over, so
+    it is up to 0.2 s too slow, never too fast.
     """
     processes = [psutil.Process(worker.process.pid) for worker in workers]
     started, cpu_started, peak = time.monotonic(), cpu_s(processes), 0
@@ -162,10 +163,9 @@ def _time(workers: Sequence[WorkerProcess], events: int, done: Callable[[Figures
         if looked > deadline or not all(worker.is_alive for worker in workers):
             raise TimeoutError(f"{number} of {events} events done; {[worker.log_tail() for worker in workers]}")
         time.sleep(_POLL_S)
-    seconds = time.monotonic() - started
     for worker in workers:
         until(lambda worker=worker: read_ingest(worker.base_url).lag == 0, "everything is durable")
-    return _Timed(events, seconds, cpu_s(processes) - cpu_started, peak)
+    return _Timed(events, time.monotonic() - started, cpu_s(processes) - cpu_started, peak)
 
 
 def _figures(worker: WorkerProcess) -> Figures | None:
