@@ -133,7 +133,11 @@ class Settings(BaseSettings):
         None, description="Whether to apply unknown definitions at start; by default with the embedded record only."
     )
     session_timeout_ms: int = Field(8_000, ge=6_000, le=60_000, description="Kafka session timeout, milliseconds.")
-    local_bytes_max: int = Field(64 << 20, ge=0, description="Bytes of local copies.")
+    local_bytes_max: int = Field(
+        64 << 20,
+        ge=0,
+        description="Bytes of local copies; what is made of them, ready to be served, may take as much again.",
+    )
     tables: Literal["memory", "disk"] = Field(
         "memory", description="Where rows are that nobody changes at the moment: memory, or disk if they are too many."
     )

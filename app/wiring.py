@@ -163,9 +163,7 @@ class Platform:
         )
         # Only a worker that aggregates hears of changes; elsewhere a copy may be old for a whole soft_ttl.
         hears, holds = settings.role.aggregates, any(group.serving.tier == "local" for group in self.registry.groups)
-        self.local = LocalCopies(
-            bytes_max=settings.local_bytes_max, is_announced=self._is_announced if hears else lambda _: False
-        )
+        self.local = LocalCopies(bytes_max=settings.local_bytes_max, is_announced=self._is_announced if hears else None)
         self.reader = TieredReader(
             local=self.local if (hears or holds) and settings.local_bytes_max else None,
             cache=self.cache,
@@ -188,6 +186,7 @@ class Platform:
             progress=progress,
             clock=self.clock,
             empty_lists=settings.empty_lists,
+            entities_bytes_max=settings.local_bytes_max,
             reads_log=self.reads_log,
             functions=self.functions,
         )

@@ -90,7 +90,7 @@ def assemble_entities(
     results = [b""] * len(plan.order)
     for read, mine in zip(plan.entities, ready, strict=True):
         if is_single:
-            columns: Iterable[bytes] = (mine[0].rows[group].cells[place] for group, place in read.features)
+            columns: Iterable[bytes] = (mine[0].rows[group].cell(place) for group, place in read.features)
         else:
             columns = _entity_columns(read, mine, are_new=are_new)
         for column, result in zip(read.columns, columns, strict=True):
@@ -118,9 +118,7 @@ def _key_result(values: Sequence[Any]) -> bytes:
 
 
 def _cells(plan: ReadPlan, ready: Sequence[Sequence[ReadyRow]]) -> list[bytes]:
-    cells = [rows[0].cells for rows in ready]
-    groups = plan.groups
-    return [cells[group][groups[group].places[place]] for group, place in plan.order]
+    return [ready[group][0].cell(plan.groups[group].places[place]) for group, place in plan.order]
 
 
 def _columns(plan: ReadPlan, ready: Sequence[Sequence[ReadyRow]]) -> list[bytes]:

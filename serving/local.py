@@ -40,10 +40,21 @@ class Copy:
 
 
 class LocalCopies:
-    """A bounded cache of decoded rows."""
+    """A bounded cache of decoded rows.
 
-    def __init__(self, *, bytes_max: int, is_announced: Callable[[RowKey], bool]) -> None:
-        self._is_announced = is_announced
+    Attributes:
+        hears: Whether changes of any key are announced here.
+    """
+
+    def __init__(self, *, bytes_max: int, is_announced: Callable[[RowKey], bool] | None) -> None:
+        """Keep no copy yet.
+
+        Args:
+            bytes_max: Of all copies.
+            is_announced: Whether changes of a key are announced here now; None if never those of any.
+        """
+        self.hears = is_announced is not None
+        self._is_announced = is_announced or _never
         self._changed: Callable[[Iterable[str]], None] = _nobody
         self._cleared: Callable[[], None] = _nobody
         self._copies: LRUCache[RowKey, Copy] = LRUCache(maxsize=bytes_max, getsizeof=lambda _, copy: copy.size)
@@ -98,6 +109,14 @@ class LocalCopies:
                 return None
             copies.append(copy)
         return copies
+
+    def use(self, key: RowKey, copy: Copy) -> None:
+        """Note that a copy was of use although nobody looked it up; it is kept again if it was displaced.
+
+        For who is told of changes (``watch``), and has been told of none since it was looked up.
+        """
+        if self._copies.get(key) is None:
+            self._copies[key] = copy
 
     def put(
         self, key: RowKey, row: Row, *, size: int, read_at_ms: int, life: Life = ENDLESS, is_held: bool = False
@@ -181,3 +200,7 @@ class LocalCopies:
 
 
 def _nobody(*_told: Any) -> None: ...
+
+
+def _never(_key: RowKey) -> bool:
+    return False

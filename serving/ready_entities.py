@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeAlias
 
-import orjson
-
+from serving.local import Copy
 from serving.read_plans import EntityRead
-from serving.ready import ReadyRow
+from serving.ready import ReadyRow, kept_json
 
-_VALUES_MAX = 500_000
-"""About 50 MB."""
+BYTES_MAX = 64 << 20
+_GROUP_BYTES, _VALUE_BYTES = 500, 200
 _SEEN_MAX = 50_000
 
 _sure_until, _from, _until = attrgetter("sure_until_ms"), attrgetter("from_ms"), attrgetter("until_ms")
@@ -26,7 +25,9 @@ class ReadyEntity:
     """What is served of one entity, from one instant until another.
 
     Attributes:
+        encoded: Its key.
         rows: Per group.
+        copies: Of which these were made.
         place: Entity and partition.
         as_of_ms: Newest record timestamp that each of the rows has seen; 0 if one is none.
         valid_from_ms: An answer with it has no earlier instant: newest of its rows.
@@ -35,7 +36,9 @@ class ReadyEntity:
         sure_until_ms: Until then none of the copies is old.
     """
 
+    encoded: str
     rows: Sequence[ReadyRow]
+    copies: Sequence[Copy]
     place: tuple[str, int]
     as_of_ms: int
     valid_from_ms: int
@@ -48,10 +51,15 @@ class ReadyEntity:
         """Return the values of the read's features, each as JSON."""
         if self._values is None:
             rows, same = self.rows, dict[bytes, bytes]()
-            texts = [orjson.dumps(rows[group].values[place]) for group, place in read.features]
+            texts = [kept_json(rows[group].values[place]) for group, place in read.features]
             # Windows of one count are mostly equal, and what is found in one place in memory is found sooner.
             self._values = [same.setdefault(text, text) for text in texts]
         return self._values
+
+    def size(self, read: EntityRead) -> int:
+        """Return how many bytes it counts for: its rows, which may be copied nowhere else, and what is made of them."""
+        rows = sum(copy.size for copy in self.copies)
+        return rows + _GROUP_BYTES * len(read.groups) + _VALUE_BYTES * len(read.features)
 
 
 _Known: TypeAlias = dict[Any, ReadyEntity]
@@ -59,13 +67,13 @@ _Known: TypeAlias = dict[Any, ReadyEntity]
 
 
 class ReadyEntities:
-    """The ready entities of one server, bounded in values; an entity is kept when it is made for the second time."""
+    """The ready entities of one server, bounded in bytes; an entity is kept when it is made for the second time."""
 
-    def __init__(self, *, values_max: int = _VALUES_MAX) -> None:
+    def __init__(self, *, bytes_max: int = BYTES_MAX) -> None:
         self._known: dict[EntityRead, _Known] = {}
         self._shapes: dict[str, list[tuple[EntityRead, Any]]] = {}
-        self._values = 0
-        self._values_max = values_max
+        self._bytes = 0
+        self._bytes_max = bytes_max
         self._seen: set[tuple[EntityRead, Any]] = set()
 
     def find(self, read: EntityRead, keys: Sequence[Any]) -> list[ReadyEntity | None]:
@@ -88,11 +96,12 @@ class ReadyEntities:
             self._seen.add((read, key))
             return
         known = self._known.setdefault(read, {})
-        if key not in known:
-            self._values += len(read.features)
+        before = known.get(key)
+        if before is None:
             self._shapes.setdefault(pk, []).append((read, key))
+        self._bytes += entity.size(read) - (before.size(read) if before is not None else 0)
         known[key] = entity
-        while self._values > self._values_max:
+        while self._bytes > self._bytes_max:
             self.forget((next(iter(self._shapes)),))
 
     def forget(self, pks: Iterable[str]) -> None:
@@ -100,8 +109,7 @@ class ReadyEntities:
         for pk in pks:
             for read, key in self._shapes.pop(pk, ()):
                 known = self._known[read]
-                del known[key]
-                self._values -= len(read.features)
+                self._bytes -= known.pop(key).size(read)
                 if not known:
                     del self._known[read]
 
@@ -109,7 +117,7 @@ class ReadyEntities:
         """Forget everything."""
         self._known.clear()
         self._shapes.clear()
-        self._values = 0
+        self._bytes = 0
 
 
 def are_good(entities: Sequence[ReadyEntity], *, instant_ms: int, now_ms: int) -> bool:

@@ -20,6 +20,7 @@ from serving.progress_board import ProgressBoard
 from serving.read_plans import COMPUTED, FETCHED, ComputedRead, Planner, ReadPlan
 from serving.reads_log import ReadsLog
 from serving.ready import INVALID, PRESENT, ReadyRow, ReadyRows, has_defaults
+from serving.ready_entities import BYTES_MAX
 from serving.requests import FeaturesRequest, check_request_columns, check_size
 from serving.tiers import TieredReader
 from serving.wanted import Gaps, Wanted
@@ -56,6 +57,7 @@ class FeatureServer:
         progress: ProgressBoard,
         clock: Clock,
         empty_lists: bool = True,
+        entities_bytes_max: int = BYTES_MAX,
         reads_log: ReadsLog | None = None,
         functions: Functions | None = None,
     ) -> None:
@@ -64,7 +66,9 @@ class FeatureServer:
         self._progress = progress
         self._clock = clock
         self._ready = ReadyRows(empty_lists=empty_lists)
-        self._at_once = AtOnce(reader=reader, progress=progress, clock=clock, ready=self._ready)
+        self._at_once = AtOnce(
+            reader=reader, progress=progress, clock=clock, ready=self._ready, bytes_max=entities_bytes_max
+        )
         self._reads_log = reads_log
         self._functions = functions
 
@@ -85,7 +89,7 @@ class FeatureServer:
         plan = self._plan(request)
         if self._reads_log is not None:
             self._reads_log.reads(chain.from_iterable(self._begin(request, plan).keys))
-        if plan.entities and self._reader.keeps_copies:
+        if plan.entities:
             versions = self._versions(plan) if request.include_feature_view_version_metadata else None
             answered = self._at_once.answer(plan, request.entities, versions)
             if answered is not None:

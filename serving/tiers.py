@@ -106,11 +106,18 @@ class TieredReader:
         if self._local is not None:
             self._local.watch(changed=changed, cleared=cleared)
 
-    def copies(self, terms: Terms, keys: Sequence[RowKey], *, now_ms: int) -> list[Copy] | None:
-        """Return what is known here of rows of one group, or None if anything is not surely known."""
-        if self._local is None or not terms.is_copied:
-            return None
-        return self._local.get_all(keys, now_ms=now_ms)
+    def may_copy(self, terms: Terms) -> bool:
+        """Whether this process keeps copies of a group's rows at all."""
+        return self._local is not None and terms.is_copied and (terms.is_held or self._local.hears)
+
+    def copies(self, keys: Sequence[RowKey], *, now_ms: int) -> list[Copy] | None:
+        """Return what is known here of rows, or None if anything is not surely known."""
+        return self._local.get_all(keys, now_ms=now_ms) if self._local is not None else None
+
+    def use_copy(self, key: RowKey, copy: Copy) -> None:
+        """Note that a copy was of use, as ``LocalCopies.use`` says."""
+        if self._local is not None:
+            self._local.use(key, copy)
 
     def count_copies(self, rows: int) -> None:
         """Count rows that were answered from copies."""

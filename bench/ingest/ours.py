@@ -145,7 +145,7 @@ class _Timed:
 def _time(workers: Sequence[WorkerProcess], events: int, done: Callable[[Figures], int]) -> _Timed:
     """Follow workers until all events are done and everything is durable: in changelog and stores.
 
-    The clock starts with the last look at which nothing was begun yet, and stops with the first at which all is over, so
+    The clock starts with the last look at which nothing was begun yet, and stops with the first at which all is over:
     it is up to 0.2 s too slow, never too fast.
     """
     processes = [psutil.Process(worker.process.pid) for worker in workers]

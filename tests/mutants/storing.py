@@ -202,6 +202,14 @@ STORING = (
         caught_by=(_AT_ONCE + "test_answers_are_those_of_a_server_without_copies",),
     ),
     Mutant(
+        "what was made of a copy that was displaced outlives a change",
+        rule="2",
+        file="serving/local.py",
+        old="        self._changed(row.key.pk for row in rows)",
+        new="        self._changed(row.key.pk for row in rows if row.key in self._copies)",
+        caught_by=(_AT_ONCE + "test_a_change_is_heard_of_although_the_copy_was_displaced",),
+    ),
+    Mutant(
         "what was made of a user's rows outlives a tile that leaves a window",
         rule="2",
         file="serving/ready_entities.py",

@@ -12,6 +12,7 @@ from core.ports import RowKey
 from core.rows import unpack_row
 from core.windows import minutes, to_ms
 from features.videos import USER, USER_ENGAGEMENT
+from serving.local import Copy, LocalCopies
 from serving.ready_entities import ReadyEntities, ReadyEntity
 from serving.requests import FeaturesRequest
 from serving.server import FeatureServer
@@ -20,6 +21,7 @@ from tests.serving_kit import ServingKit, click, impression
 
 NOW_MS = 1_700_000_000_000
 FEATURES = ["user_engagement:clicks_1h", "user_engagement:impressions_1d", "user_engagement:ctr_1h"]
+ROW = RowKey("user#i1", "user_engagement@v1")
 MORE = [*FEATURES, "video_popularity:impressions_1h", "user_state:last_tab"]
 
 
@@ -46,12 +48,16 @@ def server_without_copies(kit: ServingKit) -> FeatureServer:
     return other.server
 
 
-@pytest.mark.parametrize("seed", range(12))
-async def test_answers_are_those_of_a_server_without_copies(kit, seed):
+@pytest.mark.parametrize(("bytes_max", "at_least"), [(1 << 20, 20), (3_000, 5)])
+@pytest.mark.parametrize("seed", range(6))
+async def test_answers_are_those_of_a_server_without_copies(seed, bytes_max, at_least):
     """
     Events, readers and time in any order: what is remembered of a user must end with each change of one of its rows,
-    and with each tile that leaves a window.
+    and with each tile that leaves a window, also where there is no room for the copies that it was made of.
     """
+    kit = ServingKit(ManualClock(NOW_MS), keeps_copies=True)
+    kit.local = LocalCopies(bytes_max=bytes_max, is_announced=lambda _: True)
+    kit.web_app()
     chance, plain = random.Random(seed), server_without_copies(kit)  # noqa: S311  # to be repeated
     at_once = 0
     for _ in range(150):
@@ -75,7 +81,62 @@ async def test_answers_are_those_of_a_server_without_copies(kit, seed):
         assert answered["metadata"]["min_as_of_ms"] <= expected["metadata"]["min_as_of_ms"]
         # The refresh of progress that may have begun.
         await asyncio.sleep(0)
-    assert at_once > 20
+    assert at_once > at_least
+
+
+async def test_a_change_is_heard_of_although_the_copy_was_displaced():
+    """
+    What was made of it is still there, and would be served until a tile boundary passes.
+    """
+    kit = ServingKit(ManualClock(NOW_MS), keeps_copies=True)
+    kit.local = LocalCopies(bytes_max=600, is_announced=lambda _: True)
+    kit.web_app()
+    for user in (1, 2):
+        await kit.take("clicks", click(NOW_MS, user=user))
+        for _ in range(3):
+            await answer(kit.server, request([user]))
+    assert held(kit) is None
+    assert isinstance(kit.server.answer(request([1])), bytes)
+
+    await kit.take("clicks", click(NOW_MS, user=1))
+
+    assert (await answer(kit.server, request([1])))["results"][1]["values"] == [2]
+
+
+async def test_a_newer_version_ends_what_was_made_of_a_copy_that_was_displaced():
+    """
+    Who does not hear of changes may meet one all the same, and must not serve the older row again.
+    """
+    local, told = LocalCopies(bytes_max=900, is_announced=None), []
+    local.watch(changed=told.extend, cleared=told.clear)
+
+    local.drop_older(ROW, 2)
+
+    assert told == [ROW.pk]
+
+
+async def test_copies_of_which_something_is_served_are_not_displaced_as_if_they_were_of_no_use(kit):
+    """
+    While the record fails, it is these that everybody asks for.
+    """
+    await kit.take("impressions", impression(NOW_MS))
+    row = unpack_row((await kit.record.read([ROW], deadline_ms=1_000))[ROW])
+    kit.clock.advance(row.valid_until_ms - 10_000 - NOW_MS)
+    for _ in range(3):
+        await answer(kit.server, request([1]))
+    copy = held(kit)
+    kit.local.put(ROW._replace(pk="user#i77"), copy.row, size=(1 << 20) - 300, read_at_ms=kit.clock.now_ms())
+    assert held(kit) is None
+
+    kit.clock.advance(10_000)
+    await kit.server._progress.as_of_ms([("user", partition) for partition in range(USER.partitions)])
+
+    assert isinstance(kit.server.answer(request([1])), bytes)
+    assert held(kit) is copy
+
+
+def held(kit: ServingKit) -> Copy | None:
+    return kit.local.get(ROW, oldest_ms=0, oldest_none_ms=0)
 
 
 async def test_a_key_of_another_type_is_refused_although_its_equal_is_remembered(kit):
@@ -130,8 +191,7 @@ async def test_a_row_that_is_over_is_there_again_when_the_clock_is_put_back(kit)
     An instant decides what is served, not what was served a moment ago.
     """
     await kit.take("impressions", impression(NOW_MS))
-    key = RowKey("user#i1", "user_engagement@v1")
-    row = unpack_row((await kit.record.read([key], deadline_ms=1_000))[key])
+    row = unpack_row((await kit.record.read([ROW], deadline_ms=1_000))[ROW])
     kit.clock.advance(row.expires_at_ms - 1 - NOW_MS)
     statuses = []
     for step_ms in (0, 0, 1, 0, 0, -1):
@@ -144,13 +204,13 @@ async def test_a_row_that_is_over_is_there_again_when_the_clock_is_put_back(kit)
 
 
 def entity() -> ReadyEntity:
-    return ReadyEntity((), ("user", 0), as_of_ms=0, valid_from_ms=0, from_ms=0, until_ms=1, sure_until_ms=1)
+    return ReadyEntity("", (), (), ("user", 0), as_of_ms=0, valid_from_ms=0, from_ms=0, until_ms=1, sure_until_ms=1)
 
 
 class Shape:
-    """As far as memory is concerned, a read is its number of features."""
+    """As far as memory is concerned, a read is its number of groups and features: 2,500 bytes here."""
 
-    features = ((0, 0),) * 10
+    groups, features = (None,), ((0, 0),) * 10
 
 
 def test_an_entity_is_kept_when_it_is_asked_for_again():
@@ -166,11 +226,11 @@ def test_an_entity_is_kept_when_it_is_asked_for_again():
     assert entities.find(shape, [1, 2]) == [first, None]
 
 
-def test_entities_are_bounded_by_their_values_and_the_oldest_go_first():
+def test_entities_are_bounded_in_bytes_and_the_oldest_go_first():
     """
     A thousand shapes of a million users are more than there is memory.
     """
-    entities, shape = ReadyEntities(values_max=30), Shape()
+    entities, shape = ReadyEntities(bytes_max=7_500), Shape()
     for key in range(5):
         for _ in range(2):
             entities.keep(shape, key, f"user#i{key}", entity())
