@@ -23,7 +23,7 @@ class Admission:
         self._monotonic = monotonic
         self._limit = float(LIMIT_START)
         self._was_late = False
-        self._waiting = 0
+        self._waiting = self._most = 0
         self._answers = 0
         self._late = 0
         self._looked_at = 0.0
@@ -41,6 +41,7 @@ class Admission:
     def begin(self) -> float:
         """Let a read wait; return when it began, to be given to ``end``."""
         self._waiting += 1
+        self._most = max(self._most, self._waiting)
         return self._monotonic()
 
     def end(self, began_at: float, *, is_answered: bool) -> None:
@@ -59,7 +60,9 @@ class Admission:
         if self._late > self._answers * _LATE_SHARE:
             self._was_late = True
             self._limit = max(self._limit * _FALL, LIMIT_MIN)
-        else:
+        elif self._most >= self.limit:
+            # Who never comes near the limit has not tried it: a crowd would be let in at once, and all be late.
             self._limit = min(self._limit + 1 if self._was_late else self._limit * _RISE, LIMIT_MAX)
         self._answers = self._late = 0
+        self._most = self._waiting
         self._looked_at = now
