@@ -94,7 +94,11 @@ class AtOnce:
             entities,
             found,
             instant_ms=instant_ms,
-            min_as_of_ms=min(max(progress[entity.place], entity.as_of_ms) for mine in found for entity in mine),
+            min_as_of_ms=min(
+                max(progress[entity.place], entity.as_of_ms) if entity.is_told else entity.as_of_ms
+                for mine in found
+                for entity in mine
+            ),
             versions=versions,
             are_new=new * _NEW_SHARE > sum(map(len, found)),
         )
@@ -191,6 +195,7 @@ def _entity(rows: Sequence[ReadyRow], found: _Found, place: tuple[str, int], ins
         from_ms=max(ready.from_ms if ready.row is row else instant_ms for ready, row in zip(rows, stored, strict=True)),
         until_ms=min(ready.until_ms for ready in rows),
         sure_until_ms=min(copy.sure_until_ms for copy in found.copies),
+        is_told=all(copy.is_told for copy in found.copies),
     )
 
 

@@ -114,11 +114,12 @@ class Explainer:
         group = read.plan.group
         origins: dict[RowKey, Origin] = {}
         gaps = Gaps()
+        partition = kafka_partition(encoded, group.entity.partitions)
+        # Before the row: progress that is read after it may speak of events that it does not hold yet.
+        progress = await self._progress.as_of_ms([(group.entity.name, partition)])
         row = (await self._reader.read([Wanted(place, read.terms)], origins=origins, gaps=gaps)).get(place)
         if gaps.why is not None and place in gaps.unread and not has_defaults(read.plan):
             raise gaps.why
-        partition = kafka_partition(encoded, group.entity.partitions)
-        progress = await self._progress.as_of_ms([(group.entity.name, partition)])
         now_ms = self._clock.now_ms()
         instant_ms = max(now_ms, row.valid_from_ms) if row is not None else now_ms
         served = self._ready.unread(read.plan) if gaps.unread else serve_row(read.plan, row, instant_ms)
@@ -137,8 +138,7 @@ class Explainer:
             age_ms=instant_ms - row.event_time_ms if row is not None and row.event_time_ms else None,
             tier=origin.tier if origin is not None else None,
             copy_age_ms=max(0, now_ms - origin.read_at_ms) if origin is not None else None,
-            # Nothing is known of a row that could not be read, nor up to when.
-            as_of_ms=max(row.as_of_ms if row is not None else 0, *progress.values()) if not gaps.unread else 0,
+            as_of_ms=_as_of_ms(row, gaps, *progress.values()),
             definition=define(self._entries[group.name, feature.name]),
             version=Version(number=self._planner.version(group.name), fingerprint=read.plan.fingerprint.hex()),
             window=shown.window,
@@ -184,6 +184,13 @@ def _typed(name: str, value: str, kind: ValueType) -> int | str:
     if not _INTEGER.fullmatch(value):
         raise RequestError(400, f"{name}: expected an integer of 64 bits, got {value[:64]!r}")
     return int(value)
+
+
+def _as_of_ms(row: Row | None, gaps: Gaps, progress_ms: int) -> int:
+    if gaps.unread:
+        # Nothing is known of a row that could not be read, nor up to when.
+        return 0
+    return max(row.as_of_ms if row is not None else 0, progress_ms if not gaps.untold else 0)
 
 
 def _show_row(read: GroupRead, row: Row, partition: int, instant_ms: int) -> RowShown:

@@ -28,12 +28,15 @@ class Copy:
         row: The row, or None where there was none.
         read_at_ms: When the store was asked.
         size: Bytes, as they count here.
+        is_told: Whether changes of its key are announced here. If not, it may lack what its partition's progress
+            speaks of.
         sure_until_ms, drawn, load_ms: How it ages (``Life``).
     """
 
     row: Row | None
     read_at_ms: int
     size: int
+    is_told: bool
     sure_until_ms: int
     drawn: float
     load_ms: float
@@ -139,18 +142,20 @@ class LocalCopies:
         known = self._copies.get(key)
         ver = known.row.ver if known is not None and known.row is not None else 0
         size += _ENTRY_BYTES
+        is_told = self._is_announced(key)
         if (
             row.ver >= max(self._announced.get(key, (0, 0))[0], ver)
             and size <= self._copies.maxsize
-            and (is_held or self._is_announced(key))
+            and (is_held or is_told)
         ):
-            self._copies[key] = Copy(row, read_at_ms, size, *life)
+            self._copies[key] = Copy(row, read_at_ms, size, is_told, *life)
             self._changed((key.pk,))
 
     def put_none(self, key: RowKey, *, read_at_ms: int, life: Life = ENDLESS, is_held: bool = False) -> None:
         """Keep that there is no row, unless one was announced meanwhile or would not be announced here."""
-        if not self._may_be_old() and key not in self._announced and (is_held or self._is_announced(key)):
-            self._copies[key] = Copy(None, read_at_ms, _ENTRY_BYTES, *life)
+        is_told = self._is_announced(key)
+        if not self._may_be_old() and key not in self._announced and (is_held or is_told):
+            self._copies[key] = Copy(None, read_at_ms, _ENTRY_BYTES, is_told, *life)
             self._changed((key.pk,))
 
     def drop_older(self, key: RowKey, ver: int) -> None:

@@ -34,6 +34,7 @@ class ReadyEntity:
         from_ms: First instant at which all of this is served.
         until_ms: First instant at which it is not any more.
         sure_until_ms: Until then none of the copies is old.
+        is_told: Whether changes of all of the copies are announced here (``Copy``).
     """
 
     encoded: str
@@ -45,6 +46,7 @@ class ReadyEntity:
     from_ms: int
     until_ms: int
     sure_until_ms: int
+    is_told: bool = True
     _values: list[bytes] | None = None
 
     def values(self, read: EntityRead) -> list[bytes]:

@@ -193,7 +193,7 @@ class FeatureServer:
         *,
         instant_ms: int,
     ) -> bytes:
-        plan = reading.plan
+        plan, untold = reading.plan, gaps.untold
         return assemble(
             plan,
             reading.request.entities,
@@ -201,7 +201,7 @@ class FeatureServer:
             on_demand,
             instant_ms=instant_ms,
             # Nothing is known of a row that could not be read, nor up to when.
-            min_as_of_ms=0 if gaps.unread else _min_as_of_ms(rows, reading.places, progress, instant_ms=instant_ms),
+            min_as_of_ms=0 if gaps.unread else _min_as_of_ms(reading, rows, progress, untold, instant_ms=instant_ms),
             unread=_groups_of(reading, gaps.unread),
             defaults=_groups_of(reading, gaps.unread, has_defaults),
             old=_groups_of(reading, gaps.old),
@@ -290,9 +290,10 @@ def _wanted(reading: _Reading) -> list[Wanted]:
 
 
 def _min_as_of_ms(
+    reading: _Reading,
     rows: Sequence[Sequence[Row | None]],
-    places: Sequence[Sequence[_Place]],
     progress: Mapping[_Place, int],
+    untold: Collection[RowKey],
     *,
     instant_ms: int,
 ) -> int:
@@ -300,9 +301,11 @@ def _min_as_of_ms(
     complete = []
     known: list[int] = []
     before: Sequence[_Place] | None = None
-    for group, own in zip(rows, places, strict=True):
+    for keys, group, own in zip(reading.keys, rows, reading.places, strict=True):
         if own is not before:
             # Groups of one entity share their places.
             known, before = [progress[place] for place in own], own
-        complete.append(min(map(max, known, [row.as_of_ms if row is not None else 0 for row in group])))
+        as_of_ms = [row.as_of_ms if row is not None else 0 for row in group]
+        told = [0 if key in untold else ms for key, ms in zip(keys, known, strict=True)] if untold else known
+        complete.append(min(map(max, told, as_of_ms)))
     return min(complete, default=instant_ms)

@@ -9,7 +9,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NamedTuple
 
@@ -139,8 +139,7 @@ class TieredReader:
             FormatError: A row of the record cannot be read, or was computed with another definition.
         """
         copies = self._from_local(wanted)
-        if origins is not None:
-            origins |= {key: Origin("local", copy.read_at_ms) for key, copy in copies.items()}
+        _note_copies(copies, origins, gaps)
         found = {key: copy.row for key, copy in copies.items() if copy.row is not None}
         missing = [want for want in wanted if want.key not in copies]
         if missing:
@@ -169,13 +168,14 @@ class TieredReader:
             try:
                 found |= await self._load(flights, missing, origins)
             except StoreError as error:
-                old = self._old_copies(missing, origins)
+                old = self._old_copies(missing)
                 unread = [want.key for want in missing if want.key not in old]
                 # That too many ask is no reason to answer in part: their clients would never hear of it.
                 if unread and (gaps is None or isinstance(error, StoreBusyError)):
                     raise
                 self._note_gaps(gaps or Gaps(), unread, old.keys(), error)
-                found |= old
+                _note_copies(old, origins, gaps)
+                found |= {key: copy.row for key, copy in old.items()}
         return {key: row for key, row in found.items() if row is not None}
 
     async def _ask_cache(
@@ -250,14 +250,14 @@ class TieredReader:
         """Mark a read of rows, from before they are read until copies of them are kept."""
         return self._local.reading() if self._local is not None else nullcontext()
 
-    def _old_copies(self, missing: Sequence[Wanted], origins: dict[RowKey, Origin] | None) -> dict[RowKey, Row | None]:
+    def _old_copies(self, missing: Sequence[Wanted]) -> dict[RowKey, Copy]:
         """Return copies that are old and not too old, while the record fails.
 
         Only of rows that nobody else writes, or of which each reader may have an old one.
         """
         if self._local is None:
             return {}
-        found: dict[RowKey, Row | None] = {}
+        found = {}
         now_ms, hears = self._clock.now_ms(), self._hears()
         for want in missing:
             terms = want.terms
@@ -266,9 +266,7 @@ class TieredReader:
                 continue
             if now_ms - copy.read_at_ms > shortened_ms(terms.hard_ms, jitter=terms.jitter, drawn=copy.drawn):
                 continue
-            found[want.key] = copy.row
-            if origins is not None:
-                origins[want.key] = Origin("local", copy.read_at_ms)
+            found[want.key] = copy
         return found
 
     def _note_gaps(self, gaps: Gaps, unread: Collection[RowKey], old: Collection[RowKey], error: StoreError) -> None:
@@ -404,6 +402,13 @@ def _left_ms(copy: Copy, terms: Terms, now_ms: int) -> int:
     """Return for how long a copy is not old yet; less than nothing if it is."""
     ttl_ms = terms.soft_ms if copy.row is not None else terms.negative_ms
     return copy.read_at_ms + shortened_ms(ttl_ms, jitter=terms.jitter, drawn=copy.drawn) - now_ms
+
+
+def _note_copies(copies: Mapping[RowKey, Copy], origins: dict[RowKey, Origin] | None, gaps: Gaps | None) -> None:
+    if origins is not None:
+        origins |= {key: Origin("local", copy.read_at_ms) for key, copy in copies.items()}
+    if gaps is not None:
+        gaps.untold.update(key for key, copy in copies.items() if not copy.is_told)
 
 
 def _key_of(want: Wanted) -> RowKey:

@@ -1,4 +1,4 @@
-"""What is asked of the tiers, and what they could not tell."""
+"""What is asked of the tiers, and what they could not tell for sure."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -60,14 +60,17 @@ class Wanted(NamedTuple):
 
 @dataclass(slots=True)
 class Gaps:
-    """What a read could not have while the record failed.
+    """What a read could not have.
 
     Attributes:
-        unread: Rows that nobody has told: they may be anything.
-        old: Rows that are served from copies older than their group's ``soft_ttl``.
+        unread: Rows that nobody has told while the record failed: they may be anything.
+        old: Rows that are served from copies older than their group's ``soft_ttl``, because it failed.
+        untold: Rows, and that there is none, from copies whose changes are not announced here. Their partition's
+            progress speaks of events that they may lack.
         why: What the record's failure was.
     """
 
     unread: set[RowKey] = field(default_factory=set)
     old: set[RowKey] = field(default_factory=set)
+    untold: set[RowKey] = field(default_factory=set)
     why: StoreError | None = None
