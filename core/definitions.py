@@ -218,7 +218,8 @@ class ServingPolicy:
         soft_ttl: Age from which a copy is refreshed, so also the longest that a missed invalidation is felt.
         hard_ttl: Age from which a copy is not served any more.
         negative_ttl: How long workers and the cache remember that there was no row; zero for not at all. The row's
-            first event ends it at once.
+            first event ends it at once; with ``local``, a worker that does not hear of it remembers for ``soft_ttl`` at
+            the longest.
         jitter: By up to this share copies end earlier than the times above say, each by another part of it, so that
             what was read together does not end together.
         early_refresh: Beta of XFetch: how eagerly copies are read again before they end, in units of how long that

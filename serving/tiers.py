@@ -285,7 +285,7 @@ class TieredReader:
         found = {}
         ending: list[Wanted] = []
         for want in asked:
-            oldest_ms, oldest_none_ms = now_ms - want.terms.soft_ms, now_ms - want.terms.negative_ms
+            oldest_ms, oldest_none_ms = now_ms - want.terms.soft_ms, now_ms - want.terms.none_ms
             copy = self._local.get(want.key, oldest_ms=oldest_ms, oldest_none_ms=oldest_none_ms)
             if copy is None:
                 continue
@@ -381,7 +381,7 @@ class TieredReader:
         if self._local is None or not terms.is_copied or self._is_below_floor(want.key, None):
             return
         now_ms, drawn = self._clock.now_ms(), self._draw()
-        life = Life(now_ms + shortened_ms(terms.negative_ms, jitter=terms.jitter, drawn=drawn), drawn, 0.0)
+        life = Life(now_ms + shortened_ms(terms.none_ms, jitter=terms.jitter, drawn=drawn), drawn, 0.0)
         self._local.put_none(want.key, read_at_ms=now_ms, life=life, is_held=terms.is_held)
 
     def _raise_floor(self, key: RowKey, ver: int) -> None:
@@ -400,7 +400,7 @@ class TieredReader:
 
 def _left_ms(copy: Copy, terms: Terms, now_ms: int) -> int:
     """Return for how long a copy is not old yet; less than nothing if it is."""
-    ttl_ms = terms.soft_ms if copy.row is not None else terms.negative_ms
+    ttl_ms = terms.soft_ms if copy.row is not None else terms.none_ms
     return copy.read_at_ms + shortened_ms(ttl_ms, jitter=terms.jitter, drawn=copy.drawn) - now_ms
 
 

@@ -17,6 +17,8 @@ class Terms:
         written_through: Whether the group's rows are written to the cache at all.
         fingerprint: Of the definition that is served; a row of another one means something else.
         soft_ms, hard_ms, negative_ms: The policy's times, milliseconds.
+        none_ms: How long a process says by its own copy that there is no row. Where a change may not be heard of, a
+            first event may not either: then at most ``soft_ms``.
         jitter, early_refresh: As the policy says.
         is_copied: Whether a process may keep a copy.
         is_held: Whether it may even if it does not hear of changes.
@@ -29,6 +31,7 @@ class Terms:
     soft_ms: int = field(init=False)
     hard_ms: int = field(init=False)
     negative_ms: int = field(init=False)
+    none_ms: int = field(init=False)
     jitter: float = field(init=False)
     early_refresh: float = field(init=False)
     is_copied: bool = field(init=False)
@@ -37,14 +40,17 @@ class Terms:
 
     def __post_init__(self) -> None:
         """Work out once what each read needs."""
+        soft_ms, negative_ms = to_ms(self.policy.soft_ttl), to_ms(self.policy.negative_ttl)
+        is_held = self.policy.tier == "local"
         worked_out = {
-            "soft_ms": to_ms(self.policy.soft_ttl),
+            "soft_ms": soft_ms,
             "hard_ms": to_ms(self.policy.hard_ttl),
-            "negative_ms": to_ms(self.policy.negative_ttl),
+            "negative_ms": negative_ms,
+            "none_ms": min(negative_ms, soft_ms) if is_held else negative_ms,
             "jitter": self.policy.jitter,
             "early_refresh": self.policy.early_refresh,
             "is_copied": self.policy.tier != "direct",
-            "is_held": self.policy.tier == "local",
+            "is_held": is_held,
             "is_cached": self.written_through and self.policy.tier != "direct",
         }
         for name, value in worked_out.items():

@@ -258,6 +258,21 @@ async def test_a_local_group_has_copies_where_nobody_tells_of_changes(clock, cac
     assert await values(reader, OTHER, policy=LOCAL) == [2]
 
 
+async def test_that_a_local_group_has_no_row_is_not_said_for_longer_than_a_row_may_be_old(clock, cache, record):
+    """
+    A new video had its first event, and a worker that serves said for the whole ``negative_ttl`` that there is none.
+    """
+    policy = replace(LOCAL, negative_ttl=seconds(80))
+    reader = reader_of(clock, cache, record, hears_changes=False)
+    assert await values(reader, OTHER, policy=policy) == [None]
+    await write(1, record, cache, key=OTHER)
+
+    clock.advance(SOFT_MS)
+    assert await values(reader, OTHER, policy=policy) == [None]
+    clock.advance(1)
+    assert await values(reader, OTHER, policy=policy) == [1]
+
+
 async def test_old_copies_of_a_local_group_are_served_while_the_record_is_away(clock, cache, record):
     """
     Each reader of a local group may have an old copy, until ``hard_ttl``; so nobody need own it to serve it.
