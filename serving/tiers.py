@@ -39,11 +39,23 @@ class Origin(NamedTuple):
 
     Attributes:
         tier: ``local``, or the name of the store.
-        read_at_ms: When this process read it from a store.
+        read_at_ms: When this process asked for it, or joined others who had asked: what a store has is as old at least.
     """
 
     tier: str
     read_at_ms: int
+
+
+class _Began(NamedTuple):
+    """When a read of stores began.
+
+    Attributes:
+        at_ms: By the clock. Copies age from then on: what a slow store tells may have been replaced since.
+        at_s: In monotonic seconds.
+    """
+
+    at_ms: int
+    at_s: float
 
 
 class TieredReader:
@@ -156,7 +168,7 @@ class TieredReader:
         if self._local is None or not self._local.has_room(len(value)):
             return False
         row = unpack_row(value)
-        self._copy(want, row, len(value), 0.0, read_at_ms=read_at_ms)
+        self._copy(want, row, len(value), read_at_ms=read_at_ms, load_ms=0.0)
         return True
 
     async def _from_stores(
@@ -198,6 +210,7 @@ class TieredReader:
         self, flights: Flights[RowKey, Wanted, Loaded], missing: Sequence[Wanted], origins: dict[RowKey, Origin] | None
     ) -> dict[RowKey, Row | None]:
         """Return rows that the cache does not have, or None for those that are nowhere."""
+        began_ms = self._clock.now_ms()
         loaded = dict(await flights.get(missing))
         # A load that began before this read, or another's filling, may bring an older row than was served meanwhile.
         floors = {want.key: self._floor.of(want.key) for want in missing}
@@ -215,35 +228,36 @@ class TieredReader:
             one = loaded.get(want.key)
             found[want.key] = self._decode(want, one.value) if one is not None else None
             if one is not None and origins is not None:
-                origins[want.key] = Origin(one.tier, self._clock.now_ms())
+                origins[want.key] = Origin(one.tier, began_ms)
         return found
 
     async def _fly(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
-        began_at = self._monotonic()
+        began = self._begin()
         with self.reading():
-            return self._copied(wanted, await self._fills.load(wanted), began_at)
+            return self._copied(wanted, await self._fills.load(wanted), began)
 
     async def _fly_past_the_cache(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
-        began_at = self._monotonic()
+        began = self._begin()
         with self.reading():
-            return self._copied(wanted, await self._fills.recorded(wanted), began_at)
+            return self._copied(wanted, await self._fills.recorded(wanted), began)
 
     async def _renew(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
-        began_at = self._monotonic()
+        began = self._begin()
         with self.reading():
-            return self._copied(wanted, await self._fills.renew(wanted), began_at)
+            return self._copied(wanted, await self._fills.renew(wanted), began)
 
-    def _copied(self, wanted: Sequence[Wanted], loaded: dict[RowKey, Loaded], began_at: float) -> dict[RowKey, Loaded]:
+    def _copied(self, wanted: Sequence[Wanted], loaded: dict[RowKey, Loaded], began: _Began) -> dict[RowKey, Loaded]:
         """Keep copies of what a load has brought: it knows what was announced since it began, whoever joined it not."""
         if self._local is not None:
-            load_ms = self._since_ms(began_at)
+            load_ms = self._since_ms(began)
             for want in wanted:
                 one = loaded.get(want.key)
                 if one is None:
-                    self._copy_none(want)
+                    self._copy_none(want, read_at_ms=began.at_ms)
                 elif want.terms.is_copied:
                     with suppress(FormatError):
-                        self._copy(want, unpack_row(one.value), len(one.value), load_ms)
+                        row = unpack_row(one.value)
+                        self._copy(want, row, len(one.value), read_at_ms=began.at_ms, load_ms=load_ms)
         return loaded
 
     def reading(self) -> AbstractContextManager[None]:
@@ -308,11 +322,11 @@ class TieredReader:
         cache, asked = self._cache, [want for want in wanted if want.terms.is_cached]
         if cache is None or not asked:
             return {}
-        began_at = self._monotonic()
+        began = self._begin()
         values = await self._stores.ask_cache([want.key for want in asked])
         if values is None:
             return None
-        load_ms = self._since_ms(began_at)
+        load_ms = self._since_ms(began)
         found: dict[RowKey, Row | None] = {}
         keeps, again, floor = self._local is not None, self._decoded.get, self._floor.of
         for want in asked:
@@ -326,15 +340,15 @@ class TieredReader:
                     continue
             found[key] = row
             if keeps and row is None:
-                self._copy_none(want)
+                self._copy_none(want, read_at_ms=began.at_ms)
             elif keeps and want.terms.is_copied:
-                self._copy(want, row, len(values[key]), load_ms)
+                self._copy(want, row, len(values[key]), read_at_ms=began.at_ms, load_ms=load_ms)
         ending = self._fills.ending(want for want in asked if found.get(want.key) is not None)
         if ending:
             self._renewals.begin(ending)
         self._metrics.tier(cache.name, hits=len(found), misses=len(asked) - len(found), early=len(ending))
         if origins is not None:
-            origins |= {key: Origin(cache.name, self._clock.now_ms()) for key, row in found.items() if row is not None}
+            origins |= {key: Origin(cache.name, began.at_ms) for key, row in found.items() if row is not None}
         return found
 
     def _known(self, want: Wanted, value: bytes | None) -> Any:
@@ -364,25 +378,25 @@ class TieredReader:
         self._raise_floor(want.key, row.ver)
         return row
 
-    def _copy(self, want: Wanted, row: Row, size: int, load_ms: float, *, read_at_ms: int | None = None) -> None:
+    def _copy(self, want: Wanted, row: Row, size: int, *, read_at_ms: int, load_ms: float) -> None:
         terms = want.terms
         if self._local is None or row.fingerprint != terms.fingerprint or self._is_below_floor(want.key, row):
             return
         # Whoever began the load may have gone: the copy is served without anybody having decoded the row.
         self._raise_floor(want.key, row.ver)
-        at_ms, drawn = self._clock.now_ms() if read_at_ms is None else read_at_ms, self._draw()
-        ends_ms = at_ms + shortened_ms(terms.soft_ms, jitter=terms.jitter, drawn=drawn)
+        drawn = self._draw()
+        ends_ms = read_at_ms + shortened_ms(terms.soft_ms, jitter=terms.jitter, drawn=drawn)
         life = Life(ends_ms - math.ceil(lead_ms_max(load_ms, beta=terms.early_refresh)), drawn, load_ms)
-        self._local.put(want.key, row, size=size, read_at_ms=at_ms, life=life, is_held=terms.is_held)
+        self._local.put(want.key, row, size=size, read_at_ms=read_at_ms, life=life, is_held=terms.is_held)
 
-    def _copy_none(self, want: Wanted) -> None:
+    def _copy_none(self, want: Wanted, *, read_at_ms: int) -> None:
         terms = want.terms
         # A load that began before the row was written may land after one that has found it.
         if self._local is None or not terms.is_copied or self._is_below_floor(want.key, None):
             return
-        now_ms, drawn = self._clock.now_ms(), self._draw()
-        life = Life(now_ms + shortened_ms(terms.none_ms, jitter=terms.jitter, drawn=drawn), drawn, 0.0)
-        self._local.put_none(want.key, read_at_ms=now_ms, life=life, is_held=terms.is_held)
+        drawn = self._draw()
+        life = Life(read_at_ms + shortened_ms(terms.none_ms, jitter=terms.jitter, drawn=drawn), drawn, 0.0)
+        self._local.put_none(want.key, read_at_ms=read_at_ms, life=life, is_held=terms.is_held)
 
     def _raise_floor(self, key: RowKey, ver: int) -> None:
         """Let nothing older than a version be served from now on, be it from a copy."""
@@ -394,8 +408,11 @@ class TieredReader:
     def _is_below_floor(self, key: RowKey, row: Row | None) -> bool:
         return (row.ver if row is not None else 0) < self._floor.of(key)
 
-    def _since_ms(self, began_at: float) -> float:
-        return (self._monotonic() - began_at) * 1000
+    def _begin(self) -> _Began:
+        return _Began(self._clock.now_ms(), self._monotonic())
+
+    def _since_ms(self, began: _Began) -> float:
+        return (self._monotonic() - began.at_s) * 1000
 
 
 def _left_ms(copy: Copy, terms: Terms, now_ms: int) -> int:

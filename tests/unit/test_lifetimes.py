@@ -239,6 +239,34 @@ async def test_a_row_that_cannot_be_read_again_early_is_served_until_it_ends(clo
         await values(reader, OTHER, policy=EAGER)
 
 
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("tells", ["cache", "record", "record while the cache is away"])
+async def test_a_copy_is_as_old_as_its_read_when_it_comes(clock, cache, record, tells, exists):
+    """
+    A store took 20 s; what it told may have changed since it was asked, and was served for a ``soft_ttl`` from then on.
+    """
+    policy = replace(JITTERED, jitter=0)
+    reader = reader_of(clock, cache, record)
+    if exists:
+        await write(1, cache if tells == "cache" else record)
+    elif tells == "cache":
+        await cache.write([StoredRow(USER, 0, NO_ROW)], deadline_ms=100)
+    if tells == "record while the cache is away":
+        cache.before_answer = fail
+    slow = cache if tells == "cache" else record
+    slow.before_answer = lambda: clock.advance(20_000)
+    expected = [1] if exists else [None]
+    assert await values(reader, USER, policy=policy) == expected
+    asked = len(cache.asked), len(record.asked)
+
+    clock.advance(SOFT_MS - 20_000)
+    assert await values(reader, USER, policy=policy) == expected
+    assert (len(cache.asked), len(record.asked)) == asked
+    clock.advance(1)
+    await values(reader, USER, policy=policy)
+    assert (len(cache.asked), len(record.asked)) != asked
+
+
 LOCAL = ServingPolicy(tier="local", soft_ttl=seconds(30), hard_ttl=seconds(90), jitter=0)
 
 
