@@ -80,6 +80,7 @@ async def _first(asked: "set[asyncio.Task[T]]") -> T:
     left = asked
     while True:
         done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
-        for one in done:
-            if one.exception() is None or not left:
-                return one.result()
+        # Both may have ended in one moment, and the set has no order.
+        answered = [one for one in done if one.exception() is None]
+        if answered or not left:
+            return (answered or list(done))[0].result()

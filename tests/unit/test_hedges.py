@@ -116,6 +116,28 @@ def test_one_of_two_reads_may_fail(loop, store, fails):
     assert run(loop, play()) == 1 + fails.index(False)
 
 
+def test_a_read_that_fails_in_the_moment_in_which_the_other_is_answered_costs_nothing(loop, store):
+    """
+    A set has no order: when the failed one of the two was met first, the answer that was there was not told.
+    """
+
+    async def read(number: int, may: asyncio.Event) -> int:
+        await may.wait()
+        if number == 1:
+            raise StoreTimeoutError("read 1")
+        return number
+
+    async def play() -> list[int]:
+        hedges, answers = await learnt(store), []
+        for order in [(1, 2), (2, 1)] * 4:
+            numbers, may = iter(order), asyncio.Event()
+            loop.call_later(SLOW_S, may.set)
+            answers.append(await hedges.read(lambda numbers=numbers, may=may: read(next(numbers), may)))
+        return answers
+
+    assert run(loop, play()) == [2] * 8
+
+
 def test_two_reads_that_fail_are_a_failure(loop, store):
     """
     Behind the record is nothing.
