@@ -152,7 +152,10 @@ class LocalCopies:
             self._changed((key.pk,))
 
     def put_none(self, key: RowKey, *, read_at_ms: int, life: Life = ENDLESS, is_held: bool = False) -> None:
-        """Keep that there is no row, unless one was announced meanwhile or would not be announced here."""
+        """Keep that there is no row, unless one was announced or read meanwhile, or would not be announced here."""
+        known = self._copies.get(key)
+        if known is not None and known.row is not None and known.read_at_ms >= read_at_ms:
+            return
         is_told = self._is_announced(key)
         if not self._may_be_old() and key not in self._announced and (is_held or is_told):
             self._copies[key] = Copy(None, read_at_ms, _ENTRY_BYTES, is_told, *life)

@@ -266,6 +266,20 @@ def test_a_newer_copy_is_not_replaced_by_an_older_row(local):
     assert version_of_copy(local, USER) == 2
 
 
+def test_that_there_was_no_row_does_not_replace_a_row_that_was_read_since(local):
+    """
+    A slow load had found nothing. The row was read and copied meanwhile, and so many others after it that its version
+    was not remembered: what the slow load had not found took the place of the copy.
+    """
+    local.put(USER, row(1), size=10, read_at_ms=5)
+    for read_at_ms in (4, 5):
+        local.put_none(USER, read_at_ms=read_at_ms)
+        assert version_of_copy(local, USER) == 1
+
+    local.put_none(USER, read_at_ms=6)
+    assert local.get(USER, oldest_ms=0, oldest_none_ms=0).row is None
+
+
 def test_copies_are_bounded_in_bytes(local):
     """
     A worker's memory is given in bytes, whatever the size of rows; the copies used last stay.
