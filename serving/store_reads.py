@@ -16,7 +16,9 @@ log = logging.getLogger(__name__)
 CACHE_DEADLINE_MS = 50
 RECORD_DEADLINE_MS = 1_000
 RECORD_READS_MAX = 64
-"""So many calls of the record are at work at the same time; with the cache away, the others wait."""
+"""So many reads of the record are waited for at the same time; with the cache away, the others wait for their turn.
+
+Calls that nobody waits for any more, and second ones, are beside these (decision 0056)."""
 
 
 class StoreReads:
