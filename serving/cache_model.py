@@ -1,7 +1,8 @@
 """A model of the tiers: where each read of a log would have been answered, under given policies and sizes. Pure.
 
 Policies are chosen by numbers from one's own reads instead of by feeling: the model has the rules of ``serving.tiers``
-for copies, their age and the cache's, and an eviction by least recent use for both.
+for copies, their age and the cache's, and an eviction by least recent use for both. It knows neither ``jitter`` nor
+``early_refresh``, ``negative_ttl`` or ``preload``.
 """
 
 from collections import Counter
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cachebox import LRUCache
+from xxhash import xxh3_64_intdigest
 
 from core.definitions import FeatureGroup
 from core.windows import to_ms
@@ -141,8 +143,9 @@ class CacheModel:
         if policy.tier == "direct":
             return "record"
         place = access.group, access.key
-        # Reads meet the workers in turn; one in so many meets the key's owner, whose copy a change ends.
-        worker = self._number % self._workers
+        # Reads meet any worker; one in so many meets the key's owner, whose copy a change ends. Not in turn: groups are
+        # read in the same order by each request, so that each of four would always meet the same of four workers.
+        worker = xxh3_64_intdigest(self._number.to_bytes(8, "little")) % self._workers
         copy = place if worker == 0 else (access.group, f"{access.key} of {worker}")
         has_copies = worker == 0 or policy.tier == "local"
         for one in {place, copy} & self._loading.keys():
