@@ -146,14 +146,19 @@ class Fills:
         rows = [filling for filling in fillings if filling.value != NO_ROW]
         if self._cache is not None and rows:
             try:
-                renewed = await self._cache.renew(rows, deadline_ms=_DEADLINE_MS)
+                renewed = await self._renewed(self._cache, rows)
             except StoreError as error:
                 log.warning("rows not renewed: %s", error)
             else:
-                # What has ended or was written meanwhile is somebody else's to look after.
-                if renewed == len(rows):
-                    self._note(wanted, rows, began_ms)
+                self._note(wanted, renewed, began_ms)
         return found
+
+    async def _renewed(self, cache: Cache, rows: Sequence[Filling]) -> Sequence[Filling]:
+        """Let rows live on; return which do: what has ended or was written since is somebody else's to look after."""
+        if await cache.renew(rows, deadline_ms=_DEADLINE_MS) == len(rows):
+            return rows
+        # Which have not is told one by one; it is seldom any.
+        return [row for row in rows if await cache.renew([row], deadline_ms=_DEADLINE_MS)]
 
     def _note(self, wanted: Sequence[Wanted], fillings: Sequence[Filling], began_ms: int) -> None:
         """Remember what ends when, where it is to be read again before."""

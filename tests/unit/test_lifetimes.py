@@ -211,6 +211,29 @@ async def test_what_somebody_else_has_filled_in_since_is_not_read_again(clock, c
     assert record.asked == [[OTHER], [OTHER]]
 
 
+async def test_rows_that_live_on_are_looked_after_although_another_does_not(clock, cache, record):
+    """
+    One of a feed's rows had been written or evicted while all of them were read again; the others lived on, and at the
+    end of that their readers waited for the record.
+    """
+    third = RowKey("user#i3", "spend@v1")
+    reader = reader_of(clock, cache, record, hears_changes=False, draw=always_due)
+    for key in (OTHER, third):
+        await write_endless(record, key=key)
+    await values(reader, OTHER, third, policy=EAGER)
+    clock.advance(HARD_MS - 10)
+    record.before_answer = lambda: cache._rows.pop(third)
+    await values(reader, OTHER, third, policy=EAGER)
+    await idle()
+    record.before_answer = lambda: None
+    clock.advance(HARD_MS - 10)
+
+    await values(reader, OTHER, policy=EAGER)
+    await idle()
+
+    assert record.asked == [[OTHER, third], [OTHER, third], [OTHER]]
+
+
 async def write_endless(*stores: CountingStore, key: RowKey) -> None:
     """Write a row that does not end by itself."""
     value = pack_row(
