@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from cachebox import LRUCache
+
 from core.definitions import Entity, Registry
 from core.errors import RequestError
 from core.expressions import Explode
@@ -187,7 +189,7 @@ class Planner:
             (group.name, feature.name): (group, feature) for group in registry.on_demand for feature in group.features
         }
         self._sources = {source.name: source for source in registry.on_demand_sources}
-        self._remembered: dict[tuple[object, ...], ReadPlan] = {}
+        self._remembered: LRUCache[tuple[object, ...], ReadPlan] = LRUCache(maxsize=_PLANS_MAX)
 
     def plan(self, *, features: Sequence[str] | None, service: str | None, full_names: bool) -> ReadPlan:
         """Return the plan of a request.
@@ -197,14 +199,11 @@ class Planner:
         """
         shape = (service, full_names) if service is not None else (tuple(features or ()), full_names)
         plan = self._remembered.get(shape)
-        if plan is None:
+        if not plan:
             references = (
                 self._of_service(service) if service is not None else [self._active(text) for text in features or ()]
             )
-            plan = self._make(references, full_names=full_names)
-            if len(self._remembered) >= _PLANS_MAX:
-                self._remembered.pop(next(iter(self._remembered)))
-            self._remembered[shape] = plan
+            plan = self._remembered[shape] = self._make(references, full_names=full_names)
         return plan
 
     def version(self, group: str) -> int:
