@@ -5,7 +5,7 @@ version comes or the next tile boundary passes. Most reads then cost none of it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -141,9 +141,9 @@ class ReadyRows:
 
     def _serve(self, plan: GroupPlan, row: Row | None, instant_ms: int) -> ReadyRow:
         ready = serve_row(plan, row, instant_ms)
-        if not self._empty_lists:
-            ready.values = [None if value == [] else value for value in ready.values]
-        return ready
+        if self._empty_lists:
+            return ready
+        return replace(ready, values=[None if value == [] else value for value in ready.values])
 
 
 def has_defaults(plan: GroupPlan) -> bool:

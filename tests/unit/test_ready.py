@@ -4,18 +4,19 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from msgspec import structs
 
 from core.plans import GroupPlan, plan_group
 from core.ports import RowKey
 from core.rows import Row, unpack_row
-from serving.ready import NOT_FOUND, OUTSIDE_MAX_AGE, ReadyRow, ReadyRows, serve_row
+from serving.ready import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, ReadyRow, ReadyRows, serve_row
 from tests.clock import ManualClock
 from tests.serving_kit import REGISTRY, ServingKit, click, impression
 
 NOW_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000
 GROUPS = {group.name: plan_group(group) for group in REGISTRY.groups}
-ENGAGEMENT, STATE = GROUPS["user_engagement"], GROUPS["user_state"]
+ENGAGEMENT, STATE, TASTE = GROUPS["user_engagement"], GROUPS["user_state"], GROUPS["user_taste"]
 
 
 @pytest.fixture
@@ -95,6 +96,20 @@ async def test_a_row_whose_windows_are_all_empty_is_served_as_none(kit):
 
     assert ready.status == NOT_FOUND
     assert tuple(ready.values) == ENGAGEMENT.empty
+
+
+async def test_an_empty_list_that_is_served_as_null_is_no_value_that_is_present(kit):
+    """
+    Where all other values of a row were there, its null was said to be ``PRESENT``.
+    """
+    await kit.take("impressions", impression(NOW_MS))
+    key, row = await stored(kit, TASTE)
+    row = structs.replace(row, values=[0 if value is None else value for value in row.values])
+
+    ready = prepared(ReadyRows(empty_lists=False), TASTE, key, row, NOW_MS)
+
+    assert row.values.count([]) == ready.statuses.count(NULL_VALUE) == 1
+    assert not ready.is_present
 
 
 async def test_a_clock_that_goes_back_gets_the_values_of_its_own_instant(kit):
