@@ -210,6 +210,7 @@ class Platform:
             progress=progress,
             clock=self.clock,
             answer=self.server.answer,
+            empty_lists=settings.empty_lists,
         )
         self.console = Console(
             self.registry,

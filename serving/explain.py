@@ -1,6 +1,6 @@
 """Explain: why one served number is what it is. The way of a read, for one key and one feature, with the facts kept.
 
-The value is not computed here a second time: it is what ``serve_row`` serves of the same row at the same instant.
+The value is not computed here a second time: it is what ``ReadyRows`` serve of the same row at the same instant.
 """
 
 import re
@@ -22,7 +22,7 @@ from serving.explain_on_demand import Answer, explain_on_demand
 from serving.models import Definition, Explanation, OnDemandExplanation, RowShown, Version
 from serving.progress_board import ProgressBoard
 from serving.read_plans import GroupRead, Planner, row_pk
-from serving.ready import ReadyRows, has_defaults, serve_row
+from serving.ready import ReadyRows, has_defaults
 from serving.requests import NAME_CHARS_MAX, EntityKeys
 from serving.tiers import Origin, TieredReader
 from serving.tiles_shown import show_tiles
@@ -74,6 +74,7 @@ class Explainer:
         progress: ProgressBoard,
         clock: Clock,
         answer: Answer,
+        empty_lists: bool = True,
     ) -> None:
         """Explain what is served.
 
@@ -84,6 +85,7 @@ class Explainer:
             progress: Tells how complete they are.
             clock: Tells the instant.
             answer: Answers reads; what is made on demand is explained by one.
+            empty_lists: As ``ReadyRows`` want it.
         """
         self._entries = {(entry.group, entry.feature): entry for entry in catalogue(registry)}
         self._planner = planner
@@ -91,7 +93,7 @@ class Explainer:
         self._progress = progress
         self._clock = clock
         self._answer = answer
-        self._ready = ReadyRows()
+        self._ready = ReadyRows(empty_lists=empty_lists)
 
     async def explain(self, request: ExplainRequest) -> Explanation | OnDemandExplanation:
         """Return the value that a read at this instant gives, and everything that it was made of.
@@ -122,7 +124,7 @@ class Explainer:
             raise gaps.why
         now_ms = self._clock.now_ms()
         instant_ms = max(now_ms, row.valid_from_ms) if row is not None else now_ms
-        served = self._ready.unread(read.plan) if gaps.unread else serve_row(read.plan, row, instant_ms)
+        served = self._ready.unread(read.plan) if gaps.unread else self._ready.serve(read.plan, row, instant_ms)
         number = read.places[0]
         feature, value = read.plan.features[number], served.values[number]
         status = served.statuses[number]

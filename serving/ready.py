@@ -118,13 +118,20 @@ class ReadyRows:
     def _make(self, plan: GroupPlan, key: RowKey, row: Row | None, instant_ms: int) -> ReadyRow:
         if row is None:
             return self._none(plan)
-        ready = self._serve(plan, row, instant_ms)
+        ready = self.serve(plan, row, instant_ms)
         if ready.row is not None:
             self._ready.pop(key, None)
             self._ready[key] = ready
             if len(self._ready) > self._rows_max:
                 del self._ready[next(iter(self._ready))]
         return ready
+
+    def serve(self, plan: GroupPlan, row: Row | None, instant_ms: int) -> ReadyRow:
+        """Return what is served of one row, or of none, at an instant; it is not remembered."""
+        ready = serve_row(plan, row, instant_ms)
+        if self._empty_lists:
+            return ready
+        return replace(ready, values=[None if value == [] else value for value in ready.values])
 
     def unread(self, plan: GroupPlan) -> ReadyRow:
         """Return what is served of a row that nobody could read: it may be anything, and is told to be no value."""
@@ -136,14 +143,8 @@ class ReadyRows:
     def _none(self, plan: GroupPlan) -> ReadyRow:
         ready = self._missing.get(plan.fingerprint)
         if ready is None:
-            ready = self._missing[plan.fingerprint] = self._serve(plan, None, 0)
+            ready = self._missing[plan.fingerprint] = self.serve(plan, None, 0)
         return ready
-
-    def _serve(self, plan: GroupPlan, row: Row | None, instant_ms: int) -> ReadyRow:
-        ready = serve_row(plan, row, instant_ms)
-        if self._empty_lists:
-            return ready
-        return replace(ready, values=[None if value == [] else value for value in ready.values])
 
 
 def has_defaults(plan: GroupPlan) -> bool:

@@ -253,7 +253,7 @@ class ServingKit:
         )  # fmt: skip
         explainer = Explainer(
             self.registry, planner=planner, reader=reader, progress=progress, clock=self.clock,
-            answer=self.server.answer,
+            answer=self.server.answer, empty_lists=empty_lists,
         )  # fmt: skip
         console = Console(
             self.registry, plans=self.plans, planner=planner, progress=progress, health=self.health,

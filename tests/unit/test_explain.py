@@ -293,6 +293,20 @@ async def test_the_tier_that_a_row_came_from_is_told(kit):
     assert (first.tier, first.copy_age_ms, second.tier, second.copy_age_ms) == ("cache", 0, "local", 4_000)
 
 
+async def test_an_empty_list_is_explained_as_it_is_served(kit):
+    """
+    A worker that serves null for an empty list explained the list, which nobody was served.
+    """
+    await kit.take("impressions", impression(NOW_MS))
+    wanted = [("user_taste:last_videos_7d", 1), ("user_taste:last_videos_7d", 2)]
+    async with TestClient(TestServer(kit.web_app(empty_lists=False))) as client:
+        told = [await explain(client, name, user_id=user) for name, user in wanted]
+        expected = [await served(client, name, user_id=user) for name, user in wanted]
+
+    assert [(one.value, one.status) for one in told] == [one[:2] for one in expected]
+    assert [one.value for one in told] == [None, None]
+
+
 async def test_every_status_has_its_reason(kit, client):
     """
     A null in a model's input is a question at night; the sentence is the answer.
