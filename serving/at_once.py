@@ -88,6 +88,7 @@ class AtOnce:
         progress = self._progress.known({entity.place for mine in found for entity in mine})
         if progress is None:
             return None
+        hears = self._reader.hears()
         self._reader.count_copies(rows)
         return assemble_entities(
             plan,
@@ -95,7 +96,7 @@ class AtOnce:
             found,
             instant_ms=instant_ms,
             min_as_of_ms=min(
-                max(progress[entity.place], entity.as_of_ms) if entity.is_told else entity.as_of_ms
+                max(progress[entity.place], entity.as_of_ms) if hears and entity.is_told else entity.as_of_ms
                 for mine in found
                 for entity in mine
             ),

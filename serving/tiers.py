@@ -113,6 +113,10 @@ class TieredReader:
         """Whether this process keeps copies at all."""
         return self._local is not None
 
+    def hears(self) -> bool:
+        """Whether this process hears of changes of what it owns: nobody can have taken it over."""
+        return self._hears()
+
     def watch_copies(self, *, changed: Callable[[Iterable[str]], None], cleared: Callable[[], None]) -> None:
         """Tell somebody of changes of copies, as ``LocalCopies.watch`` says."""
         if self._local is not None:
@@ -151,7 +155,7 @@ class TieredReader:
             FormatError: A row of the record cannot be read, or was computed with another definition.
         """
         copies = self._from_local(wanted)
-        _note_copies(copies, origins, gaps)
+        self._note_copies(copies, origins, gaps)
         found = {key: copy.row for key, copy in copies.items() if copy.row is not None}
         missing = [want for want in wanted if want.key not in copies]
         if missing:
@@ -186,7 +190,7 @@ class TieredReader:
                 if unread and (gaps is None or isinstance(error, StoreBusyError)):
                     raise
                 self._note_gaps(gaps or Gaps(), unread, old.keys(), error)
-                _note_copies(old, origins, gaps)
+                self._note_copies(old, origins, gaps)
                 found |= {key: copy.row for key, copy in old.items()}
         return {key: row for key, row in found.items() if row is not None}
 
@@ -282,6 +286,15 @@ class TieredReader:
                 continue
             found[want.key] = copy
         return found
+
+    def _note_copies(
+        self, copies: Mapping[RowKey, Copy], origins: dict[RowKey, Origin] | None, gaps: Gaps | None
+    ) -> None:
+        if origins is not None:
+            origins |= {key: Origin("local", copy.read_at_ms) for key, copy in copies.items()}
+        if gaps is not None and copies:
+            hears = self._hears()
+            gaps.untold.update(key for key, copy in copies.items() if not (hears and copy.is_told))
 
     def _note_gaps(self, gaps: Gaps, unread: Collection[RowKey], old: Collection[RowKey], error: StoreError) -> None:
         gaps.unread.update(unread)
@@ -419,13 +432,6 @@ def _left_ms(copy: Copy, terms: Terms, now_ms: int) -> int:
     """Return for how long a copy is not old yet; less than nothing if it is."""
     ttl_ms = terms.soft_ms if copy.row is not None else terms.none_ms
     return copy.read_at_ms + shortened_ms(ttl_ms, jitter=terms.jitter, drawn=copy.drawn) - now_ms
-
-
-def _note_copies(copies: Mapping[RowKey, Copy], origins: dict[RowKey, Origin] | None, gaps: Gaps | None) -> None:
-    if origins is not None:
-        origins |= {key: Origin("local", copy.read_at_ms) for key, copy in copies.items()}
-    if gaps is not None:
-        gaps.untold.update(key for key, copy in copies.items() if not copy.is_told)
 
 
 def _key_of(want: Wanted) -> RowKey:

@@ -71,8 +71,8 @@ class Gaps:
     Attributes:
         unread: Rows that nobody has told while the record failed: they may be anything.
         old: Rows that are served from copies older than their group's ``soft_ttl``, because it failed.
-        untold: Rows, and that there is none, from copies whose changes are not announced here. Their partition's
-            progress speaks of events that they may lack.
+        untold: Rows, and that there is none, from copies whose changes are not announced here, or perhaps not any
+            more. Their partition's progress speaks of events that they may lack.
         why: What the record's failure was.
     """
 

@@ -155,6 +155,7 @@ class ServingKit:
     Attributes:
         cache: May be replaced, as may ``record``, before ``web_app`` is called.
         local: Copies that a worker keeps; used if ``keeps_copies``.
+        hears: Whether the worker is sure to own what it has copies of.
     """
 
     def __init__(
@@ -173,6 +174,7 @@ class ServingKit:
         self.record.name, self.cache.name = "record", "cache"
         self.metrics = Metrics()
         self.health = _Health()
+        self.hears = True
         self.local = LocalCopies(bytes_max=1 << 20, is_announced=lambda _: keeps_copies)
         self.plans = {group.name: plan_group(group) for group in registry.groups}
         self.numbers = dict.fromkeys(self.plans, 1)
@@ -244,6 +246,7 @@ class ServingKit:
             record=self.record,
             clock=self.clock,
             metrics=self.metrics,
+            hears=lambda: self.hears,
         )
         planner = Planner(self.registry, self.plans, self.numbers)
         progress = ProgressBoard(store=self.cache or self.record, clock=self.clock)

@@ -117,6 +117,24 @@ async def test_nor_does_progress_speak_of_old_copies(owner, client):
     assert await explained(client, 1) == (1, NOW_MS)
 
 
+async def test_who_may_have_been_replaced_claims_no_progress_for_its_copies(owner):
+    """
+    A worker was cut off from Kafka and not from Redis: there it read the progress of its successor, whose changes it did
+    not hear of.
+    """
+    kit = ServingKit(owner.clock, registry=owner.registry, keeps_copies=True)
+    kit.record, kit.cache = owner.record, owner.cache
+    kit.web_app()
+    await owner.take("impressions", impression(NOW_MS))
+    await read(kit, 1)
+    kit.hears = False
+    kit.clock.advance(2_000)
+    await owner.take("impressions", impression(NOW_MS + 2_000))
+
+    assert await read(kit, 1) == (1, NOW_MS, False)
+    assert await read(kit, 1) == (1, NOW_MS, True)
+
+
 async def test_a_copy_whose_changes_are_announced_is_as_complete_as_its_partition(owner):
     """
     A quiet key is not an old key.
