@@ -10,7 +10,11 @@ HOST = "127.0.0.1"
 
 def request(users: Sequence[int], features: Sequence[str]) -> bytes:
     """Return a request for features of users."""
-    body = json.dumps({"entities": {"user_id": users}, "features": features}).encode()
+    return raw_request(json.dumps({"entities": {"user_id": users}, "features": features}).encode())
+
+
+def raw_request(body: bytes) -> bytes:
+    """Return a request with this body."""
     head = (
         f"POST {PATH} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
