@@ -113,10 +113,9 @@ class Restoration:
         tables: Mapping[TopicPartition, TablePartition],
     ) -> None:
         self._tables = tables
-        self._plain = {tp: _PlainRows(table, partial(self._is_plain, tp)) for tp, table in tables.items()}
-        self._gone: dict[GroupTable, ColdRows] = {}
-        self._unreadable: dict[tuple[TopicPartition, bytes], str] = {}
-        self._set_back: dict[tuple[TopicPartition, bytes], tuple[GroupTable, str]] = {}
+        self._others = _Others()
+        # No reference leads back from them to us: a cycle would keep all tables until Python's collector finds it.
+        self._plain = {tp: _PlainRows(table, partial(self._others.has, tp)) for tp, table in tables.items()}
 
     def take(self, tp: TopicPartition, record: Any) -> None:
         """Take the next record."""
@@ -132,8 +131,9 @@ class Restoration:
 
     def refuse_unreadable(self) -> None:
         """Refuse rows of which the last record cannot be read: passed over, they would begin anew from nothing."""
-        if self._unreadable:
-            first, more = next(iter(self._unreadable.values())), len(self._unreadable) - 1
+        unreadable = self._others.unreadable
+        if unreadable:
+            first, more = next(iter(unreadable.values())), len(unreadable) - 1
             raise BrokerError(first + (f" (and {more} rows more)" if more else ""))
 
     def touch_set_back(self) -> None:
@@ -142,10 +142,11 @@ class Restoration:
         A dead owner's late bytes stand behind it, from whenever they came: compaction would leave them alone, and the
         next restore would find the older row (PROTOCOL, P7b).
         """
-        for group, name in self._set_back.values():
+        set_back = self._others.set_back
+        for group, name in set_back.values():
             group.dirty[name] = group.row(name)
-        if self._set_back:
-            log.warning("rows were set back by late bytes, writing them again", extra={"rows": len(self._set_back)})
+        if set_back:
+            log.warning("rows were set back by late bytes, writing them again", extra={"rows": len(set_back)})
 
     def _take_other(self, tp: TopicPartition, record: Any) -> None:
         place = find_row(self._tables[tp], record.key)
@@ -156,19 +157,18 @@ class Restoration:
             self._take_row((tp, record.key), *place, record)
         except FormatError as error:
             text = f"changelog {tp.topic}[{tp.partition}] offset {record.offset}: {error}"
-            self._unreadable[tp, record.key] = text
+            self._others.unreadable[tp, record.key] = text
         else:
             # Its owner has written the row once more behind what cannot be read, as ``tables.mend`` does.
-            self._unreadable.pop((tp, record.key), None)
+            self._others.unreadable.pop((tp, record.key), None)
 
     def _take_row(self, key: tuple[TopicPartition, bytes], group: GroupTable, name: str, record: Any) -> None:
-        gone = self._gone_in(group, name)
+        others = self._others
+        gone = others.gone_in(group, name)
         if record.value is None:
             ver = tombstone_version(record.headers)
             gone = max(ver, gone)
-            if group not in self._gone:
-                self._gone[group] = group.engine.rows()
-            self._gone[group][name] = version_bytes(gone)
+            others.note_gone(group, name, gone)
             group.forget(name, gone)
         else:
             ver, fingerprint = inspect_change(record.value)
@@ -176,22 +176,42 @@ class Restoration:
             if ver > gone:
                 group.put_packed(name, record.value, ver)
         if ver < (group.version(name) or 0):
-            self._set_back[key] = group, name
+            others.set_back[key] = group, name
         else:
-            self._set_back.pop(key, None)
+            others.set_back.pop(key, None)
 
-    def _gone_in(self, group: GroupTable, name: str) -> int:
+
+class _Others:
+    """What was found under keys besides rows in rising versions.
+
+    Attributes:
+        unreadable: Why a key's last record cannot be read.
+        set_back: Rows whose last record is not their highest version.
+    """
+
+    def __init__(self) -> None:
+        self.unreadable: dict[tuple[TopicPartition, bytes], str] = {}
+        self.set_back: dict[tuple[TopicPartition, bytes], tuple[GroupTable, str]] = {}
+        self._gone: dict[GroupTable, ColdRows] = {}
+
+    def note_gone(self, group: GroupTable, name: str, ver: int) -> None:
+        """Note the highest version of a row in which it is gone."""
+        if group not in self._gone:
+            self._gone[group] = group.engine.rows()
+        self._gone[group][name] = version_bytes(ver)
+
+    def gone_in(self, group: GroupTable, name: str) -> int:
         """Return the highest version of a row in which it is gone, or -1."""
         gone = self._gone.get(group)
         stone = gone.get(name) if gone is not None else None
         return version_of(stone) if stone is not None else -1
 
-    def _is_plain(self, tp: TopicPartition, key: bytes, group: GroupTable, name: str) -> bool:
-        """Return whether nothing but rows was found under a key, in rising versions."""
-        if not (self._set_back or self._unreadable or self._gone):
-            return True
+    def has(self, tp: TopicPartition, key: bytes, group: GroupTable, name: str) -> bool:
+        """Return whether something else than rows in rising versions was found under a key."""
+        if not (self.set_back or self.unreadable or self._gone):
+            return False
         place = (tp, key)
-        return place not in self._set_back and place not in self._unreadable and self._gone_in(group, name) < 0
+        return place in self.set_back or place in self.unreadable or self.gone_in(group, name) >= 0
 
 
 class _PlainRows:
@@ -201,10 +221,10 @@ class _PlainRows:
     found when the row is touched. The rows met last are at hand; of others the table tells how far they are.
     """
 
-    def __init__(self, table: TablePartition, is_plain: Callable[[bytes, GroupTable, str], bool]) -> None:
+    def __init__(self, table: TablePartition, is_other: Callable[[bytes, GroupTable, str], bool]) -> None:
         self._table = table
         self._at_hand_max = min((group.engine.at_hand_max for group in table.groups), default=0)
-        self._is_plain = is_plain
+        self._is_other = is_other
         self._rows: dict[bytes, _PlainRow] = {}
 
     def forget(self, key: bytes) -> None:
@@ -233,7 +253,7 @@ class _PlainRows:
 
     def _enter(self, key: bytes) -> "_PlainRow | None":
         place = find_row(self._table, key)
-        if place is None or not self._is_plain(key, *place):
+        if place is None or self._is_other(key, *place):
             return None
         if len(self._rows) >= self._at_hand_max:
             self._rows.clear()

@@ -1,5 +1,9 @@
 """A take-over on a broker: rows from the changelog, event ids from the input, and what must end it instead."""
 
+import gc
+import weakref
+from contextlib import suppress
+
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
@@ -121,6 +125,28 @@ async def test_a_take_over_brings_rows_and_ids(logs):
 
     table = tables.get(TOPIC, 0)
     assert (table.group(FAST).version("i1"), table.ids) == (version(0, 0), 2)
+
+
+@pytest.mark.parametrize("last", [None, b"garbage"], ids=["restored", "refused"])
+async def test_tables_go_with_their_last_user(logs, last):
+    """
+    A worker's collector hardly ever looks through what has lived long: tables in a cycle stayed, those of each
+    rebalance beside those of all before, and what an engine had on disk with them.
+    """
+    await logs.add(CHANGELOG, change_of(clicks(0), new_table()), key=KEY)
+    await logs.writer.write({TP: [Tombstone(RowKey("user#i2", FAST), version(0, 0))]})
+    if last is not None:
+        await logs.add(CHANGELOG, last, key=KEY)
+    table = new_table()
+    gone = [weakref.ref(one) for one in (table, *table.groups)]
+    gc.disable()
+    try:
+        with suppress(BrokerError):
+            await logs.reader.restore([table])
+        del table
+        assert [ref() for ref in gone] == [None] * 4
+    finally:
+        gc.enable()
 
 
 async def test_a_row_of_another_definition_ends_the_take_over(logs):

@@ -125,8 +125,8 @@ OWNING = (
         "late bytes from before a take-over stay at the end of the changelog",
         rule="P7b",
         file="tables/restore.py",
-        old="            group.dirty[name] = group.row(name)\n        if self._set_back:",
-        new="            group.row(name)\n        if self._set_back:",
+        old="            group.dirty[name] = group.row(name)\n        if set_back:",
+        new="            group.row(name)\n        if set_back:",
         caught_by=(
             _REMOVAL + "test_a_restored_row_is_written_again_if_something_older_stands_last",
             SIMULATION,
