@@ -11,9 +11,8 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 from rocksdict import (
     BlockBasedIndexType,
@@ -168,21 +167,33 @@ class DiskRows(ColdRows):
     def items_meanwhile(self) -> Iterator[tuple[str, bytes]]:
         begin = self._prefix
         while page := self._page(begin):
-            for key, change in page:
-                yield key[_PREFIX_BYTES:].decode(), change
-            begin = page[-1][0] + b"\0"
+            for prefixed in page:
+                key = prefixed[_PREFIX_BYTES:].decode()
+                # Since the page was read the row may have changed.
+                change = self.get(key)
+                if change is not None:
+                    yield key, change
+            begin = page[-1] + b"\0"
 
     @override
     def shrink(self) -> None:
         """Do nothing: RocksDB does by itself."""
 
-    def _page(self, begin: bytes) -> list[tuple[bytes, bytes]]:
+    def _page(self, begin: bytes) -> list[bytes]:
         options = ReadOptions()
         options.set_iterate_upper_bound((int.from_bytes(self._prefix, "big") + 1).to_bytes(_PREFIX_BYTES, "big"))
-        with _told("a table on disk cannot be read"):
-            # Its type leaves open what keys are; in raw mode they are bytes.
-            items: Any = self._database.items(from_key=begin, read_opt=options)
-            return list(islice(items, _PAGE))
+        page: list[bytes] = []
+        try:
+            rows = self._database.iter(options)
+            rows.seek(begin)
+            while rows.valid() and len(page) < _PAGE:
+                page.append(rows.key())
+                rows.next()
+            # What cannot be read looks like the end.
+            rows.status()
+        except Exception as error:
+            raise _failed("read", error) from error
+        return page
 
 
 def _options(cache: Cache) -> Options:
