@@ -6,10 +6,13 @@ however it ends.
 
 import fcntl
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+
+_NAME = re.compile(r"worker-\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class WorkerPart:
         """
         root.mkdir(parents=True, exist_ok=True)
         for path in root.glob("*.lock"):
-            part = _try(root, path.stem)
+            # The directory may hold other things than ours.
+            part = _try(root, path.stem) if _NAME.fullmatch(path.stem) else None
             if part is not None:
                 part.give_up()
         return next(part for number in count() if (part := _try(root, f"worker-{number}")) is not None)

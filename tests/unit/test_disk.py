@@ -13,7 +13,7 @@ from core.errors import DiskError
 from tables.cold import MemoryRows
 from tables.disk import TablesDisk
 from tables.key_file import KeyFile
-from tables.worker_part import _try
+from tables.worker_part import WorkerPart, _try
 from tests.engines import disk_engine
 
 KEYS = st.sampled_from(["", "i1", "i10", "i2", "sü\n", "s\x00"])
@@ -193,6 +193,19 @@ def test_a_part_is_empty_when_it_is_taken(tmp_path):
 
     assert not part.directory.exists()
     part.give_up()
+
+
+def test_what_belongs_to_strangers_is_let_be(tmp_path):
+    """
+    Somebody who gave a project's directory for tables would lose whatever has a lock file of the same name beside it.
+    """
+    for name in ("requirements", "worker-old", "a-worker-0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}.lock").touch()
+
+    WorkerPart.take(tmp_path).give_up()
+
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"requirements", "worker-old", "a-worker-0"}
 
 
 def test_a_directory_that_cannot_be_is_told(tmp_path):
