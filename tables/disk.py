@@ -58,12 +58,11 @@ class TablesDisk:
         self._part: WorkerPart | None = None
         self._live_rows_max = live_rows_max
         self._numbers = count()
-        self._opened: list[tuple[Rdict, Path]] = []
-        self._unused: list[Path] = []
+        self._opened: dict[Path, Rdict] = {}
         self._calls = threading.Lock()
 
     def open(self) -> "DiskEngine":
-        """Open a new engine, after what nobody uses any more was removed. It blocks.
+        """Open a new engine; what is in it is removed when nobody uses it any more. It blocks.
 
         Raises:
             DiskError: The directory cannot be used.
@@ -71,15 +70,14 @@ class TablesDisk:
         # A take-over that is cancelled leaves its call behind, and the next one calls beside it.
         with self._calls, _told(f"no tables can be kept in {self._root}"):
             self._part = self._part or WorkerPart.take(self._root)
-            self._remove({self._unused.pop() for _ in range(len(self._unused))})
             directory = self._part.directory / str(next(self._numbers))
             directory.mkdir(parents=True)
             database = Rdict(str(directory / "rows"), _options(self._cache))
             database.set_write_options(_unlogged())
-            self._opened.append((database, directory))
+            self._opened[directory] = database
         engine = DiskEngine(database, directory, live_rows_max=self._live_rows_max)
         # Whoever had a table when it was given away may be using it still.
-        weakref.finalize(engine, self._unused.append, directory)
+        weakref.finalize(engine, self._remove_meanwhile, directory).atexit = False
         return engine
 
     async def open_meanwhile(self) -> Engine:
@@ -89,19 +87,28 @@ class TablesDisk:
     def close(self) -> None:
         """Remove everything, and leave the part to others. It blocks; nobody may use an engine any more."""
         with self._calls:
-            self._remove({directory for _, directory in self._opened})
+            for directory in tuple(self._opened):
+                self._remove(directory)
             if self._part is not None:
                 self._part.give_up()
                 self._part = None
 
-    def _remove(self, directories: set[Path]) -> None:
-        for database, directory in self._opened:
-            if directory in directories:
-                with suppress(Exception):
-                    # It would write down what is in memory; on a full disk it cannot, and nobody wants it any more.
-                    database.close()
-                shutil.rmtree(directory)
-        self._opened = [opened for opened in self._opened if opened[1] not in directories]
+    def _remove_meanwhile(self, directory: Path) -> None:
+        # Whoever drops a table must not wait for the disk: mostly it is the event loop.
+        threading.Thread(target=self._remove_unused, args=(directory,), name="freshet-tables", daemon=True).start()
+
+    def _remove_unused(self, directory: Path) -> None:
+        with self._calls:
+            self._remove(directory)
+
+    def _remove(self, directory: Path) -> None:
+        database = self._opened.pop(directory, None)
+        if database is not None:
+            with suppress(Exception):
+                # It would write down what is in memory; on a full disk it cannot, and nobody wants it any more.
+                database.close()
+            # What cannot be removed goes with the part, at the latest when the next worker takes it.
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 class DiskEngine(Engine):

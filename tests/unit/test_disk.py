@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
 
 import pytest
@@ -15,6 +16,7 @@ from tables.disk import TablesDisk
 from tables.key_file import KeyFile
 from tables.worker_part import WorkerPart, _try
 from tests.engines import disk_engine
+from tests.fakes import until
 
 KEYS = st.sampled_from(["", "i1", "i10", "i2", "sü\n", "s\x00"])
 STEPS = st.lists(
@@ -138,10 +140,11 @@ def test_a_key_file_that_went_wrong_is_told(tmp_path):
         KeyFile(tmp_path / "gone" / "keys", at_once=1).append("i1")
 
 
-def test_what_a_take_over_kept_goes_with_its_tables(tmp_path):
+async def test_what_a_take_over_kept_goes_with_its_tables(tmp_path):
     """
-    A worker that many partitions come to and go from again would fill its disk; but who still has a table in hand when
-    it is given away must not fail on it, that would end the worker.
+    A worker that many partitions come to and go from again would fill its disk, and one that they all went from would
+    keep it filled; but who still has a table in hand when it is given away must not fail on it, that would end the
+    worker.
     """
     disk = TablesDisk(tmp_path, cache_bytes=8 << 20)
     engine = disk.open()
@@ -153,12 +156,48 @@ def test_what_a_take_over_kept_goes_with_its_tables(tmp_path):
     assert rows.get("i1") == b"1"
     assert len(list((tmp_path / "worker-0").iterdir())) == 2
 
-    del rows, keys, later
-    disk.open()
-    assert len(list((tmp_path / "worker-0").iterdir())) == 1
+    del rows, keys
+    await until(lambda: [path.name for path in (tmp_path / "worker-0").iterdir()] == ["1"])
 
+    del later
     disk.close()
     assert [path.name for path in tmp_path.iterdir()] == ["worker-0.lock"]
+
+
+def test_nobody_waits_while_what_was_kept_is_removed(tmp_path, monkeypatch):
+    """
+    Tables are dropped on the event loop, while partitions are given away: gigabytes may be in their directory.
+    """
+    disk, removed, go_on = TablesDisk(tmp_path, cache_bytes=8 << 20), [], threading.Event()
+    rows = disk.open().rows()
+    monkeypatch.setattr("shutil.rmtree", lambda path, **_: removed.append((path, go_on.wait(20))))
+
+    del rows
+    assert not removed
+
+    go_on.set()
+    disk.close()
+    assert {(path.name, waited) for path, waited in removed} == {("0", True), ("worker-0", True)}
+
+
+def test_a_directory_that_cannot_be_removed_keeps_no_worker_from_closing(tmp_path, monkeypatch):
+    """
+    What else is to be closed after it was not: embedded services went on without their worker.
+    """
+    disk = TablesDisk(tmp_path, cache_bytes=8 << 20)
+    rows = disk.open().rows()
+
+    def refuse(*_, **__):
+        raise OSError("Stale file handle")
+
+    monkeypatch.setattr(os, "rmdir", refuse)
+    disk.close()
+
+    monkeypatch.undo()
+    assert (tmp_path / "worker-0").exists()
+    WorkerPart.take(tmp_path).give_up()
+    assert not (tmp_path / "worker-0").exists()
+    del rows
 
 
 def test_workers_share_a_directory_and_remove_what_the_dead_have_left(tmp_path):
@@ -166,15 +205,15 @@ def test_workers_share_a_directory_and_remove_what_the_dead_have_left(tmp_path):
     A worker that was killed cannot clear up, and its directory is the largest thing it had; the living keep theirs.
     """
     dead, living = (TablesDisk(tmp_path, cache_bytes=8 << 20) for _ in range(2))
-    dead.open()
+    engines = [dead.open()]
     rows = living.open().rows()
     rows["i1"] = b"1"
     # What is left of a process that ended.
-    dead._opened[0][0].close()
+    next(iter(dead._opened.values())).close()
     os.close(dead._part.lock)
 
     heir = TablesDisk(tmp_path, cache_bytes=8 << 20)
-    heir.open()
+    engines.append(heir.open())
 
     assert [path.name for path in sorted((tmp_path / "worker-0").iterdir())] == ["0"]
     assert rows.get("i1") == b"1"
