@@ -35,8 +35,12 @@ class ColdRows(Protocol):
         """Drop a row's bytes, if it has any here."""
         ...
 
+    def clear(self) -> None:
+        """Drop the bytes of all rows."""
+        ...
+
     def items_meanwhile(self) -> Iterator[tuple[str, bytes]]:
-        """Yield key and bytes of each row; rows may come and go meanwhile, those may be missed."""
+        """Yield key and bytes of each row as they are then; rows may come and go meanwhile, those may be missed."""
         ...
 
     def shrink(self) -> None:

@@ -114,7 +114,7 @@ class TablesDisk:
 class DiskEngine(Engine):
     """The tables of one take-over in a directory of their own."""
 
-    at_hand_max = 50_000
+    at_hand_max = 400_000
 
     def __init__(self, database: Rdict, directory: Path, *, live_rows_max: int) -> None:
         self.live_rows_max = live_rows_max
@@ -138,6 +138,7 @@ class DiskRows(ColdRows):
         self._engine = engine
         self._database = database
         self._prefix = prefix
+        self._end = (int.from_bytes(prefix, "big") + 1).to_bytes(_PREFIX_BYTES, "big")
 
     @override
     def get(self, key: str, /) -> bytes | None:
@@ -171,6 +172,13 @@ class DiskRows(ColdRows):
             raise _failed("written", error) from error
 
     @override
+    def clear(self) -> None:
+        try:
+            self._database.delete_range(self._prefix, self._end)
+        except Exception as error:
+            raise _failed("written", error) from error
+
+    @override
     def items_meanwhile(self) -> Iterator[tuple[str, bytes]]:
         begin = self._prefix
         while page := self._page(begin):
@@ -188,7 +196,7 @@ class DiskRows(ColdRows):
 
     def _page(self, begin: bytes) -> list[bytes]:
         options = ReadOptions()
-        options.set_iterate_upper_bound((int.from_bytes(self._prefix, "big") + 1).to_bytes(_PREFIX_BYTES, "big"))
+        options.set_iterate_upper_bound(self._end)
         page: list[bytes] = []
         try:
             rows = self._database.iter(options)

@@ -33,7 +33,7 @@ class Engine(Protocol):
 
     Attributes:
         live_rows_max: Rows of a group in one partition beyond which those cool down that nobody changes.
-        at_hand_max: Rows of a partition that a restore has at hand, so that it need not ask how far they are.
+        at_hand_max: Rows that a restore has at hand, in all its partitions, so that it need not ask how far they are.
     """
 
     live_rows_max: int = LIVE_ROWS_MAX
@@ -51,8 +51,7 @@ class Engine(Protocol):
 class MemoryEngine(Engine):
     """Keeps everything in memory."""
 
-    def __init__(self, *, at_hand_max: int = 2_000_000) -> None:
-        self.at_hand_max = at_hand_max
+    at_hand_max = 8_000_000
 
     @override
     def rows(self) -> ColdRows:

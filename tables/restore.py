@@ -6,7 +6,7 @@ Where the last record is another, the row is written again: compaction would lea
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,9 @@ from tables.table import GroupTable, TablePartition
 from tables.warm_up import warm_up
 
 log = logging.getLogger(__name__)
+
+_AT_HAND_MIN = 10_000
+"""Rows that a table has at hand, however many are restored together."""
 
 
 class ChangelogReader:
@@ -75,6 +78,7 @@ class ChangelogReader:
                     read[tp] = run[-1].offset() + 1
         restoration.refuse_unreadable()
         restoration.touch_set_back()
+        restoration.drop_gone()
         return ends
 
     async def read_range(self, tp: TopicPartition, start: int, end: int) -> AsyncIterator[tuple[bytes, bytes | None]]:
@@ -115,7 +119,10 @@ class Restoration:
         self._tables = tables
         self._others = _Others()
         # No reference leads back from them to us: a cycle would keep all tables until Python's collector finds it.
-        self._plain = {tp: _PlainRows(table, partial(self._others.has, tp)) for tp, table in tables.items()}
+        at_hand_max = _at_hand_each(tables.values())
+        self._plain = {
+            tp: _PlainRows(table, partial(self._others.has, tp), at_hand_max) for tp, table in tables.items()
+        }
 
     def take(self, tp: TopicPartition, record: Any) -> None:
         """Take the next record."""
@@ -147,6 +154,10 @@ class Restoration:
             group.dirty[name] = group.row(name)
         if set_back:
             log.warning("rows were set back by late bytes, writing them again", extra={"rows": len(set_back)})
+
+    def drop_gone(self) -> None:
+        """Drop the versions of tombstones: all is taken."""
+        self._others.drop_gone()
 
     def _take_other(self, tp: TopicPartition, record: Any) -> None:
         place = find_row(self._tables[tp], record.key)
@@ -206,6 +217,12 @@ class _Others:
         stone = gone.get(name) if gone is not None else None
         return version_of(stone) if stone is not None else -1
 
+    def drop_gone(self) -> None:
+        """Drop those versions."""
+        for stones in self._gone.values():
+            stones.clear()
+        self._gone = {}
+
     def has(self, tp: TopicPartition, key: bytes, group: GroupTable, name: str) -> bool:
         """Return whether something else than rows in rising versions was found under a key."""
         if not (self.set_back or self.unreadable or self._gone):
@@ -221,9 +238,11 @@ class _PlainRows:
     found when the row is touched. The rows met last are at hand; of others the table tells how far they are.
     """
 
-    def __init__(self, table: TablePartition, is_other: Callable[[bytes, GroupTable, str], bool]) -> None:
+    def __init__(
+        self, table: TablePartition, is_other: Callable[[bytes, GroupTable, str], bool], at_hand_max: int
+    ) -> None:
         self._table = table
-        self._at_hand_max = min((group.engine.at_hand_max for group in table.groups), default=0)
+        self._at_hand_max = at_hand_max
         self._is_other = is_other
         self._rows: dict[bytes, _PlainRow] = {}
 
@@ -279,6 +298,12 @@ class _PlainRow:
     begin: bytes
     rows: ColdRows
     ver: bytes
+
+
+def _at_hand_each(tables: Collection[TablePartition]) -> int:
+    """Return how many rows each of the tables may have at hand, so that all together have a bound."""
+    together = min((group.engine.at_hand_max for table in tables for group in table.groups), default=0)
+    return max(together // max(len(tables), 1), _AT_HAND_MIN)
 
 
 def _refuse_other_meaning(group: GroupTable, fingerprint: bytes) -> None:

@@ -16,11 +16,12 @@ from core.versions import version
 from services.broker import EmbeddedBroker
 from tables.apply import apply_pack
 from tables.changelog import ChangelogWriter, Tombstone, change_key
+from tables.disk import TablesDisk
 from tables.owned import OwnedTables
 from tables.restore import ChangelogReader
 from tables.table import GroupTable, TablePartition, freeze
 from tests.aggregating import CHANGELOG, CLICKS, FAST, PLANS, REGISTRY, TOPIC, clicks, new_table
-from tests.engines import open_present_engine
+from tests.engines import open_present_engine, using
 from tests.fakes import Run
 
 pytestmark = pytest.mark.usefixtures("each_engine")
@@ -125,6 +126,23 @@ async def test_a_take_over_brings_rows_and_ids(logs):
 
     table = tables.get(TOPIC, 0)
     assert (table.group(FAST).version("i1"), table.ids) == (version(0, 0), 2)
+
+
+async def test_versions_of_removed_rows_are_dropped_when_all_is_restored(logs, tmp_path):
+    """
+    A changelog keeps a tombstone for a day: all who went within it stayed on the disk for as long as the worker ran.
+    """
+    await logs.add(CHANGELOG, change_of(clicks(0), new_table()), key=KEY)
+    await logs.writer.write({TP: [Tombstone(RowKey("user#i1", FAST), version(0, 0))]})
+    disk = TablesDisk(tmp_path, cache_bytes=8 << 20)
+    engine = disk.open()
+    with using(engine):
+        table = new_table()
+
+    await logs.reader.restore([table])
+
+    assert not list(engine._database.keys())
+    disk.close()
 
 
 @pytest.mark.parametrize("last", [None, b"garbage"], ids=["restored", "refused"])

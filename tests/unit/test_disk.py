@@ -24,6 +24,7 @@ STEPS = st.lists(
         st.tuples(st.just("set"), KEYS, st.binary()),
         st.tuples(st.just("update"), st.dictionaries(KEYS, st.binary())),
         st.tuples(st.just("drop"), KEYS),
+        st.tuples(st.just("clear")),
     )
 )
 
@@ -50,8 +51,10 @@ def do(rows, steps) -> None:
             rows[with_[0]] = with_[1]
         elif what == "update":
             rows.update(*with_)
-        else:
+        elif what == "drop":
             rows.drop(*with_)
+        else:
+            rows.clear()
 
 
 def test_rows_may_come_and_go_while_all_are_looked_through():

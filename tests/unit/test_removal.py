@@ -20,6 +20,7 @@ from tables.remove import take_past
 from tables.restore import Restoration
 from tables.table import freeze
 from tests.aggregating import CHANGELOG, CLICKS, FAST, NOW_MS, TAPS, TOPIC, USER, bench, new_table, taps
+from tests.engines import disk_engine, using
 from tests.fakes import idle, until
 from tests.packed import packed_rows
 from tests.past import DRAWN, KEEP_MS, Past
@@ -323,6 +324,17 @@ def test_a_restore_is_the_same_however_few_rows_it_has_at_hand(at_hand_max, log)
     assert len(group) == len(left)
     restoration.touch_set_back()
     assert set(group.dirty) == again
+
+
+@pytest.mark.parametrize(("partitions", "each"), [(1, 400_000), (8, 50_000), (64, 10_000)])
+def test_rows_at_hand_have_a_bound_that_partitions_share(partitions, each):
+    """
+    A worker that gets 64 partitions had 64 times the memory for them.
+    """
+    with using(disk_engine()):
+        tables = {TopicPartition(CHANGELOG, number): new_table() for number in range(partitions)}
+
+    assert {rows._at_hand_max for rows in Restoration(tables)._plain.values()} == {each}
 
 
 def test_a_tombstone_without_a_version_ends_the_take_over():
