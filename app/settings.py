@@ -15,6 +15,7 @@ from core.access import ApiKey, parse_keys
 from core.definitions import Registry
 from core.errors import ConfigurationError, DefinitionError
 from stores.dynamodb_place import SCHEME, TablePlace
+from tables.engine import LIVE_ROWS_MAX
 
 EMBEDDED = "embedded"
 
@@ -147,6 +148,11 @@ class Settings(BaseSettings):
     )
     tables_cache_bytes: int = Field(
         256 << 20, ge=8 << 20, description="Memory for what was read of them on disk, bytes."
+    )
+    tables_live_rows: int = Field(
+        LIVE_ROWS_MAX,
+        ge=0,
+        description="Rows of a group in one partition that stay ready to be changed; of others only bytes are kept.",
     )
     reads_log: Path | None = Field(
         None, description="CSV file for a sample of reads and writes, for `freshet cache simulate`; keys are hashed."

@@ -58,7 +58,7 @@ from serving.reads_log import ReadsLog
 from serving.server import FeatureServer
 from serving.tiers import TieredReader
 from tables.changelog import ChangelogWriter
-from tables.engine import in_memory
+from tables.engine import Engine, in_memory
 from tables.mend import ChangelogMender
 from tables.owned import OwnedTables
 from tables.restore import ChangelogReader
@@ -247,7 +247,7 @@ class Platform:
             self.numbers,
             reader=changes,
             changelog=changelog,
-            open_engine=self.disk.open_meanwhile if self.disk is not None else in_memory,
+            open_engine=self._open_engine,
             epochs=self.ground.epochs,
         )
         self.debt = CacheDebt(
@@ -311,7 +311,16 @@ class Platform:
             return None
         from tables.disk import TablesDisk  # noqa: PLC0415  # 8 MB of RocksDB for those alone who want it
 
-        return TablesDisk(self.settings.tables_dir, cache_bytes=self.settings.tables_cache_bytes)
+        return TablesDisk(
+            self.settings.tables_dir,
+            cache_bytes=self.settings.tables_cache_bytes,
+            live_rows_max=self.settings.tables_live_rows,
+        )
+
+    async def _open_engine(self) -> Engine:
+        if self.disk is not None:
+            return await self.disk.open_meanwhile()
+        return await in_memory(live_rows_max=self.settings.tables_live_rows)
 
     def _start(self, work: Coroutine[Any, Any, None], *, what: str) -> None:
         self._tasks.append(asyncio.create_task(guarded(work, what=what), name=what))

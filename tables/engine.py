@@ -36,7 +36,7 @@ class Engine(Protocol):
         at_hand_max: Rows that a restore has at hand, in all its partitions, so that it need not ask how far they are.
     """
 
-    live_rows_max: int = LIVE_ROWS_MAX
+    live_rows_max: int
     at_hand_max: int
 
     def rows(self) -> ColdRows:
@@ -53,6 +53,9 @@ class MemoryEngine(Engine):
 
     at_hand_max = 8_000_000
 
+    def __init__(self, *, live_rows_max: int = LIVE_ROWS_MAX) -> None:
+        self.live_rows_max = live_rows_max
+
     @override
     def rows(self) -> ColdRows:
         return MemoryRows()
@@ -65,6 +68,6 @@ class MemoryEngine(Engine):
 MEMORY = MemoryEngine()
 
 
-async def in_memory() -> Engine:
-    """Open the engine that keeps everything in memory."""
-    return MEMORY
+async def in_memory(*, live_rows_max: int = LIVE_ROWS_MAX) -> Engine:
+    """Open an engine that keeps everything in memory."""
+    return MemoryEngine(live_rows_max=live_rows_max)

@@ -1,6 +1,7 @@
 """Settings: every knob is an environment variable, and one that cannot be is named, without its value."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import SecretStr
@@ -9,6 +10,7 @@ from app.endpoints import open_endpoints
 from app.faust_app import new_app
 from app.kafka.access import kafka_access
 from app.settings import Role, Settings, load_settings
+from app.wiring import Platform
 from core.definitions import Registry
 from core.errors import ConfigurationError
 from features import REGISTRY
@@ -44,6 +46,7 @@ GIVEN = {
     "tables": ("disk", "disk"),
     "tables_dir": ("/var/lib/freshet/tables", Path("/var/lib/freshet/tables")),
     "tables_cache_bytes": ("1000000000", 1_000_000_000),
+    "tables_live_rows": ("5000", 5_000),
     "reads_log": ("reads.csv", Path("reads.csv")),
     "reads_log_share": ("0.5", 0.5),
     "on_demand_processes": ("3", 3),
@@ -217,3 +220,21 @@ def test_a_worker_knows_its_url_at_every_kind_of_address(host, url):
 
     assert settings.base_url == url
     assert str(new_app(settings, kafka_access(settings), ownership=None).conf.canonical_url) == url
+
+
+@pytest.mark.parametrize("tables", ["memory", "disk"])
+async def test_as_many_rows_stay_live_as_is_set_wherever_the_others_are(tables, tmp_path, monkeypatch):
+    """
+    Rows of an hour's tiles take ten times the memory when they are live: who has many groups must be able to bound it.
+    """
+    given = {"tables": tables, "tables_dir": str(tmp_path / "tables"), "tables_live_rows": "5"}
+    for name, value in given.items():
+        monkeypatch.setenv(f"FRESHET_{name.upper()}", value)
+    platform = SimpleNamespace(settings=load_settings())
+    platform.disk = Platform._tables_disk(platform)
+
+    assert (await Platform._open_engine(platform)).live_rows_max == 5
+
+    assert (platform.disk is not None) == (tables == "disk")
+    if platform.disk is not None:
+        platform.disk.close()
