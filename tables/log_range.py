@@ -2,7 +2,7 @@
 
 With librdkafka and not aiokafka: everybody waits for a restore, and it reads twice as many records in a second, part of
 it on another core. It blocks, so it works in a thread of its own, one call at a time; what it has read is taken on the
-event loop, some thousands of records at a time, so that features are read from this worker in between.
+event loop, some records at a time, so that features are read from this worker in between.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from tables.message import Message
 from tables.warm_up import InputLog
 
 RUN_RECORDS_MAX = 2_000
-"""Records that are taken at once: 5 ms of the event loop."""
+"""Records that are fetched at once; whoever takes them lets others work between."""
 
 _SETTINGS = {
     # It joins no group and commits nothing, but librdkafka wants a name; grants for our groups cover this one.

@@ -1,6 +1,9 @@
 """Rows that are past leave memory and the changelog, and no served number tells (decision 0024)."""
 
+import asyncio
 import random
+from contextlib import asynccontextmanager
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +20,7 @@ from core.windows import ALL_TIME, days, hours
 from tables.apply import apply_pack
 from tables.expiry import keep_ms
 from tables.remove import take_past
-from tables.restore import Restoration
+from tables.restore import ChangelogReader, Restoration
 from tables.table import freeze
 from tests.aggregating import CHANGELOG, CLICKS, FAST, NOW_MS, TAPS, TOPIC, USER, bench, new_table, taps
 from tests.engines import disk_engine, using
@@ -324,6 +327,47 @@ def test_a_restore_is_the_same_however_few_rows_it_has_at_hand(at_hand_max, log)
     assert len(group) == len(left)
     restoration.touch_set_back()
     assert set(group.dirty) == again
+
+
+class OneRun:
+    """A log whose records come all at once."""
+
+    def __init__(self, keys: list[bytes]) -> None:
+        self._run = [
+            SimpleNamespace(key=lambda key=key: key, value=lambda: NEWER, offset=lambda number=number: number)
+            for number, key in enumerate(keys)
+        ]
+
+    async def beginnings(self, tps):
+        return dict.fromkeys(tps, 0)
+
+    async def ends(self, tps):
+        return dict.fromkeys(tps, len(self._run))
+
+    async def runs(self, _starts, stops):
+        for tp in stops:
+            yield tp, self._run
+
+
+async def test_others_work_while_records_of_one_run_are_restored():
+    """
+    Features of other groups are read from this worker meanwhile: 2,000 records at once, of 15 us each on disk, held
+    them up for 30 ms.
+    """
+
+    @asynccontextmanager
+    async def open_log(_kafka):
+        yield OneRun([f"user#i{user} fast@v1".encode() for user in range(1_000)])
+
+    table = new_table()
+    restore = asyncio.create_task(ChangelogReader({}, open_log=open_log).restore([table]))
+    seen = []
+    while not restore.done():
+        seen.append(len(table.group(FAST)))
+        await asyncio.sleep(0)
+
+    assert seen[-1] == 1_000
+    assert max(later - earlier for earlier, later in pairwise(seen)) <= 200
 
 
 @pytest.mark.parametrize(("partitions", "each"), [(1, 400_000), (8, 50_000), (64, 10_000)])
