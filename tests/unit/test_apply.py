@@ -1,5 +1,7 @@
 """The state of an aggregator against the demo's oracle, whatever producers, dispatchers and aggregators go through."""
 
+from functools import partial
+
 import pytest
 from hypothesis import given, settings
 
@@ -8,7 +10,11 @@ from core.packs import Pack
 from core.rows import pack_change, pack_row
 from core.versions import version
 from tables.apply import Applied, apply_pack, judge
+from tables.disk import TablesDisk
+from tables.engine import MemoryEngine
 from tables.table import GroupTable, freeze, thaw
+from tests.engines import disk_engine, using
+from tests.fakes import until
 from tests.packed import cool, empty_pack, packed_rows
 from tests.world import HOUR_MS, NOW_MS, WORLDS, flush, new_table, values_of
 
@@ -342,3 +348,67 @@ def test_rows_cool_down_beyond_a_bound_and_dirty_ones_do_not():
     assert all(group.row(key) is row for key, row in kept.items())
     assert group.row("i7").stamps == {"clicks@": {0: 7}}
     assert len(group) == count
+
+
+def flush_only(table) -> dict[str, bytes]:
+    """Flush all rows and let none cool down; return what was packed of one group."""
+    flushed = {
+        group.sk: {key: freeze(group, key, row).change for key, row in group.dirty.items()} for group in table.groups
+    }
+    for group in table.groups:
+        group.dirty = {}
+    return flushed[engagement(table).sk]
+
+
+@pytest.mark.parametrize("open_engine", [partial(MemoryEngine, live_rows_max=0), disk_engine], ids=["memory", "disk"])
+def test_rows_that_change_while_others_cool_down_are_as_they_changed(open_engine):
+    """
+    Some hundreds cool down at a time, and events come between: a row that is touched must not be put back to its last
+    flush, nor one that was removed come back.
+    """
+    with using(open_engine()):
+        table = new_table("user")
+    group, count = engagement(table), 1_200
+    apply_pack(table, clicks(*((n, f"e{n}", n, 0) for n in range(count))), 0)
+    changes = flush_only(table)
+
+    steps = group.cool()
+    next(steps)
+    assert [f"i{n}" in group._live for n in (0, 1, 499, 500, count - 1)] == [False, False, False, True, True]
+    # One that has cooled down and two that are about to are touched, two are removed.
+    apply_pack(table, clicks(*((count + n, f"d{n}", n, 0) for n in (0, 600, 1_199))), 1)
+    for n in (1, 601):
+        group.forget(f"i{n}", version(0, 1))
+    for _ in steps:
+        pass
+
+    assert sorted(group._live) == sorted(group.dirty) == ["i0", "i1199", "i600"]
+    left = {f"i{n}" for n in range(count)} - {"i1", "i601"}
+    assert {key: group.version(key) for key in left} == {key: version(0, int(key in group.dirty)) for key in left}
+    assert (group.version("i1"), group.version("i601"), len(group)) == (None, None, count - 2)
+    told = dict(group.packed())
+    assert told == {key: changes[key] for key in left}
+    assert group.row("i600").stamps == {"clicks@": {0: count + 600}}
+
+
+async def test_a_table_that_is_given_away_while_rows_cool_down_goes_when_that_is_over(tmp_path):
+    """
+    A flush that is under way when partitions go away ends a little later: it must not fail on what was removed.
+    """
+    disk = TablesDisk(tmp_path, cache_bytes=8 << 20, live_rows_max=0)
+    with using(disk.open()):
+        table = new_table("user")
+    apply_pack(table, clicks(*((n, f"e{n}", n, 0) for n in range(1_200))), 0)
+    flush_only(table)
+    group = engagement(table)
+    steps = group.cool()
+    next(steps)
+
+    del table
+    for _ in steps:
+        pass
+    assert all(group.cold().get(f"i{n}") is not None for n in range(1_200))
+
+    del group, steps
+    await until(lambda: not any((tmp_path / "worker-0").iterdir()))
+    disk.close()
