@@ -9,8 +9,9 @@ from collections.abc import Iterable
 
 from tables.table import GroupTable
 
-_TIMES = 2.0
-"""A flush that takes long is not begun again before so many times its length."""
+_TIMES, _TIMES_MAX_S = 2.0, 6.0
+"""A flush that takes long is not begun again before so many times its length; one that has waited for a store is no
+measure of the next."""
 _LATER, _LATER_MAX_S = 0.1, 2.0
 """While older events are caught up with, a flush may be later by this share of their age: they are late anyway, and the
 fewer times a row is written, the sooner the present is reached."""
@@ -61,7 +62,8 @@ class FlushTimes:
     def _stretched_s(self, now: float, now_ms: int) -> float:
         if now >= self._applied_at + _QUIET_S:
             return 0
-        return max(self._took_s * _TIMES, min((now_ms - self._newest_ms) / 1000 * _LATER, _LATER_MAX_S))
+        stretched_s = min(self._took_s * _TIMES, _TIMES_MAX_S)
+        return max(stretched_s, min((now_ms - self._newest_ms) / 1000 * _LATER, _LATER_MAX_S))
 
 
 def _every_s(group: GroupTable) -> float:

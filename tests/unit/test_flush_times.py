@@ -24,12 +24,15 @@ def flushed(*, age_ms=0, took_s=0.0) -> FlushTimes:
         (10_000, 0.0, 1.0),
         (3_600_000, 0.0, 2.0),
         (3_600_000, 3.0, 6.0),
+        (0, 300.0, 6.0),
+        (3_600_000, 300.0, 6.0),
     ],
 )
 def test_flushes_are_further_apart_where_they_take_long_or_events_are_old(age_ms, took_s, apart_s):
     """
     A row of which ten versions wait is written once. Events of an hour ago are late already: two seconds more are
-    nothing to them, and half as many writes let the present be reached sooner.
+    nothing to them, and half as many writes let the present be reached sooner. After a flush that has waited for the
+    record for five minutes the next one was due ten minutes after it began: all rows were that old by then.
     """
     times, due = flushed(age_ms=age_ms, took_s=took_s), 100.0 + apart_s
     times.applied(due - 0.01, as_of_ms=NOW_MS - age_ms)
