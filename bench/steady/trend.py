@@ -1,6 +1,6 @@
-"""Whether memory grows: a line through samples. Pure."""
+"""Whether memory grows under a load that is served: a line through samples. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import linear_regression
 
@@ -68,6 +68,17 @@ def trend(samples: Sequence[Sample]) -> Trend:
     line = linear_regression([sample.at_s for sample in samples], used)
     first, last = (line.intercept + line.slope * sample.at_s for sample in (samples[0], samples[-1]))
     return Trend(*(round(mb, 2) for mb in (first, last, line.slope * 3600, min(used), max(used))))
+
+
+def is_good(found: Trend, *, lost: int, reads: Mapping[int, int]) -> bool:
+    """Return whether memory is flat under a load that was served: what a worker refuses needs no memory.
+
+    Args:
+        found: The trend.
+        lost: Events that are in no account.
+        reads: How many reads there were, by the status of their answers.
+    """
+    return found.is_flat and lost == 0 and reads.keys() <= {200}
 
 
 def table(samples: Sequence[Sample], *, title: str) -> Table:
