@@ -169,6 +169,14 @@ APPLYING = (
         caught_by=("tests/unit/test_disk.py::test_rows_on_disk_are_those_in_memory", SIMULATION),
     ),
     Mutant(
+        "rows on disk that cannot be read look like the end of all rows",
+        rule="2",
+        file="tables/disk.py",
+        old="            rows.status()\n",
+        new="            pass\n",
+        caught_by=("tests/unit/test_disk.py::test_rows_that_cannot_be_read_do_not_look_like_the_end",),
+    ),
+    Mutant(
         "rows are removed while a window still needs them",
         rule="Keys",
         file="tables/expiry.py",
