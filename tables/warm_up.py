@@ -6,6 +6,7 @@ source's time, or a month of it, so what was read decides: where it does not rea
 time, it is read again from twice as far back, at most from the log's beginning on.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ _ENOUGH = 1.25
 """Horizons of source time that must be covered: their slices are an eighth of one, and records not quite in order."""
 
 _STEP_RECORDS_MIN = 1_000
+
+_AT_ONCE = 5
+"""Packs that are entered before others may work: up to 500 ids in each, of 1.5 us, so 4 ms of the event loop."""
 
 Place: TypeAlias = tuple[str, int]
 """Topic and partition of a source."""
@@ -124,13 +128,9 @@ async def warm_up(
             async for tp, run in log_.runs(starts, left):
                 count += len(run)
                 progress.read(records=len(run), offsets=len(run))
-                packs = []
-                for message in run:
-                    pack = _pack(tp, message)
-                    if pack is not None:
-                        packs.append(pack)
-                        reaches[tp].note(pack, message.timestamp()[1])
-                remember(tables[tp], packs)
+                for start in range(0, len(run), _AT_ONCE):
+                    _enter(tp, run[start : start + _AT_ONCE], tables[tp], reaches[tp])
+                    await asyncio.sleep(0)
         short = {tp: reach.short() & short.get(tp, reach.short()) for tp, reach in reaches.items()}
         left = {tp: stop for tp, stop in left.items() if short[tp] and starts[tp] > begins[tp]}
         for tp, stop in left.items():
@@ -158,6 +158,16 @@ async def _first_starts(
     horizons = {tp: max(tables[tp].horizons.values(), default=0) for tp in stops}
     found = await log_.offsets_at({tp: max(last[tp] - _FIRST_LOOK * horizons[tp], 0) for tp in stops})
     return {tp: min(found[tp], stop) for tp, stop in stops.items()}
+
+
+def _enter(tp: TopicPartition, run: Sequence[Message], table: TablePartition, reach: Reach) -> None:
+    packs = []
+    for message in run:
+        pack = _pack(tp, message)
+        if pack is not None:
+            packs.append(pack)
+            reach.note(pack, message.timestamp()[1])
+    remember(table, packs)
 
 
 def _pack(tp: TopicPartition, message: Message) -> Pack | None:

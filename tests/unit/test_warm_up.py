@@ -1,5 +1,8 @@
 """Warming up after a restart: that no repetition is taken for a first time, whatever the dispatch took."""
 
+import asyncio
+from itertools import pairwise
+
 import pytest
 from aiokafka import TopicPartition
 from typing_extensions import override
@@ -116,6 +119,23 @@ async def test_events_that_are_dispatched_as_they_come_are_read_once():
 
     assert log.looks == [119 - 2 * HORIZON_MS // MINUTE_MS]
     assert repeated(table, of=110, number=120, time_ms=NOW_MS + 120 * MINUTE_MS) is Verdict.DUPLICATE
+
+
+async def test_others_work_while_ids_of_one_run_are_entered():
+    """
+    2,000 packs of 500 ids each at once, of 1.5 us an id, hold up everything in the worker for more than a second.
+    """
+    log, table = Input(), new_table()
+    for number in range(120):
+        log.dispatch(at_ms=NOW_MS, number=number, time_ms=NOW_MS)
+    warming = asyncio.create_task(warm_up(log, {TP: 120}, {TP: table}, RestoreProgress()))
+    seen = []
+    while not warming.done():
+        seen.append(table.ids)
+        await asyncio.sleep(0)
+
+    assert seen[-1] == 120
+    assert max(later - earlier for earlier, later in pairwise(seen)) <= 5
 
 
 async def test_a_bulk_load_that_was_dispatched_slowly_is_looked_for_further_back():
