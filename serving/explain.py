@@ -115,10 +115,10 @@ class Explainer:
         place = RowKey(row_pk(read, encoded), read.sk)
         group = read.plan.group
         origins: dict[RowKey, Origin] = {}
-        gaps = Gaps()
         partition = kafka_partition(encoded, group.entity.partitions)
         # Before the row: progress that is read after it may speak of events that it does not hold yet.
         progress = await self._progress.as_of_ms([(group.entity.name, partition)])
+        gaps = Gaps(known_at=self._progress.answered_at(progress))
         row = (await self._reader.read([Wanted(place, read.terms)], origins=origins, gaps=gaps)).get(place)
         if gaps.why is not None and place in gaps.unread and not has_defaults(read.plan):
             raise gaps.why

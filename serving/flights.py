@@ -32,6 +32,7 @@ class Flights(Generic[K, W, V]):
         self._key_of = key_of
         self._loads = 0
         self._under_way: dict[K, asyncio.Task[Mapping[K, V]]] = {}
+        self._began_at: dict[K, float] = {}
 
     async def get(self, wanted: Sequence[W]) -> dict[K, V]:
         """Return the values that exist: those that nobody is loading are loaded together.
@@ -51,6 +52,10 @@ class Flights(Generic[K, W, V]):
             await asyncio.shield(flight)
         return {key: flight.result()[key] for key, flight in flights.items() if key in flight.result()}
 
+    def began_before(self, key: K, at: float) -> bool:
+        """Whether a load that is under way for a key began before a time of the event loop."""
+        return self._began_at.get(key, at) < at
+
     def begin(self, wanted: Sequence[W]) -> None:
         """Load what nobody is loading, together and for nobody who waits; or nothing, if too many are under way."""
         mine = [want for want in wanted if self._key_of(want) not in self._under_way]
@@ -62,12 +67,13 @@ class Flights(Generic[K, W, V]):
         flight = asyncio.ensure_future(self._load(wanted))
         self._loads += 1
         self._under_way |= dict.fromkeys(keys, flight)
+        self._began_at |= dict.fromkeys(keys, asyncio.get_running_loop().time())
         flight.add_done_callback(lambda landed: self._landed(keys, landed))
 
     def _landed(self, keys: Sequence[K], flight: "asyncio.Future[Mapping[K, V]]") -> None:
         self._loads -= 1
         for key in keys:
-            del self._under_way[key]
+            del self._under_way[key], self._began_at[key]
         # If all who waited have gone, nobody else asks what became of it.
         if not flight.cancelled():
             flight.exception()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Iterable
 
 from core.errors import FormatError, StoreError
@@ -22,6 +23,7 @@ class ProgressBoard:
         self._store = store
         self._clock = clock
         self._known: dict[tuple[str, int], tuple[int, int]] = {}
+        self._answered_at: dict[tuple[str, int], float] = {}
         self._asked: set[tuple[str, int]] = set()
         self._refreshing: asyncio.Future[dict[tuple[str, int], int]] | None = None
 
@@ -41,6 +43,10 @@ class ProgressBoard:
             self._refreshing = asyncio.ensure_future(self.as_of_ms(found))
             self._refreshing.add_done_callback(self._refreshed)
         return {place: as_of_ms for place, (_, as_of_ms) in found.items()}
+
+    def answered_at(self, partitions: Iterable[tuple[str, int]]) -> float:
+        """Return when the newest of what is known of partitions was there, on the event loop's clock."""
+        return max((self._answered_at.get(place, -math.inf) for place in partitions), default=-math.inf)
 
     def _refreshed(self, refreshing: "asyncio.Future[dict[tuple[str, int], int]]") -> None:
         self._refreshing = None
@@ -74,6 +80,7 @@ class ProgressBoard:
         for place, key in keys.items():
             known = self._known.get(place, (0, 0))[1]
             self._known[place] = (now_ms, max(known, found.get(key, 0)))
+            self._answered_at[place] = asyncio.get_running_loop().time()
 
 
 def _is_old(read_at_ms: int, now_ms: int) -> bool:

@@ -114,7 +114,7 @@ class FeatureServer:
         return self._assemble(reading, rows, progress, gaps, ready, on_demand, instant_ms=instant_ms)
 
     async def _rows(self, reading: _Reading) -> tuple[list[list[Row | None]], Gaps]:
-        gaps = Gaps()
+        gaps = Gaps(known_at=self._progress.answered_at(_different(reading.places)))
         wanted = _wanted(reading)
         rows = await self._reader.read(wanted, gaps=gaps)
         if gaps.why is not None and len(gaps.unread) == len(wanted) and not reading.plan.has_more_than_rows:

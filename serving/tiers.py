@@ -182,6 +182,10 @@ class TieredReader:
         missing = [want for want in missing if want.key not in found]
         if missing:
             try:
+                if gaps is not None:
+                    # Who joins a load joins one that began before; what is known of its rows, it may not have seen.
+                    joined = (want.key for want in missing if flights.began_before(want.key, gaps.known_at))
+                    gaps.untold.update(joined)
                 found |= await self._load(flights, missing, origins)
             except StoreError as error:
                 old = self._old_copies(missing)

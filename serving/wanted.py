@@ -1,5 +1,6 @@
 """What is asked of the tiers, and what they could not tell for sure."""
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -69,13 +70,15 @@ class Gaps:
     """What a read could not have.
 
     Attributes:
+        known_at: When the progress was read that the answer will tell, on the event loop's clock.
         unread: Rows that nobody has told while the record failed: they may be anything.
         old: Rows that are served from copies older than their group's ``soft_ttl``, because it failed.
-        untold: Rows, and that there is none, from copies whose changes are not announced here, or perhaps not any
-            more. Their partition's progress speaks of events that they may lack.
+        untold: Rows, and that there is none, of which their partition's progress may know more: from copies whose
+            changes are not announced here, or perhaps not any more, and from loads that began before ``known_at``.
         why: What the record's failure was.
     """
 
+    known_at: float = -math.inf
     unread: set[RowKey] = field(default_factory=set)
     old: set[RowKey] = field(default_factory=set)
     untold: set[RowKey] = field(default_factory=set)

@@ -7,6 +7,7 @@ _DYNAMODB = "tests/contract/test_dynamodb.py::"
 _CACHES = "tests/contract/test_caches.py::"
 _TIERS = "tests/unit/test_tiers.py::"
 _HTTP = "tests/unit/test_serving_http.py::"
+_UNTOLD = "tests/unit/test_untold_copies.py::"
 _AT_ONCE = "tests/unit/test_at_once.py::"
 _LIFETIMES = "tests/unit/test_lifetimes.py::"
 
@@ -192,6 +193,22 @@ STORING = (
         old="        if copy is None or copy.row is None or copy.row.ver < ver:",
         new="        if copy is None or copy.row is None:",
         caught_by=(_TIERS + "test_no_copy_stays_that_is_older_than_what_was_served",),
+    ),
+    Mutant(
+        "who joins a load claims what is known of its partition since",
+        rule="2",
+        file="serving/tiers.py",
+        old="                    gaps.untold.update(joined)",
+        new="                    gaps.untold.update(())",
+        caught_by=(_UNTOLD + "test_who_joins_a_load_claims_no_event_that_came_since_it_began",),
+    ),
+    Mutant(
+        "a copy that hears of no change is as complete as its partition",
+        rule="2",
+        file="serving/tiers.py",
+        old="if not (hears and copy.is_told)",
+        new="if not hears",
+        caught_by=(_UNTOLD + "test_an_answer_is_not_said_to_be_complete_beyond_what_its_copy_holds",),
     ),
     Mutant(
         "what was made of a user's rows outlives a change of one",

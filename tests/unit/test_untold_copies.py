@@ -1,5 +1,6 @@
 """Copies in a worker that hears of no change: an answer with them claims no more than they hold."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -148,3 +149,42 @@ async def test_a_copy_whose_changes_are_announced_is_as_complete_as_its_partitio
 
     assert await read(kit, 2) == (1, NOW_MS + 2_000, False)
     assert await read(kit, 2) == (1, NOW_MS + 2_000, True)
+
+
+class Slow(MemoryStore):
+    """Reads rows at once and gives them when it is let; what is known of partitions it gives at once."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.is_open = asyncio.Event()
+        self.is_asked = asyncio.Event()
+
+    @override
+    async def read(self, keys: Sequence[RowKey], *, deadline_ms: int) -> dict[RowKey, bytes]:
+        found = await super().read(keys, deadline_ms=deadline_ms)
+        if not all(key.sk.startswith("#") for key in keys):
+            self.is_asked.set()
+            await self.is_open.wait()
+        return found
+
+
+async def test_who_joins_a_load_claims_no_event_that_came_since_it_began():
+    """
+    Its progress was read after the row that it gets: that the partition is complete up to now is not true of this row.
+    """
+    kit = ServingKit(ManualClock(NOW_MS))
+    kit.record, kit.cache = Slow(kit.clock), None
+    kit.web_app()
+    await kit.take("impressions", impression(NOW_MS))
+    first = asyncio.create_task(read(kit, 1))
+    await kit.record.is_asked.wait()
+    kit.clock.advance(2_000)
+    await kit.take("impressions", impression(NOW_MS + 2_000))
+    second = asyncio.create_task(read(kit, 1))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    kit.record.is_open.set()
+
+    assert await first == (1, NOW_MS, False)
+    assert await second == (1, NOW_MS, False)
+    assert await read(kit, 1) == (2, NOW_MS + 2_000, False)
