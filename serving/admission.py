@@ -3,17 +3,19 @@
 More than the stores and this process can take only makes everybody wait longer, until the deadlines of the stores pass
 and each read costs more than before. Beyond the limit a read is refused at once, which costs next to nothing, and its
 client may ask another worker. The limit is looked at once for as many answers as it allows: it rises by a quarter until
-many of them are late, then by one each time, and falls by a fifth when many are, as TCP finds its window.
+many of them are late, then by one each time, and falls by a fifth when many are, or by a half when most are, as TCP
+finds its window. It does not rise where it is not needed: what was never tried would let a whole crowd in.
 """
 
 import time
 from collections.abc import Callable
 
-LIMIT_MIN, LIMIT_START, LIMIT_MAX = 16, 32, 1_024
+LIMIT_MIN, LIMIT_START, LIMIT_MAX = 16, 128, 1_024
 _LATE_S = 0.035
 """Less than Redis is waited for: beyond that, reads would go to the record because we are busy."""
 _LATE_SHARE = 0.25
-_RISE, _FALL = 1.25, 0.8
+_MOST_SHARE = 0.75
+_RISE, _FALL, _FALL_FAR = 1.25, 0.8, 0.5
 
 
 class Admission:
@@ -59,9 +61,9 @@ class Admission:
     def _look(self, now: float) -> None:
         if self._late > self._answers * _LATE_SHARE:
             self._was_late = True
-            self._limit = max(self._limit * _FALL, LIMIT_MIN)
-        elif self._most >= self.limit:
-            # Who never comes near the limit has not tried it: a crowd would be let in at once, and all be late.
+            fall = _FALL_FAR if self._late > self._answers * _MOST_SHARE else _FALL
+            self._limit = max(self._limit * fall, LIMIT_MIN)
+        elif self._most >= self.limit / 2:
             self._limit = min(self._limit + 1 if self._was_late else self._limit * _RISE, LIMIT_MAX)
         self._answers = self._late = 0
         self._most = self._waiting

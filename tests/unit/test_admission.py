@@ -47,11 +47,32 @@ def test_the_limit_rises_fast_until_answers_are_late(admission, time):
     wait(admission, time, seconds=IN_TIME_S, times=20)
     assert admission.limit == LIMIT_MAX
 
-    wait(admission, time, seconds=LATE_S)
+    wait(admission, time, seconds=LATE_S, reads=LIMIT_MAX // 2)
+    wait(admission, time, seconds=IN_TIME_S, reads=LIMIT_MAX // 2)
     assert admission.limit == int(LIMIT_MAX * 0.8)
 
     wait(admission, time, seconds=IN_TIME_S, times=3)
     assert admission.limit == int(LIMIT_MAX * 0.8) + 3
+
+
+def test_the_limit_falls_by_half_when_nearly_all_are_late(admission, time):
+    """
+    A crowd that was let in at once is late as a whole, and the next one should not be.
+    """
+    wait(admission, time, seconds=LATE_S)
+
+    assert admission.limit == LIMIT_START // 2
+
+
+def test_the_limit_stays_where_nobody_needs_it(admission, time):
+    """
+    It rose to a thousand in any quiet hour, and the first crowd after it was let in as a whole, to wait for seconds.
+    """
+    wait(admission, time, seconds=IN_TIME_S, reads=LIMIT_START // 2 - 1, times=100)
+    assert admission.limit == LIMIT_START
+
+    wait(admission, time, seconds=IN_TIME_S, reads=LIMIT_START, times=2)
+    assert admission.limit > LIMIT_START
 
 
 def test_the_limit_never_falls_so_low_that_nobody_finds_out_that_it_is_over(admission, time):
@@ -71,7 +92,7 @@ def test_a_few_late_answers_are_no_sign(admission, time):
     """
     for _ in range(50):
         wait(admission, time, reads=1, seconds=LATE_S)
-        wait(admission, time, reads=9, seconds=IN_TIME_S)
+        wait(admission, time, seconds=IN_TIME_S)
 
     assert admission.limit > LIMIT_START
 
