@@ -46,7 +46,7 @@ class ReadyEntity:
     from_ms: int
     until_ms: int
     sure_until_ms: int
-    is_told: bool = True
+    is_told: bool
     _values: list[bytes] | None = None
 
     def values(self, read: EntityRead) -> list[bytes]:

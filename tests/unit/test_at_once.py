@@ -204,7 +204,9 @@ async def test_a_row_that_is_over_is_there_again_when_the_clock_is_put_back(kit)
 
 
 def entity() -> ReadyEntity:
-    return ReadyEntity("", (), (), ("user", 0), as_of_ms=0, valid_from_ms=0, from_ms=0, until_ms=1, sure_until_ms=1)
+    return ReadyEntity(
+        "", (), (), ("user", 0), as_of_ms=0, valid_from_ms=0, from_ms=0, until_ms=1, sure_until_ms=1, is_told=True
+    )
 
 
 class Shape:
