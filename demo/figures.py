@@ -59,6 +59,17 @@ class Figures:
             return self.committed
         return self.events_applied + self.events_duplicate + self.late + self.dead_letters
 
+    def has_each_once(self, sent: int) -> bool:
+        """Whether each event that was sent is in exactly one set; others' may be beside them, none oftener than it came.
+
+        >>> Figures(dispatched=3, applied={("clicks", "user"): 3}).has_each_once(2)
+        True
+        >>> Figures(dispatched=2, applied={("clicks", "user"): 3}).has_each_once(2)
+        False
+        """
+        came = self.dispatched + self.late + self.dead_letters if self.committed is None else self.committed
+        return sent <= self.in_one_set <= max(sent, came)
+
 
 @dataclass(frozen=True, slots=True)
 class Ingest:

@@ -17,6 +17,8 @@ _PHASES = {
     "done": "done; still serving. Ctrl-C stops everything",
 }
 
+_WRONG_LINES_MAX = 5
+
 
 def demo_screen(progress: Progress) -> RenderableType:
     """Return what a run looks like now."""
@@ -45,6 +47,8 @@ def demo_screen(progress: Progress) -> RenderableType:
         style = "bold green" if report.values_wrong == 0 else "bold red"
         checked = Text(f"{report.values_checked:,}", style=style)
         table.add_row("values checked", checked, Text(f"{report.values_wrong} wrong", style=style))
+        for line in report.first_wrong[:_WRONG_LINES_MAX]:
+            table.add_row("", "", Text(line, style="red"))
         table.add_row(
             "read", f"{report.read_ms_p50} ms", f"100 keys with all their features; p99 {report.read_ms_p99} ms"
         )

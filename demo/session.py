@@ -173,7 +173,7 @@ class Session:
         freshness, reads = _percentiles(probe.ms), _percentiles([ms for one in results for ms in one.read_ms])
         wrong = [line for one in results for line in one.first_wrong]
         values_wrong = sum(one.values_wrong for one in results)
-        if figures.in_one_set != len(events) or probe.unseen:
+        if not figures.has_each_once(len(events)) or probe.unseen:
             values_wrong += 1
             wrong.insert(0, f"not every event is in exactly one set: {figures}, {probe.unseen} never seen")
         return Report(
