@@ -60,7 +60,7 @@ class Figures:
         return self.events_applied + self.events_duplicate + self.late + self.dead_letters
 
     def has_each_once(self, sent: int) -> bool:
-        """Whether each event that was sent is in exactly one set; others' may be beside them, none oftener than it came.
+        """Whether each event that was sent is in exactly one set; beside others', of which none is there twice.
 
         >>> Figures(dispatched=3, applied={("clicks", "user"): 3}).has_each_once(2)
         True
