@@ -73,7 +73,8 @@ class Flights(Generic[K, W, V]):
     def _landed(self, keys: Sequence[K], flight: "asyncio.Future[Mapping[K, V]]") -> None:
         self._loads -= 1
         for key in keys:
-            del self._under_way[key], self._began_at[key]
+            del self._under_way[key]
+            del self._began_at[key]
         # If all who waited have gone, nobody else asks what became of it.
         if not flight.cancelled():
             flight.exception()
