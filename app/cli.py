@@ -102,15 +102,21 @@ def check(registry: Annotated[str, typer.Option(help="package.module:NAME")] = "
         )
     errors = sum(problem.severity == "error" for problem in problems)
     features = sum(len(plan_group(group).features) for group in loaded.groups) if not errors else 0
+    warnings = _counted(len(problems) - errors, "warning")
     if errors:
-        out.print(f"{errors} errors, {len(problems) - errors} warnings")
+        out.print(f"{_counted(errors, 'error')}, {warnings}")
         raise SystemExit(1)
     made = sum(len(group.features) for group in loaded.on_demand)
     made += sum(len(source.returns) for source in loaded.on_demand_sources)
     on_demand = f"{made} on demand, " if made else ""
+    told = f", {warnings}" if problems else ""
     out.print(
-        f"{len(loaded.groups)} groups, {features} features, {on_demand}{len(loaded.services)} services: no errors"
+        f"{len(loaded.groups)} groups, {features} features, {on_demand}{len(loaded.services)} services: no errors{told}"
     )
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 @cli.command()
