@@ -32,7 +32,7 @@ DISPATCHING = (
         rule="P8",
         file="agents/decode.py",
         old="""code.add(f"raise {code.name('refuse', _refuse_key)}(error) from error")""",
-        new='code.add(" = ".join([*keys, "[]"]))',
+        new='code.add(" = ".join([*found, "[]"]))',
         caught_by=("tests/unit/test_decode.py::test_a_malformed_event_is_told_by_its_field_and_its_flaw", FUZZ),
     ),
     Mutant(

@@ -668,6 +668,25 @@ async def test_a_load_that_found_nothing_does_not_hide_a_row_that_was_found_sinc
     assert await values(reader, USER) == [1]
 
 
+async def test_nor_does_it_where_the_copy_of_that_row_was_displaced(local, record, clock, metrics):
+    """
+    A copy that is there shows that the load is the older of the two; without it, what was served is all that tells.
+    """
+    slow, cache = SlowStore(record), CountingStore("cache", clock)
+    reader = TieredReader(local=local, cache=cache, record=slow, clock=clock, metrics=metrics)
+    first = asyncio.create_task(values(reader, USER))
+    await until(lambda: slow.found is not None)
+    await write(1, record, cache)
+    assert await values(reader, USER) == [1]
+    copy = local.get(USER, oldest_ms=0, oldest_none_ms=0)
+    local.put(USER._replace(pk="user#i9"), copy.row, size=99_700, read_at_ms=clock.now_ms())
+    assert local.get(USER, oldest_ms=0, oldest_none_ms=0) is None
+    slow.may.set()
+    await first
+
+    assert await values(reader, USER) == [1]
+
+
 async def test_no_copy_stays_that_is_older_than_what_was_served(local, record, clock, metrics):
     """
     A slow load had found nothing, a second read the first version of a row, and the slow one, looking again, the second
