@@ -184,7 +184,7 @@ STORING = (
         file="serving/tiers.py",
         old="if self._local is None or not terms.is_copied or self._is_below_floor(want.key, None):",
         new="if self._local is None or not terms.is_copied:",
-        caught_by=(_TIERS + "test_nor_does_it_where_the_copy_of_that_row_was_displaced",),
+        caught_by=(_TIERS + "test_a_load_that_found_nothing_does_not_hide_a_row_that_was_found_since[displaced]",),
     ),
     Mutant(
         "a copy stays that is older than what was served",
