@@ -150,14 +150,21 @@ function drawMadeFeature(made, one) {
   const takes = one.columns.map((column) => `${column.name} ${column.type}`).join(", ");
   return h("tr", {},
     h("th", { scope: "row", class: "code" }, h("a", { href: askPlace(name), title: `Ask for ${name}` }, one.feature)),
+    meaning(one, h("span", { class: "code" }, `of ${takes}`)),
+  );
+}
+
+/** The cells that say what a feature is, but for its name. */
+function meaning(one, more) {
+  return [
     h("td", {}, one.type),
     h("td", {}, one.unit || none()),
     h("td", { class: "code" }, one.default === null ? none() : value(one.default)),
     h("td", { class: "meaning" },
       h("span", { class: "text" }, one.description),
       h("span", { class: "code" }, one.text),
-      h("span", { class: "code" }, `of ${takes}`)),
-  );
+      more),
+  ];
 }
 
 function none() {
@@ -183,13 +190,7 @@ function drawDefinition(group, one) {
   const plain = one.windows[0].suffix === "";
   return h("tr", {},
     h("th", { scope: "row", class: "code" }, plain ? null : h("span", {}, one.stem), h("span", { class: "windows" }, one.windows.map(link))),
-    h("td", {}, one.type),
-    h("td", {}, one.unit || none()),
-    h("td", { class: "code" }, one.default === null ? none() : value(one.default)),
-    h("td", { class: "meaning" },
-      h("span", { class: "text" }, one.description),
-      h("span", { class: "code" }, one.text),
-      one.note && h("span", { class: "text" }, one.note)),
+    meaning(one, one.note && h("span", { class: "text" }, one.note)),
   );
 }
 
