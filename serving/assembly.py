@@ -90,7 +90,7 @@ def assemble_entities(
     results = [b""] * len(plan.order)
     for read, mine in zip(plan.entities, ready, strict=True):
         if is_single:
-            columns: Iterable[bytes] = (mine[0].rows[group].cell(place) for group, place in read.features)
+            columns: Iterable[bytes] = mine[0].cells(read)
         else:
             columns = _entity_columns(read, mine, are_new=are_new)
         for column, result in zip(read.columns, columns, strict=True):

@@ -1,14 +1,16 @@
 """Ready entities: what answers of one shape say of one entity: a hot one costs one look-up, not one per group.
 
-One is good while every row in it is: until a copy of one of them changes or grows old, or the next tile boundary
-passes. ``LocalCopies`` tells of every change, so what is found here is what the copies would give.
+One is good while every row in it is: until one of them changes, a copy grows old, or the next tile boundary passes.
+``TieredReader`` tells of every change, so what is found here is what the copies would give; where a store is asked, its
+bytes must be the same besides.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+from core.ports import RowKey
 from serving.local import Copy
 from serving.read_plans import EntityRead
 from serving.ready import ReadyRow, kept_json
@@ -20,15 +22,29 @@ _SEEN_MAX = 50_000
 _sure_until, _from, _until = attrgetter("sure_until_ms"), attrgetter("from_ms"), attrgetter("until_ms")
 
 
+class Address(NamedTuple):
+    """Where an entity is.
+
+    Attributes:
+        encoded: Its key.
+        place: Entity and partition.
+        keys: Per group, where its row stands.
+    """
+
+    encoded: str
+    place: tuple[str, int]
+    keys: Sequence[RowKey]
+
+
 @dataclass(slots=True, eq=False)
 class ReadyEntity:
     """What is served of one entity, from one instant until another.
 
     Attributes:
-        encoded: Its key.
+        address: Where it is.
         rows: Per group.
-        copies: Of which these were made.
-        place: Entity and partition.
+        copies: Of which these were made, unless they were made of what a store had.
+        packed: What that was, per group.
         as_of_ms: Newest record timestamp that each of the rows has seen; 0 if one is none.
         valid_from_ms: An answer with it has no earlier instant: newest of its rows.
         from_ms: First instant at which all of this is served.
@@ -37,10 +53,10 @@ class ReadyEntity:
         is_told: Whether changes of all of the copies are announced here (``Copy``).
     """
 
-    encoded: str
+    address: Address
     rows: Sequence[ReadyRow]
     copies: Sequence[Copy]
-    place: tuple[str, int]
+    packed: Sequence[bytes]
     as_of_ms: int
     valid_from_ms: int
     from_ms: int
@@ -48,6 +64,13 @@ class ReadyEntity:
     sure_until_ms: int
     is_told: bool
     _values: list[bytes] | None = None
+    _cells: list[bytes] | None = None
+
+    def cells(self, read: EntityRead) -> list[bytes]:
+        """Return the results of the read's features in an answer that has this entity alone."""
+        if self._cells is None:
+            self._cells = [self.rows[group].cell(place) for group, place in read.features]
+        return self._cells
 
     def values(self, read: EntityRead) -> list[bytes]:
         """Return the values of the read's features, each as JSON."""
@@ -60,7 +83,7 @@ class ReadyEntity:
 
     def size(self, read: EntityRead) -> int:
         """Return how many bytes it counts for: its rows, which may be copied nowhere else, and what is made of them."""
-        rows = sum(copy.size for copy in self.copies)
+        rows = sum(copy.size for copy in self.copies) + sum(map(len, self.packed))
         return rows + _GROUP_BYTES * len(read.groups) + _VALUE_BYTES * len(read.features)
 
 
@@ -83,13 +106,12 @@ class ReadyEntities:
         known = self._known.get(read)
         return list(map(known.get, keys)) if known else [None] * len(keys)
 
-    def keep(self, read: EntityRead, key: Any, pk: str, entity: ReadyEntity) -> None:
+    def keep(self, read: EntityRead, key: Any, entity: ReadyEntity) -> None:
         """Keep an entity, if the same was asked for before: most of what is read once is not read again.
 
         Args:
             read: The shape.
             key: Values of its key columns.
-            pk: Where its rows stand.
             entity: What is served of it.
         """
         if (read, key) not in self._seen:
@@ -100,7 +122,7 @@ class ReadyEntities:
         known = self._known.setdefault(read, {})
         before = known.get(key)
         if before is None:
-            self._shapes.setdefault(pk, []).append((read, key))
+            self._shapes.setdefault(entity.address.keys[0].pk, []).append((read, key))
         self._bytes += entity.size(read) - (before.size(read) if before is not None else 0)
         known[key] = entity
         while self._bytes > self._bytes_max:

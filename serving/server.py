@@ -22,7 +22,8 @@ from serving.reads_log import ReadsLog
 from serving.ready import INVALID, PRESENT, ReadyRow, ReadyRows, has_defaults
 from serving.ready_entities import BYTES_MAX
 from serving.requests import FeaturesRequest, check_request_columns, check_size
-from serving.tiers import TieredReader
+from serving.same_again import EntitiesAsked, SameAgain
+from serving.tiers import CacheValues, TieredReader
 from serving.wanted import Gaps, Wanted
 
 _Place: TypeAlias = tuple[str, int]
@@ -69,6 +70,7 @@ class FeatureServer:
         self._at_once = AtOnce(
             reader=reader, progress=progress, clock=clock, ready=self._ready, bytes_max=entities_bytes_max
         )
+        self._same_again = SameAgain(reader=reader, clock=clock, ready=self._ready)
         self._reads_log = reads_log
         self._functions = functions
 
@@ -90,19 +92,41 @@ class FeatureServer:
         if self._reads_log is not None:
             self._reads_log.reads(chain.from_iterable(self._begin(request, plan).keys))
         if plan.entities:
-            versions = self._versions(plan) if request.include_feature_view_version_metadata else None
-            answered = self._at_once.answer(plan, request.entities, versions)
+            answered = self._at_once.answer(plan, request.entities, self._versions(request, plan))
             if answered is not None:
                 return answered
+            asked = self._same_again.begin(plan, request.entities)
+            if asked is not None:
+                places = {address.place for one in asked for address in one.addresses}
+                return self._ask_cache(request, plan, asked, places, self._progress.known(places))
         reading = self._begin(request, plan)
         # Before the rows: progress that is read after them may speak of events that they do not hold yet.
         return self._wait(reading, self._progress.known(_different(reading.places)))
 
-    async def _wait(self, reading: _Reading, progress: Mapping[_Place, int] | None) -> bytes:
+    async def _ask_cache(
+        self,
+        request: FeaturesRequest,
+        plan: ReadPlan,
+        asked: Sequence[EntitiesAsked],
+        places: Collection[_Place],
+        progress: Mapping[_Place, int] | None,
+    ) -> bytes:
+        if progress is None:
+            progress = await self._progress.as_of_ms(places)
+        told = await self._reader.ask_cache([key for one in asked for key in one.keys])
+        versions = self._versions(request, plan)
+        answered = self._same_again.answer(plan, request.entities, asked, told, progress, versions)
+        if answered is not None:
+            return answered
+        return await self._wait(self._begin(request, plan), progress, told)
+
+    async def _wait(
+        self, reading: _Reading, progress: Mapping[_Place, int] | None, told: CacheValues | None = None
+    ) -> bytes:
         if progress is None:
             progress = await self._progress.as_of_ms(_different(reading.places))
         if self._functions is None or reading.plan.is_stored:
-            rows, gaps = await self._rows(reading)
+            rows, gaps = await self._rows(reading, told)
             return self._finish(reading, rows, progress, gaps)
         (rows, gaps), fetched = await asyncio.gather(self._rows(reading), _fetch(self._functions, reading))
         ready, instant_ms = self._prepare(reading, rows, gaps)
@@ -113,10 +137,10 @@ class FeatureServer:
         on_demand = {COMPUTED: computed, FETCHED: fetched}
         return self._assemble(reading, rows, progress, gaps, ready, on_demand, instant_ms=instant_ms)
 
-    async def _rows(self, reading: _Reading) -> tuple[list[list[Row | None]], Gaps]:
+    async def _rows(self, reading: _Reading, told: CacheValues | None = None) -> tuple[list[list[Row | None]], Gaps]:
         gaps = Gaps(known_at=self._progress.answered_at(_different(reading.places)))
         wanted = _wanted(reading)
-        rows = await self._reader.read(wanted, gaps=gaps)
+        rows = await self._reader.read(wanted, told=told, gaps=gaps)
         if gaps.why is not None and len(gaps.unread) == len(wanted) and not reading.plan.has_more_than_rows:
             # Nothing at all is known.
             raise gaps.why
@@ -205,10 +229,12 @@ class FeatureServer:
             unread=_groups_of(reading, gaps.unread),
             defaults=_groups_of(reading, gaps.unread, has_defaults),
             old=_groups_of(reading, gaps.old),
-            versions=self._versions(plan) if reading.request.include_feature_view_version_metadata else None,
+            versions=self._versions(reading.request, plan),
         )
 
-    def _versions(self, plan: ReadPlan) -> list[dict[str, Any]]:
+    def _versions(self, request: FeaturesRequest, plan: ReadPlan) -> list[dict[str, Any]] | None:
+        if not request.include_feature_view_version_metadata:
+            return None
         names = [read.plan.name for read in plan.groups]
         return [{"name": name, "version": self._planner.version(name)} for name in names]
 

@@ -58,6 +58,18 @@ class _Began(NamedTuple):
     at_s: float
 
 
+class CacheValues(NamedTuple):
+    """What the cache said.
+
+    Attributes:
+        values: By key; or None if it was not asked or gave no answer.
+        began: When the read began.
+    """
+
+    values: Mapping[RowKey, bytes] | None
+    began: _Began
+
+
 class TieredReader:
     """Reads rows through the tiers."""
 
@@ -99,6 +111,7 @@ class TieredReader:
         self._draw = draw
         self._floor = floor if floor is not None else VersionFloor()
         self._decoded = DecodedRows()
+        self._newer: Callable[[Iterable[str]], None] = _nobody
         self._stores = StoreReads(cache, record, metrics, monotonic=monotonic, hedges=hedges)
         leases = f"{cache.name} leases" if cache is not None else ""
         breaker = new_breaker(leases, metrics, monotonic)
@@ -122,6 +135,14 @@ class TieredReader:
         if self._local is not None:
             self._local.watch(changed=changed, cleared=cleared)
 
+    def watch_versions(self, newer: Callable[[Iterable[str]], None]) -> None:
+        """Tell somebody of the ``pk`` of each row that is served in a newer version than before, or may be."""
+        self._newer = newer
+
+    def only_cached(self, terms: Terms) -> bool:
+        """Whether a group's rows are in the cache, and this process keeps no copies of them."""
+        return self._cache is not None and terms.is_cached and not self.may_copy(terms)
+
     def may_copy(self, terms: Terms) -> bool:
         """Whether this process keeps copies of a group's rows at all."""
         return self._local is not None and terms.is_copied and (terms.is_held or self._local.hears)
@@ -139,13 +160,51 @@ class TieredReader:
         """Count rows that were answered from copies."""
         self._metrics.tier("local", hits=rows, misses=0)
 
+    def count_cached(self, rows: int, wanted: Iterable[Wanted]) -> None:
+        """Count rows that were answered from the cache, and renew those that it is about to forget.
+
+        Args:
+            rows: How many.
+            wanted: Which; not looked at where none can be about to end.
+        """
+        if self._cache is not None:
+            early = self._renew_ending(wanted)
+            self._metrics.tier(self._cache.name, hits=rows, misses=0, early=early)
+
+    async def ask_cache(self, keys: Sequence[RowKey]) -> CacheValues:
+        """Return what the cache has of some rows, as it is."""
+        began = self._begin()
+        return CacheValues(await self._stores.ask_cache(keys), began)
+
+    def known(self, wanted: Iterable[Wanted], told: CacheValues) -> dict[RowKey, Row | None]:
+        """Return the rows that the cache tells of, and None for those that the record has not."""
+        values, again, floor = told.values or {}, self._decoded.get, self._floor.of
+        found: dict[RowKey, Row | None] = {}
+        for want in wanted:
+            key = want.key
+            value = values.get(key)
+            row = again(key, value) if value is not None else None
+            # Most are what they were: then nothing of it has to be looked at but that it is not older than was served.
+            if row is None or row.ver < floor(key):
+                row = self._known(want, value)
+                if row is _UNKNOWN:
+                    continue
+            found[key] = row
+        return found
+
     async def read(
-        self, wanted: Sequence[Wanted], *, origins: dict[RowKey, Origin] | None = None, gaps: Gaps | None = None
+        self,
+        wanted: Sequence[Wanted],
+        *,
+        told: CacheValues | None = None,
+        origins: dict[RowKey, Origin] | None = None,
+        gaps: Gaps | None = None,
     ) -> dict[RowKey, Row]:
         """Return the rows that exist; a missing key is absent.
 
         Args:
             wanted: What is asked for, each key once.
+            told: What the cache has said of all of them, if it was asked before.
             origins: Filled with where each row was read, if given; only explanations ask for it.
             gaps: Filled with what could not be had, if given.
 
@@ -160,7 +219,7 @@ class TieredReader:
         missing = [want for want in wanted if want.key not in copies]
         if missing:
             with self.reading():
-                found |= await self._from_stores(missing, origins, gaps)
+                found |= await self._from_stores(missing, told, origins, gaps)
         return found
 
     def preload(self, want: Wanted, value: bytes, *, read_at_ms: int) -> bool:
@@ -176,9 +235,13 @@ class TieredReader:
         return True
 
     async def _from_stores(
-        self, missing: Sequence[Wanted], origins: dict[RowKey, Origin] | None, gaps: Gaps | None
+        self,
+        missing: Sequence[Wanted],
+        told: CacheValues | None,
+        origins: dict[RowKey, Origin] | None,
+        gaps: Gaps | None,
     ) -> dict[RowKey, Row]:
-        found, flights = await self._ask_cache(missing, origins)
+        found, flights = await self._ask_cache(missing, told, origins)
         missing = [want for want in missing if want.key not in found]
         if missing:
             try:
@@ -199,17 +262,17 @@ class TieredReader:
         return {key: row for key, row in found.items() if row is not None}
 
     async def _ask_cache(
-        self, wanted: Sequence[Wanted], origins: dict[RowKey, Origin] | None
+        self, wanted: Sequence[Wanted], told: CacheValues | None, origins: dict[RowKey, Origin] | None
     ) -> tuple[dict[RowKey, Row | None], Flights[RowKey, Wanted, Loaded]]:
         """Return what the cache knows, and how the rest is loaded."""
-        known = await self._from_cache(wanted, origins)
+        known = await self._from_cache(wanted, told, origins)
         # Where the cache has just given no answer, it is asked for no lease either.
         return known or {}, self._flights if known is not None else self._record_flights
 
     async def _read_again(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
         """Renew copies that are about to end, for whoever reads them then."""
         with self.reading():
-            found, flights = await self._ask_cache(wanted, None)
+            found, flights = await self._ask_cache(wanted, None, None)
             if missing := [want for want in wanted if want.key not in found]:
                 await self._load(flights, missing, None)
         return {}
@@ -333,40 +396,40 @@ class TieredReader:
         return found
 
     async def _from_cache(
-        self, wanted: Sequence[Wanted], origins: dict[RowKey, Origin] | None
+        self, wanted: Sequence[Wanted], told: CacheValues | None, origins: dict[RowKey, Origin] | None
     ) -> dict[RowKey, Row | None] | None:
         """Return what the cache knows: rows, and None for those that the record has not; or None if it is away."""
         cache, asked = self._cache, [want for want in wanted if want.terms.is_cached]
         if cache is None or not asked:
             return {}
-        began = self._begin()
-        values = await self._stores.ask_cache([want.key for want in asked])
+        if told is None:
+            told = await self.ask_cache([want.key for want in asked])
+        values, began = told
         if values is None:
             return None
-        load_ms = self._since_ms(began)
-        found: dict[RowKey, Row | None] = {}
-        keeps, again, floor = self._local is not None, self._decoded.get, self._floor.of
-        for want in asked:
-            key = want.key
-            value = values.get(key)
-            row = again(key, value) if value is not None else None
-            # Most are what they were: then nothing of it has to be looked at but that it is not older than was served.
-            if row is None or row.ver < floor(key):
-                row = self._known(want, value)
-                if row is _UNKNOWN:
+        found = self.known(asked, told)
+        if self._local is not None:
+            load_ms = self._since_ms(began)
+            for want in asked:
+                if want.key not in found:
                     continue
-            found[key] = row
-            if keeps and row is None:
-                self._copy_none(want, read_at_ms=began.at_ms)
-            elif keeps and want.terms.is_copied:
-                self._copy(want, row, len(values[key]), read_at_ms=began.at_ms, load_ms=load_ms)
-        ending = self._fills.ending(want for want in asked if found.get(want.key) is not None)
-        if ending:
-            self._renewals.begin(ending)
-        self._metrics.tier(cache.name, hits=len(found), misses=len(asked) - len(found), early=len(ending))
+                row = found[want.key]
+                if row is None:
+                    self._copy_none(want, read_at_ms=began.at_ms)
+                elif want.terms.is_copied:
+                    self._copy(want, row, len(values[want.key]), read_at_ms=began.at_ms, load_ms=load_ms)
+        early = self._renew_ending(want for want in asked if found.get(want.key) is not None)
+        self._metrics.tier(cache.name, hits=len(found), misses=len(asked) - len(found), early=early)
         if origins is not None:
             origins |= {key: Origin(cache.name, began.at_ms) for key, row in found.items() if row is not None}
         return found
+
+    def _renew_ending(self, wanted: Iterable[Wanted]) -> int:
+        """Begin to renew what the cache is about to forget; return how many rows."""
+        ending = self._fills.ending(wanted)
+        if ending:
+            self._renewals.begin(ending)
+        return len(ending)
 
     def _known(self, want: Wanted, value: bytes | None) -> Any:
         """Return the row that a value of the cache says there is, None if there is none, or ``_UNKNOWN``."""
@@ -419,6 +482,7 @@ class TieredReader:
         """Let nothing older than a version be served from now on, be it from a copy."""
         if ver > self._floor.of(key):
             self._floor.put(key, ver)
+            self._newer((key.pk,))
             if self._local is not None:
                 self._local.drop_older(key, ver)
 
@@ -430,6 +494,10 @@ class TieredReader:
 
     def _since_ms(self, began: _Began) -> float:
         return (self._monotonic() - began.at_s) * 1000
+
+
+def _nobody(_pks: Iterable[str]) -> None:
+    pass
 
 
 def _left_ms(copy: Copy, terms: Terms, now_ms: int) -> int:

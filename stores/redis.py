@@ -25,6 +25,9 @@ from stores.redis_commands import (
 )
 from stores.redis_node import RedisLimits, RedisNode, connection_factory, within
 
+_SMALL_BYTES = 1_024
+"""A command up to here shares a connection with others of the same moment: a read of a few entities."""
+
 
 class RedisStore(Cache):
     """Rows in one Redis server, version 5 or later, through a bounded number of connections.
@@ -50,9 +53,8 @@ class RedisStore(Cache):
     @override
     async def read(self, keys: Sequence[RowKey], *, deadline_ms: int) -> dict[RowKey, bytes]:
         chunks, replies = list(read_chunks(keys)), list[Any]()
-        await self._call(
-            [pack_read(chunk) for chunk in chunks], replies, what=f"read of {len(keys)} keys", deadline_ms=deadline_ms
-        )
+        commands = [pack_read(chunk) for chunk in chunks]
+        await self._call(commands, replies, what=f"read of {len(keys)} keys", deadline_ms=deadline_ms)
         return _found(chunks, replies)
 
     @override
@@ -101,7 +103,10 @@ class RedisStore(Cache):
         if not commands:
             return
         async with within(deadline_ms, where=self._node.where, what=what):
-            replies += await self._node.exchange(commands)
+            if len(commands) == 1 and len(commands[0]) <= _SMALL_BYTES:
+                replies.append(await self._node.share(commands[0]))
+            else:
+                replies += await self._node.exchange(commands)
             for reply in replies:
                 if isinstance(reply, ResponseError):
                     raise reply

@@ -6,9 +6,9 @@ Redis unreachable). Whoever wants another attempt has the budget to decide about
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from core.errors import ConfigurationError, StoreError, StoreTimeoutError
 
 _LAG_S, _GRACE_S = 0.005, 0.01
+SHARED_MAX = 64
+"""So many small commands go together at the most: their replies are some kilobytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,44 @@ def connection_factory(url: str, limits: RedisLimits, ca: Path | None) -> Connec
         raise ConfigurationError("the Redis URL cannot be read; escape special characters in it") from None
 
 
+@dataclass(slots=True)
+class _Batch:
+    """Commands of several callers that go together.
+
+    Attributes:
+        replies: Of each command; cancelled where its caller waits no more.
+        task: Sends them.
+    """
+
+    commands: list[bytes] = field(default_factory=list)
+    replies: "list[asyncio.Future[Any]]" = field(default_factory=list)
+    task: "asyncio.Task[None] | None" = None
+
+    def add(self, command: bytes) -> "asyncio.Future[Any]":
+        """Add a command; return what its reply will be in."""
+        reply = asyncio.get_running_loop().create_future()
+        self.commands.append(command)
+        self.replies.append(reply)
+        return reply
+
+    def give_up(self) -> None:
+        """Stop if nobody waits any more."""
+        if self.task is not None and all(reply.done() for reply in self.replies):
+            self.task.cancel()
+
+    def settle(self, replies: Sequence[Any]) -> None:
+        """Tell the callers their replies."""
+        for waiting, reply in zip(self.replies, replies, strict=True):
+            if not waiting.done():
+                waiting.set_result(reply)
+
+    def fail(self, error: Exception) -> None:
+        """Tell the callers why there are none."""
+        for waiting in self.replies:
+            if not waiting.done():
+                waiting.set_exception(error)
+
+
 class RedisNode:
     """A server and the connections to it."""
 
@@ -84,6 +124,45 @@ class RedisNode:
         # loses the connection for good. Here taking and putting back cannot be interrupted.
         self._idle: list[AbstractConnection] = []
         self._closed = False
+        self._next: _Batch | None = None
+        self._sending: set[asyncio.Task[None]] = set()
+
+    async def share(self, command: bytes) -> Any:
+        """Send a small command together with others that wait to be sent; return its reply.
+
+        A refused one's reply is its ``ResponseError``. To wake the other side and to be woken costs more than a small
+        command does.
+
+        Raises:
+            RedisError: No connection, or it broke.
+            OSError: Likewise.
+        """
+        batch = self._next
+        if batch is None or len(batch.commands) >= SHARED_MAX:
+            batch = self._next = _Batch()
+            batch.task = asyncio.create_task(self._send_together(batch))
+            self._sending.add(batch.task)
+            batch.task.add_done_callback(self._sending.discard)
+        try:
+            return await batch.add(command)
+        except asyncio.CancelledError:
+            batch.give_up()
+            raise
+
+    async def _send_together(self, batch: _Batch) -> None:
+        try:
+            async with self._slots:
+                # Until now others could join.
+                if self._next is batch:
+                    self._next = None
+                replies = await self._exchange(batch.commands)
+        except (RedisError, OSError) as error:
+            batch.fail(error)
+        else:
+            batch.settle(replies)
+        finally:
+            if self._next is batch:
+                self._next = None
 
     async def exchange(self, commands: list[bytes]) -> list[Any]:
         """Send packed commands together and return their replies; a refused one's is its ``ResponseError``.

@@ -525,6 +525,51 @@ async def test_more_callers_than_connections_wait_their_turn(redis_pair):
     assert answers == [{USER: row().value}] * 100
 
 
+async def test_small_reads_of_one_moment_go_together(redis_pair):
+    """
+    To wake Redis and to be woken costs more than a read of one user does.
+    """
+    server, store = redis_pair
+    await write(store, row())
+    with redis.Redis.from_url(server.url) as client:
+        before = client.info("stats")["total_reads_processed"]
+        await asyncio.gather(*[read(store, USER) for _ in range(200)])
+
+        assert client.info("stats")["total_reads_processed"] - before < 20
+
+
+async def test_who_goes_away_costs_others_of_the_same_moment_nothing(redis_pair):
+    """
+    A client that closes its connection would fail those who happened to ask with it.
+    """
+    _, store = redis_pair
+    await write(store, row(), row(OTHER, ver=2))
+    reads = [asyncio.create_task(read(store, key)) for key in (USER, OTHER, USER)]
+    await asyncio.sleep(0)
+
+    reads[0].cancel()
+    reads[2].cancel()
+
+    assert await reads[1] == {OTHER: row(OTHER, ver=2).value}
+    assert await read(store, USER) == {USER: row().value}
+
+
+async def test_what_is_refused_to_one_is_answered_to_others_of_the_same_moment(redis_pair):
+    """
+    One bad key would fail everybody who happened to ask with it.
+    """
+    server, store = redis_pair
+    await write(store, row(OTHER))
+    with redis.Redis.from_url(server.url) as client:
+        client.rpush(f"{{{USER.pk}}}{USER.sk}", "not a row")
+    lease = store.lease([USER], token=b"token", lease_ms=1_000, deadline_ms=ENOUGH_MS)
+
+    refused, found = await asyncio.gather(lease, read(store, OTHER), return_exceptions=True)
+
+    assert isinstance(refused, StoreError)
+    assert found == {OTHER: row(OTHER).value}
+
+
 async def test_redis_forgets_scripts_and_the_store_does_not_mind(redis_pair):
     """
     A fail-over to a fresh server would refuse every write.

@@ -9,6 +9,7 @@ _TIERS = "tests/unit/test_tiers.py::"
 _HTTP = "tests/unit/test_serving_http.py::"
 _UNTOLD = "tests/unit/test_untold_copies.py::"
 _AT_ONCE = "tests/unit/test_at_once.py::"
+_SAME_AGAIN = "tests/unit/test_same_again.py::"
 _LIFETIMES = "tests/unit/test_lifetimes.py::"
 
 STORING = (
@@ -241,6 +242,24 @@ STORING = (
         old=" and sure_until_ms >= now_ms",
         new="",
         caught_by=(_AT_ONCE + "test_what_was_remembered_grows_old_with_its_copies",),
+    ),
+    Mutant(
+        "what was made of a row outlives that another request was served a newer one",
+        rule="2",
+        file="serving/tiers.py",
+        old="            self._newer((key.pk,))\n",
+        new="",
+        caught_by=(
+            _SAME_AGAIN + "test_who_was_served_the_newer_row_by_another_request_is_not_served_what_is_remembered",
+        ),
+    ),
+    Mutant(
+        "what was made of a row is served whatever the cache has now",
+        rule="2",
+        file="serving/same_again.py",
+        old="if entity is not None and entity.packed == tuple(map(get, entity.address.keys)) else None",
+        new="if entity is not None else None",
+        caught_by=(_SAME_AGAIN + "test_a_row_that_the_cache_has_anew_is_served",),
     ),
     Mutant(
         "a copy may be served that nobody has noted as served",

@@ -13,7 +13,7 @@ from core.rows import unpack_row
 from core.windows import minutes, to_ms
 from features.videos import USER, USER_ENGAGEMENT
 from serving.local import Copy, LocalCopies
-from serving.ready_entities import ReadyEntities, ReadyEntity
+from serving.ready_entities import Address, ReadyEntities, ReadyEntity
 from serving.requests import FeaturesRequest
 from serving.server import FeatureServer
 from tests.clock import ManualClock
@@ -203,9 +203,10 @@ async def test_a_row_that_is_over_is_there_again_when_the_clock_is_put_back(kit)
     assert statuses == ["PRESENT", "PRESENT", "NOT_FOUND", "NOT_FOUND", "NOT_FOUND", "PRESENT"]
 
 
-def entity() -> ReadyEntity:
+def entity(key: int) -> ReadyEntity:
+    address = Address(f"i{key}", ("user", 0), (RowKey(f"user#i{key}", "spend@v1"),))
     return ReadyEntity(
-        "", (), (), ("user", 0), as_of_ms=0, valid_from_ms=0, from_ms=0, until_ms=1, sure_until_ms=1, is_told=True
+        address, (), (), (), as_of_ms=0, valid_from_ms=0, from_ms=0, until_ms=1, sure_until_ms=1, is_told=True
     )
 
 
@@ -219,12 +220,12 @@ def test_an_entity_is_kept_when_it_is_asked_for_again():
     """
     Most keys of a crawler are asked for once; they would push out those that are asked for all day.
     """
-    entities, shape, first = ReadyEntities(), Shape(), entity()
+    entities, shape, first = ReadyEntities(), Shape(), entity(1)
 
-    entities.keep(shape, 1, "user#i1", first)
+    entities.keep(shape, 1, first)
     assert entities.find(shape, [1]) == [None]
 
-    entities.keep(shape, 1, "user#i1", first)
+    entities.keep(shape, 1, first)
     assert entities.find(shape, [1, 2]) == [first, None]
 
 
@@ -235,7 +236,7 @@ def test_entities_are_bounded_in_bytes_and_the_oldest_go_first():
     entities, shape = ReadyEntities(bytes_max=7_500), Shape()
     for key in range(5):
         for _ in range(2):
-            entities.keep(shape, key, f"user#i{key}", entity())
+            entities.keep(shape, key, entity(key))
 
     assert [one is not None for one in entities.find(shape, range(5))] == [False, False, True, True, True]
 

@@ -1,0 +1,181 @@
+"""Answers from the cache where it has what it had before."""
+
+import asyncio
+import inspect
+import json
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from typing_extensions import override
+
+from core.leases import NO_ROW, new_token
+from core.ports import Clock, RowKey
+from core.windows import minutes, to_ms
+from serving.requests import FeaturesRequest
+from serving.server import FeatureServer
+from stores.memory import MemoryStore
+from tests.clock import ManualClock
+from tests.serving_kit import ServingKit, click, impression
+
+NOW_MS = 1_700_000_000_000
+FEATURES = ["user_engagement:clicks_1h", "user_engagement:impressions_1d", "user_engagement:ctr_1h"]
+MORE = [*FEATURES, "video_popularity:impressions_1h", "user_state:last_tab"]
+ROW = RowKey("user#i1", "user_engagement@v1")
+
+
+class Forgetful(MemoryStore):
+    """A cache that has something else of some rows than was written last.
+
+    Attributes:
+        instead: By key, or None where it has nothing.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.name = "cache"
+        self.instead: dict[RowKey, bytes | None] = {}
+        self.reads = 0
+
+    @override
+    async def read(self, keys: Sequence[RowKey], *, deadline_ms: int) -> dict[RowKey, bytes]:
+        self.reads += 1
+        found: dict[RowKey, bytes | None] = dict(await super().read(keys, deadline_ms=deadline_ms))
+        found |= {key: self.instead[key] for key in keys if key in self.instead}
+        return {key: value for key, value in found.items() if value is not None}
+
+
+@pytest.fixture
+def kit():
+    kit = ServingKit(ManualClock(NOW_MS))
+    kit.cache = Forgetful(kit.clock)
+    kit.web_app()
+    return kit
+
+
+def request(users: list[Any], features: list[str] = FEATURES, **more: Any) -> FeaturesRequest:
+    return FeaturesRequest(entities={"user_id": users, **more}, features=features)
+
+
+async def answer(server: FeatureServer, asked: FeaturesRequest) -> Any:
+    answered = server.answer(asked)
+    return json.loads(await answered if inspect.isawaitable(answered) else answered)
+
+
+async def clicks(kit: ServingKit, features: list[str] = FEATURES) -> Any:
+    return (await answer(kit.server, request([1], features)))["results"][1]["values"]
+
+
+def remembered(kit: ServingKit) -> Any:
+    """Return what is remembered of user 1 for the features asked for."""
+    plan = kit.server._planner.plan(features=FEATURES, service=None, full_names=False)
+    (entity,) = kit.server._same_again._entities.find(plan.entities[0], [1])
+    return entity
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_answers_are_those_of_a_server_that_remembers_nothing(kit, seed):
+    """
+    Events, readers and time in any order, and a cache that loses rows: each answer is made of what the cache has now.
+    """
+    other = ServingKit(kit.clock)
+    other.record, other.cache = kit.record, None
+    other.web_app()
+    chance = random.Random(seed)  # noqa: S311  # to be repeated
+    same = 0
+    for _ in range(150):
+        match chance.randrange(4):
+            case 0:
+                user, video = chance.randrange(6), chance.randrange(3)
+                make, topic = chance.choice([(impression, "impressions"), (click, "clicks")])
+                await kit.take(topic, make(kit.clock.now_ms(), user=user, video=video))
+            case 1:
+                kit.clock.advance(chance.choice([0, 1, 40, 7_000, to_ms(minutes(5)), 3_600_000]))
+            case 2:
+                key = ROW._replace(pk=f"user#i{chance.randrange(6)}")
+                kit.cache.instead = {key: chance.choice([None, b"garbage", new_token()])}
+        users = [chance.randrange(8) for _ in range(chance.choice([1, 2, 20]))]
+        asked = request(users, chance.choice([FEATURES, MORE]), video_id=[chance.randrange(4) for _ in users])
+        if asked.features is FEATURES:
+            asked = request(users)
+        before = remembered(kit)
+        answered, expected = await answer(kit.server, asked), await answer(other.server, asked)
+        same += before is not None and remembered(kit) is before
+
+        assert answered["results"] == expected["results"]
+        assert answered["metadata"]["feature_names"] == expected["metadata"]["feature_names"]
+        assert answered["metadata"]["min_as_of_ms"] <= expected["metadata"]["min_as_of_ms"]
+        await asyncio.sleep(0)
+    assert same > 5
+
+
+async def test_the_cache_is_asked_once_whether_it_has_the_rows_or_not(kit):
+    """
+    Where it alone cannot answer, what it has said is used for the rest.
+    """
+    await kit.take("clicks", click(NOW_MS, user=1))
+    await clicks(kit)
+    before = kit.cache.reads
+    await clicks(kit)
+    assert kit.cache.reads == before + 1
+
+    kit.cache.instead[ROW] = b"garbage"
+
+    assert await clicks(kit) == [1]
+    assert kit.cache.reads == before + 2
+
+
+async def test_a_row_that_the_cache_has_anew_is_served(kit):
+    """
+    What was made of the row before is of no use any more.
+    """
+    await kit.take("clicks", click(NOW_MS, user=1))
+    for _ in range(3):
+        assert await clicks(kit) == [1]
+    assert remembered(kit) is not None
+
+    await kit.take("clicks", click(NOW_MS, user=1))
+
+    assert await clicks(kit) == [2]
+
+
+async def test_who_was_served_the_newer_row_by_another_request_is_not_served_what_is_remembered(kit):
+    """
+    A replica that is behind has the bytes of before, of which the answer is still at hand.
+    """
+    await kit.take("clicks", click(NOW_MS, user=1))
+    old = (await kit.record.read([ROW], deadline_ms=1_000))[ROW]
+    for _ in range(3):
+        assert await clicks(kit) == [1]
+    await kit.take("clicks", click(NOW_MS, user=1))
+    assert await clicks(kit, FEATURES[:1]) == [2]
+
+    kit.cache.instead[ROW] = old
+
+    assert await clicks(kit) == [2]
+
+
+async def test_that_there_is_no_row_is_forgotten_when_there_is_one(kit):
+    """
+    The first event of a user shows at the next read, although readers had found nothing before.
+    """
+    kit.cache.instead[ROW] = NO_ROW
+    for _ in range(3):
+        assert await clicks(kit) == [0]
+    kit.cache.instead.clear()
+
+    await kit.take("clicks", click(NOW_MS, user=1))
+
+    assert await clicks(kit) == [1]
+
+
+async def test_rows_from_the_cache_are_counted_as_such(kit):
+    """
+    The operator sees how many rows each tier has answered.
+    """
+    await kit.take("clicks", click(NOW_MS, user=1))
+    for _ in range(4):
+        await clicks(kit)
+
+    assert 'freshet_tier_keys_total{outcome="hit",tier="cache"} 4.0' in kit.metrics.text().decode()
