@@ -6,10 +6,12 @@ import sys
 
 import uvloop
 
+from app.heaps import share_one_heap
 from app.settings import load_settings
 from app.wiring import open_platform
 from core.errors import FreshetError
 
+share_one_heap()
 asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 # The tables are a million small objects that live long: looking through them all stops the worker for 0.4 s and finds
 # nothing. Garbage of requests and runs is young and found where it is.

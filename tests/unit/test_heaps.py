@@ -1,0 +1,52 @@
+"""Heaps of the C library."""
+
+import subprocess
+import sys
+
+import pytest
+
+_COUNT_HEAPS = """
+import ctypes, sys, tempfile, threading
+from app.heaps import share_one_heap
+
+if sys.argv[1] == "share":
+    share_one_heap()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+barrier = threading.Barrier(4)
+
+def allocate():
+    barrier.wait()
+    libc.malloc(100_000)
+    barrier.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc.fopen.restype = ctypes.c_void_p
+with tempfile.NamedTemporaryFile() as file:
+    stream = ctypes.c_void_p(libc.fopen(file.name.encode(), b"w"))
+    libc.malloc_info(0, stream)
+    libc.fclose(stream)
+    print(file.read().count(b"<heap nr="))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone has a heap per thread")
+def test_threads_share_one_heap():
+    """
+    Each would keep room that the others could use, and a worker would grow for hours.
+    """
+    heaps = {
+        how: int(
+            subprocess.run(
+                [sys.executable, "-c", _COUNT_HEAPS, how], capture_output=True, check=True, timeout=30
+            ).stdout
+        )
+        for how in ("share", "leave")
+    }
+
+    assert heaps["share"] == 1
+    assert heaps["leave"] > 1
