@@ -1,7 +1,8 @@
 """When a changed group is flushed; pure, it is told what time it is.
 
-A group is flushed at once when it changes, and then not again before its ``every`` is over. Where there is more to
-flush than time, the interval stretches, so that rows coalesce instead.
+A group is flushed at once when it changes, and then not again before its ``every`` is over. Meanwhile rows that have
+not just been flushed may go out alone, if there is time for it: readers see a key's first change at once. Where there
+is more to flush than time, the interval stretches, so that rows coalesce instead.
 """
 
 import math
@@ -15,6 +16,10 @@ measure of the next."""
 _LATER, _LATER_MAX_S = 0.1, 2.0
 """While older events are caught up with, a flush may be later by this share of their age: they are late anyway, and the
 fewer times a row is written, the sooner the present is reached."""
+_ALONE_S, _ALONE_AGE_MS = 0.01, 50
+"""How far apart flushes of new rows alone are, and up to which age of the newest record there is time for them."""
+_ALONE_EVERY_MAX_S = 1.0
+"""A group that is flushed less often is meant to be cheap: each of its rows is written once in a while."""
 _QUIET_S = 0.05
 """When nothing was applied for so long there is nothing to coalesce with."""
 
@@ -24,6 +29,7 @@ class FlushTimes:
 
     def __init__(self) -> None:
         self._begun: dict[str, float] = {}
+        self._last = -math.inf
         self._took_s = 0.0
         self._applied_at = -math.inf
         self._newest_ms = 0
@@ -34,8 +40,8 @@ class FlushTimes:
         self._newest_ms = max(self._newest_ms, as_of_ms)
 
     def flushed(self, groups: Iterable[GroupTable], *, began: float, took_s: float) -> None:
-        """Note a flush of groups."""
-        self._took_s = took_s
+        """Note a flush: of all changed rows of some groups, and perhaps of new ones of others."""
+        self._took_s, self._last = took_s, began
         self._begun.update((group.sk, began) for group in groups)
 
     def delay_s(self, dirty: Iterable[GroupTable], now: float, *, now_ms: int) -> float:
@@ -51,6 +57,21 @@ class FlushTimes:
         quiet_in_s = self._applied_at + _QUIET_S - now
         # Once it is quiet, what is due changes.
         return min(delay_s, quiet_in_s) if quiet_in_s > 0 else delay_s
+
+    def alone_in_s(self, now: float, *, now_ms: int) -> float:
+        """Return how long until new rows may go out alone: infinitely, where we are behind.
+
+        Args:
+            now: On the event loop's clock.
+            now_ms: On the wall's.
+        """
+        if now_ms - self._newest_ms > _ALONE_AGE_MS:
+            return math.inf
+        return self._last + max(_ALONE_S, self._stretched_s(now, now_ms)) - now
+
+    def goes_alone(self, group: GroupTable) -> bool:
+        """Whether new rows of a changed group may go out alone at all, and there are any."""
+        return _every_s(group) <= _ALONE_EVERY_MAX_S and group.has_new
 
     def comes_along(self, group: GroupTable, now: float, *, now_ms: int) -> bool:
         """Whether a changed group is due, or nearly: one flush of five groups costs less than five flushes."""

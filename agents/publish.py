@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from core.versions import version_bytes
 from tables.changelog import ChangelogWriter
 from tables.owned import OwnedTables
 from tables.remove import take_past
-from tables.table import GroupTable, PackedRow, TablePartition, freeze
+from tables.table import GroupTable, LiveRow, PackedRow, TablePartition, freeze
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,22 @@ class _Waiting:
     updates: int
     as_of_ms: int
     groups: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """Rows of a group that are being flushed.
+
+    Attributes:
+        is_due: Whether they are all that had changed because the group was due; else they are new ones alone.
+        is_all: Whether they are all that had changed.
+    """
+
+    table: TablePartition
+    group: GroupTable
+    rows: dict[str, LiveRow]
+    is_due: bool
+    is_all: bool
 
 
 class Publisher:
@@ -130,11 +146,14 @@ class Publisher:
             await self._flush()
 
     def _delay_s(self) -> float:
-        """Return how long until the first dirty group is due."""
+        """Return how long until the first dirty group is due, or new rows may go out alone."""
         if self._settling or not self._room.is_set():
             return 0
+        now, now_ms = asyncio.get_running_loop().time(), self._clock.now_ms()
         dirty = [group for table in self._tables for group in table.groups if group.dirty]
-        return self._times.delay_s(dirty, asyncio.get_running_loop().time(), now_ms=self._clock.now_ms())
+        delay_s = self._times.delay_s(dirty, now, now_ms=now_ms)
+        alone_s = self._times.alone_in_s(now, now_ms=now_ms)
+        return alone_s if alone_s < delay_s and any(map(self._times.goes_alone, dirty)) else delay_s
 
     async def _sleep_or_wake(self, delay_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -144,8 +163,8 @@ class Publisher:
 
     async def _flush(self) -> None:
         started, era = asyncio.get_running_loop().time(), self._era
-        sequence, groups = self._sequence, self._take_due(started)
-        rows = await self._write_groups(groups, era)
+        sequence, taken = self._sequence, self._take(started)
+        rows = await self._write_groups(taken, era)
         if era != self._era:
             # What is owned now has its own runs, and its groups may have changed while we wrote.
             self._wake.set()
@@ -153,10 +172,10 @@ class Publisher:
         if rows:
             took_s = asyncio.get_running_loop().time() - started
             self._metrics.flushed(rows, took_s)
-            self._times.flushed((group for _, group, _ in groups), began=started, took_s=took_s)
-        await self._finish_runs(sequence, {group.sk for _, group, _ in groups})
-        for _, group, _ in groups:
-            for _ in group.cool():
+            self._times.flushed((one.group for one in taken if one.is_due), began=started, took_s=took_s)
+        await self._finish_runs(sequence, {(one.table, one.group.sk) for one in taken if one.is_all})
+        for one in taken:
+            for _ in one.group.cool():
                 await asyncio.sleep(0)
         await self._remove_past(rows, era)
         if any(group.dirty for table in self._tables for group in table.groups):
@@ -180,14 +199,14 @@ class Publisher:
             # There may be more of them, although nothing else is due.
             self._wake.set()
 
-    async def _write_groups(self, groups: Iterable[tuple[TablePartition, GroupTable, dict[str, Any]]], era: int) -> int:
+    async def _write_groups(self, taken: Iterable[_Taken], era: int) -> int:
         """Pack and write rows, some at a time: while some are being written, the next are packed.
 
         Each row is in one part alone, so parts may overtake each other; within a part the order of stores is kept.
         """
         writing: deque[asyncio.Task[None]] = deque()
         total = 0
-        async for rows in self._freeze(groups):
+        async for rows in self._freeze(taken):
             if era != self._era:
                 break
             total += sum(map(len, rows.values()))
@@ -197,25 +216,27 @@ class Publisher:
         await asyncio.gather(*writing)
         return total
 
-    def _take_due(self, now: float) -> list[tuple[TablePartition, GroupTable, dict[str, Any]]]:
+    def _take(self, now: float) -> list[_Taken]:
         hurry, now_ms = self._settling or not self._room.is_set(), self._clock.now_ms()
-        due = []
+        may_go_alone = self._times.alone_in_s(now, now_ms=now_ms) <= 0
+        taken = []
         for table in self._tables:
             for group in table.groups:
-                if group.dirty and (hurry or self._times.comes_along(group, now, now_ms=now_ms)):
-                    due.append((table, group, group.dirty))
-                    group.dirty = {}
-        return due
+                if not group.dirty:
+                    continue
+                if hurry or self._times.comes_along(group, now, now_ms=now_ms):
+                    taken.append(_Taken(table, group, group.take_dirty(), is_due=True, is_all=True))
+                elif may_go_alone and self._times.goes_alone(group):
+                    taken.append(_Taken(table, group, group.take_new(), is_due=False, is_all=not group.dirty))
+        return taken
 
-    async def _freeze(
-        self, groups: Iterable[tuple[TablePartition, GroupTable, dict[str, Any]]]
-    ) -> AsyncIterator[dict[TopicPartition, list[PackedRow]]]:
+    async def _freeze(self, taken: Iterable[_Taken]) -> AsyncIterator[dict[TopicPartition, list[PackedRow]]]:
         rows: dict[TopicPartition, list[PackedRow]] = {}
         count = 0
-        for table, group, dirty in groups:
-            place = TopicPartition(changelog_topic(table.entity), table.partition)
-            for key, row in dirty.items():
-                rows.setdefault(place, []).append(freeze(group, key, row))
+        for one in taken:
+            place = TopicPartition(changelog_topic(one.table.entity), one.table.partition)
+            for key, row in one.rows.items():
+                rows.setdefault(place, []).append(freeze(one.group, key, row))
                 count += 1
                 if count % _ROWS_PER_CALL == 0:
                     yield rows
@@ -238,14 +259,14 @@ class Publisher:
         if era == self._era:
             self._announce(stored)
 
-    async def _finish_runs(self, sequence: int, flushed: set[str]) -> None:
-        """Finish, in order, the runs up to a sequence of which every group was flushed since."""
+    async def _finish_runs(self, sequence: int, flushed: Collection[tuple[TablePartition, str]]) -> None:
+        """Finish, in order, the runs up to a sequence of which every group was flushed since, with all its rows."""
         steps: dict[TablePartition, Step] = {}
         blocked: set[TablePartition] = set()
         left: deque[_Waiting] = deque()
         while self._waiting and self._waiting[0].sequence <= sequence:
             run = self._waiting.popleft()
-            run.groups -= flushed
+            run.groups = {sk for sk in run.groups if (run.table, sk) not in flushed}
             if run.groups or run.table in blocked:
                 blocked.add(run.table)
                 left.append(run)

@@ -75,6 +75,7 @@ class GroupTable:
         self.plan = plan
         self.sk = row_name(plan.name, number)
         self.dirty: dict[str, LiveRow] = {}
+        self._taken: set[str] = set()
         self.engine = engine
         self.expiry = Expiry.of(plan, engine)
         self._live: dict[str, LiveRow] = {}
@@ -109,6 +110,25 @@ class GroupTable:
     def parts(self) -> tuple[dict[str, LiveRow], dict[str, LiveRow], Callable[[str], LiveRow]]:
         """Return the live rows, the dirty ones, and ``row``, for a loop over many updates."""
         return self._live, self.dirty, self.row
+
+    def take_dirty(self) -> dict[str, LiveRow]:
+        """Return the dirty rows, to be flushed; the table has none then."""
+        dirty, self.dirty = self.dirty, {}
+        self._taken = set(dirty)
+        return dirty
+
+    @property
+    def has_new(self) -> bool:
+        """Whether a row is dirty that was not taken since the last time that all were."""
+        return any(key not in self._taken for key in self.dirty)
+
+    def take_new(self) -> dict[str, LiveRow]:
+        """Return those of the dirty rows that were not taken since the last time that all were, to be flushed."""
+        new = {key: row for key, row in self.dirty.items() if key not in self._taken}
+        for key in new:
+            del self.dirty[key]
+        self._taken.update(new)
+        return new
 
     def put_packed(self, key: str, change: bytes, ver: int) -> None:
         """Restore a row from a changelog record, unless a higher version of it is known (PROTOCOL, P7b)."""

@@ -40,6 +40,14 @@ PUBLISHING = (
         caught_by=(_PUBLISH + "test_a_run_waits_for_all_its_groups_and_for_the_runs_before_it",),
     ),
     Mutant(
+        "a run is finished while some of its rows wait for their group",
+        rule="P6",
+        file="agents/publish.py",
+        old="for one in taken if one.is_all}",
+        new="for one in taken}",
+        caught_by=(_PUBLISH + "test_rows_that_have_not_just_been_flushed_go_out_before_their_group_is_due",),
+    ),
+    Mutant(
         "rows that the record refused are given up",
         rule="P8",
         file="agents/record_writer.py",

@@ -61,3 +61,21 @@ def test_a_group_that_was_never_flushed_is_due_at_once():
     times.applied(100.0, as_of_ms=NOW_MS - 3_600_000)
 
     assert times.delay_s([FAST_GROUP], 100.0, now_ms=NOW_MS) <= 0
+
+
+@pytest.mark.parametrize(("age_ms", "took_s", "in_s"), [(0, 0.0, 0.01), (50, 0.0, 0.01), (0, 0.03, 0.06)])
+def test_new_rows_go_out_alone_soon_after_a_flush(age_ms, took_s, in_s):
+    """
+    A user who clicks once would be seen after 50 ms, because others had clicked just before.
+    """
+    times = flushed(age_ms=age_ms, took_s=took_s)
+
+    assert times.alone_in_s(100.0, now_ms=NOW_MS) == pytest.approx(in_s)
+    assert times.alone_in_s(100.0 + in_s + 0.01, now_ms=NOW_MS) < 0
+
+
+def test_new_rows_do_not_go_out_alone_while_we_are_behind():
+    """
+    Each flush costs time of which there is too little, and coalesces less than the next one would.
+    """
+    assert flushed(age_ms=51).alone_in_s(100.0, now_ms=NOW_MS) == float("inf")

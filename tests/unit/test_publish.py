@@ -112,6 +112,48 @@ async def test_the_first_change_of_a_group_goes_out_at_once():
         assert (SLOW, version(0, 1)) not in made.rows("record")
 
 
+async def test_rows_that_have_not_just_been_flushed_go_out_before_their_group_is_due(monkeypatch):
+    """
+    A user's first click would be seen after a whole interval, because others had clicked just before.
+    """
+    monkeypatch.setattr("agents.flush_times._ALONE_EVERY_MAX_S", 3_600)
+    async with bench() as made:
+        made.clock.advance(-NOW_MS)
+        first, second, third = clicks(0, 1), clicks(1, 2), clicks(2, 1, 3)
+        await made.take(first)
+        await until(lambda: made.finished == [first])
+
+        await made.take(second)
+        await until(lambda: made.finished == [first, second])
+        assert await made.stored(2, SLOW) == version(0, 1)
+
+        await made.take(third)
+        await until(lambda: len(made.rows_of(RowKey("user#i3", SLOW))) == 1)
+        await idle()
+        assert await made.stored(1, SLOW) == version(0, 0)
+        # Of what it changed, one row is not written yet.
+        assert made.finished == [first, second]
+
+        await made.publisher.settle()
+        assert made.finished == [first, second, third]
+        assert await made.stored(1, SLOW) == version(0, 2)
+
+
+async def test_rows_of_a_group_that_is_flushed_seldom_wait_for_it():
+    """
+    Whoever lets an hour pass between two flushes pays for every write.
+    """
+    async with bench() as made:
+        made.clock.advance(-NOW_MS)
+        await made.take(clicks(0, 1))
+        await until(lambda: made.finished)
+        await made.take(clicks(1, 2))
+        await until(lambda: made.rows_of(RowKey("user#i2", FAST)))
+        await asyncio.sleep(0.05)
+
+        assert made.rows_of(RowKey("user#i2", SLOW)) == []
+
+
 async def test_settle_publishes_at_once_whatever_the_intervals():
     """
     Partitions are given away within seconds; an hour is too long to wait.
