@@ -34,8 +34,11 @@ class FlushTimes:
         self._applied_at = -math.inf
         self._newest_ms = 0
 
-    def applied(self, now: float, *, as_of_ms: int) -> None:
-        """Note that something was applied, and the newest record timestamp in it."""
+    def applied(self, now: float, *, as_of_ms: int, caught_up: bool) -> None:
+        """Note that something was applied, the newest record timestamp in it, and whether all before is flushed."""
+        if caught_up and now >= self._applied_at + _QUIET_S:
+            # A load that is over is no measure of what comes now.
+            self._took_s = 0.0
         self._applied_at = now
         self._newest_ms = max(self._newest_ms, as_of_ms)
 

@@ -102,7 +102,7 @@ class Publisher:
     def applied(self, table: TablePartition, message: Any, *, updates: int) -> None:
         """Note a run that was applied to a table."""
         self._sequence += 1
-        self._times.applied(asyncio.get_running_loop().time(), as_of_ms=table.as_of_ms)
+        self._times.applied(asyncio.get_running_loop().time(), as_of_ms=table.as_of_ms, caught_up=not self._waiting)
         dirty = {group.sk for group in table.groups if group.dirty}
         self._waiting.append(_Waiting(self._sequence, message, table, updates, table.as_of_ms, dirty))
         self._updates += updates

@@ -10,7 +10,7 @@ EVERY_S = FAST_GROUP.plan.group.writing.every.total_seconds()
 def flushed(*, age_ms=0, took_s=0.0) -> FlushTimes:
     """Times after a flush that began at 100 s, while a record that old was applied."""
     times = FlushTimes()
-    times.applied(100.0, as_of_ms=NOW_MS - age_ms)
+    times.applied(100.0, as_of_ms=NOW_MS - age_ms, caught_up=False)
     times.flushed([FAST_GROUP], began=100.0, took_s=took_s)
     return times
 
@@ -35,7 +35,7 @@ def test_flushes_are_further_apart_where_they_take_long_or_events_are_old(age_ms
     record for five minutes the next one was due ten minutes after it began: all rows were that old by then.
     """
     times, due = flushed(age_ms=age_ms, took_s=took_s), 100.0 + apart_s
-    times.applied(due - 0.01, as_of_ms=NOW_MS - age_ms)
+    times.applied(due - 0.01, as_of_ms=NOW_MS - age_ms, caught_up=False)
 
     assert times.delay_s([FAST_GROUP], due - 0.01, now_ms=NOW_MS) == pytest.approx(0.01)
     assert times.delay_s([FAST_GROUP], due, now_ms=NOW_MS) <= 0
@@ -46,7 +46,7 @@ def test_when_nothing_comes_any_more_what_is_old_goes_out_too():
     There is nothing to coalesce with, and whoever waits for the last of a backlog waits for nothing.
     """
     times = flushed(age_ms=3_600_000, took_s=3.0)
-    times.applied(101.0, as_of_ms=NOW_MS - 3_600_000)
+    times.applied(101.0, as_of_ms=NOW_MS - 3_600_000, caught_up=False)
 
     assert times.delay_s([FAST_GROUP], 101.0, now_ms=NOW_MS) == pytest.approx(0.05)
     assert times.delay_s([FAST_GROUP], 101.1, now_ms=NOW_MS) <= 0
@@ -58,7 +58,7 @@ def test_a_group_that_was_never_flushed_is_due_at_once():
     Its first change would wait for the others' interval.
     """
     times = FlushTimes()
-    times.applied(100.0, as_of_ms=NOW_MS - 3_600_000)
+    times.applied(100.0, as_of_ms=NOW_MS - 3_600_000, caught_up=False)
 
     assert times.delay_s([FAST_GROUP], 100.0, now_ms=NOW_MS) <= 0
 
@@ -79,3 +79,17 @@ def test_new_rows_do_not_go_out_alone_while_we_are_behind():
     Each flush costs time of which there is too little, and coalesces less than the next one would.
     """
     assert flushed(age_ms=51).alone_in_s(100.0, now_ms=NOW_MS) == float("inf")
+
+
+@pytest.mark.parametrize(("caught_up", "apart_s"), [(True, EVERY_S), (False, 6.0)])
+def test_a_load_that_is_over_does_not_put_off_what_comes_after_it(*, caught_up, apart_s):
+    """
+    The last flush of a load took three seconds, and the first live events after it waited for six: in the demo those
+    were a second old when they could be read, long after the load was done.
+    """
+    times = flushed(took_s=3.0)
+    now = 104.0
+    times.applied(now, as_of_ms=NOW_MS, caught_up=caught_up)
+
+    assert times.delay_s([FAST_GROUP], now, now_ms=NOW_MS) <= max(100.0 + apart_s - now, 0)
+    assert times.comes_along(FAST_GROUP, now, now_ms=NOW_MS) is caught_up
