@@ -9,8 +9,8 @@ Source and licence of the data: ``demo/data/LICENSE.md``.
 
 import gzip
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 
 IMPRESSIONS, CLICKS, CONVERSIONS = "impressions", "clicks", "conversions"
@@ -59,6 +59,30 @@ def load_log(shift_to_end_ms: int | None = None) -> list[DemoEvent]:
     parsed = [(text, dict(zip(columns, map(int, text.split(",")), strict=True))) for text in rows]
     shift_ms = 0 if shift_to_end_ms is None else shift_to_end_ms - max(row["time_ms"] for _, row in parsed)
     return [event for text, row in parsed for event in _events(text, row, shift_ms)]
+
+
+def happening(
+    events: Sequence[DemoEvent], *, since: Sequence[DemoEvent], start_ms: int, events_per_s: float
+) -> list[DemoEvent]:
+    """Return events as if they happened one after the other from an instant on.
+
+    An event that repeats another one repeats its time too: that is how a producer sends an event twice.
+
+    Args:
+        events: In the order in which they shall happen.
+        since: What happened before.
+        start_ms: When the first one happens, milliseconds since the epoch.
+        events_per_s: How many happen in a second.
+    """
+    happened = {event.event_id: event for event in since}
+    return [
+        happened.setdefault(event.event_id, _at(event, start_ms + int(index * 1000 / events_per_s)))
+        for index, event in enumerate(events)
+    ]
+
+
+def _at(event: DemoEvent, time_ms: int) -> DemoEvent:
+    return replace(event, time_ms=time_ms, fields={**event.fields, "time_ms": time_ms})
 
 
 def _lines() -> list[str]:

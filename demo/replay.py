@@ -1,8 +1,8 @@
-"""Replay: send the demo's events to the broker, most of them at once, the last ones as if they happened now.
+"""Replay: send the demo's events to the broker, most of them at once, the last ones one by one.
 
 ``load`` goes as fast as the platform keeps up: the embedded broker holds 5 MB per partition and forgets the rest
-without a word, so the replay stays within a bound of what the platform has accounted for. ``live`` sends the rest at
-a modest rate, so that there is something to watch and freshness can be measured.
+without a word, so the replay stays within a bound of what the platform has accounted for. ``live`` sends at a modest
+rate, so that there is something to watch and freshness can be measured.
 
 Both block: run them in a thread. They end soon after ``stop`` is set.
 """
@@ -20,7 +20,6 @@ from demo.log import DemoEvent
 
 AHEAD_EVENTS_MAX = 20_000
 LIVE_EVENTS_PER_S = 200.0
-LIVE_SHARE = 0.05
 
 # Large enough for large batches, small enough that the platform never waits for the next one.
 _CHUNK_EVENTS = 4_000
@@ -35,7 +34,7 @@ _LIVE_LINGER_MS = 2
 
 
 class Replay:
-    """Sends a log once, in order, with the events' times as record timestamps.
+    """Sends events in order, with their times as record timestamps.
 
     Attributes:
         sent: Events handed to the producer so far.
@@ -44,28 +43,21 @@ class Replay:
 
     def __init__(
         self,
-        events: Sequence[DemoEvent],
         kafka: Mapping[str, Any],
         *,
         accounted: Callable[[], int],
         stop: threading.Event,
         ahead_events_max: int = AHEAD_EVENTS_MAX,
-        live_share: float = LIVE_SHARE,
     ) -> None:
         """Prepare a replay; nothing is sent yet.
 
         Args:
-            events: The whole log, in the order in which to send it.
             kafka: How the broker is reached, as librdkafka names it.
             accounted: Returns how many of the sent events the platform is done with, whatever became of them.
                 Called often, in the thread of ``load``.
             stop: Ends ``load`` and ``live`` within about 0.1 s; what was not acknowledged by then is dropped.
             ahead_events_max: How far the load may be ahead of ``accounted``.
-            live_share: Which part of the log is held back for ``live``, 0 to 1.
         """
-        held_back = round(len(events) * live_share)
-        self._load_events = events[: len(events) - held_back]
-        self._live_events = events[len(events) - held_back :]
         self._accounted = accounted
         self._stop = stop
         self._ahead_events_max = ahead_events_max
@@ -76,8 +68,8 @@ class Replay:
         self._kafka = dict(kafka)
         self._producer = self._new_producer(linger_ms=_LOAD_LINGER_MS)
 
-    def load(self) -> int:
-        """Send all but the live part, as fast as the platform keeps up, and wait for the broker's acknowledgements.
+    def load(self, events: Sequence[DemoEvent]) -> int:
+        """Send events as fast as the platform keeps up, and wait for the broker's acknowledgements.
 
         Returns:
             How many events were sent; fewer than planned only if stopped.
@@ -88,8 +80,8 @@ class Replay:
         """
         before = self.sent
         size = min(_CHUNK_EVENTS, self._ahead_events_max)
-        for start in range(0, len(self._load_events), size):
-            chunk = self._load_events[start : start + size]
+        for start in range(0, len(events), size):
+            chunk = events[start : start + size]
             self._wait_for_room(len(chunk))
             if self._stop.is_set():
                 break
@@ -100,13 +92,15 @@ class Replay:
 
     def live(
         self,
+        events: Sequence[DemoEvent],
         on_sent: Callable[[DemoEvent], None] | None = None,
         *,
         events_per_s: float = LIVE_EVENTS_PER_S,
     ) -> int:
-        """Send the part that was held back at a steady rate, and wait for the broker's acknowledgements.
+        """Send events at a steady rate, and wait for the broker's acknowledgements.
 
         Args:
+            events: What to send.
             on_sent: Called in this thread after each event was handed to the producer; it must be quick.
             events_per_s: The rate.
 
@@ -119,7 +113,7 @@ class Replay:
         before = self.sent
         self._producer = self._new_producer(linger_ms=_LIVE_LINGER_MS)
         started = time.monotonic()
-        for index, event in enumerate(self._live_events):
+        for index, event in enumerate(events):
             self._wait_until(started + index / events_per_s)
             if self._stop.is_set():
                 break

@@ -13,9 +13,11 @@ from core.errors import BrokerError, FreshetError
 from demo.check import NO_HEADERS, check_served
 from demo.figures import Figures, Ingest
 from demo.freshness import FreshnessProbe
-from demo.log import DemoEvent, load_log
+from demo.log import DemoEvent, happening, load_log
 from demo.oracle import Oracle
 from demo.replay import LIVE_EVENTS_PER_S, Replay
+
+LIVE_SHARE = 0.05
 
 _POLL_S = 0.1
 _WATCH_S = 0.5
@@ -115,22 +117,26 @@ class Session:
         await asyncio.sleep(_WATCH_S)
 
     async def run(self, *, live_events_per_s: float = LIVE_EVENTS_PER_S) -> Report:
-        """Load the log, play its last part live, check every served value.
+        """Load the log, play its last part as if it happened now, check every served value.
 
         Raises:
             DemoError: Events were not accounted for in time.
             BrokerError: The replay failed.
         """
-        events = load_log(int(time.time() * 1000))
+        events = load_log(_now_ms())
         self.progress.total = len(events)
+        live = round(len(events) * LIVE_SHARE)
+        past, latest = events[:-live], events[-live:]
         probe = FreshnessProbe(self._places[0], self._headers)
-        replay = Replay(events, self._kafka, accounted=self._accounted, stop=self._stop)
+        replay = Replay(self._kafka, accounted=self._accounted, stop=self._stop)
         watcher = asyncio.create_task(self._watch(replay))
         prober = asyncio.create_task(probe.run())
         try:
-            loading_s = await self._load(replay, probe, events)
-            await self._live(replay, probe, live_events_per_s)
-            report = await self._check(events, probe, loading_s)
+            loading_s = await self._load(replay, probe, past)
+            # Late by their times, they would be published like events of the past, of which many are flushed at once.
+            latest = happening(latest, since=past, start_ms=_now_ms(), events_per_s=live_events_per_s)
+            await self._live(replay, probe, latest, live_events_per_s)
+            report = await self._check([*past, *latest], probe, loading_s)
         finally:
             self._stop.set()
             for task in (watcher, prober):
@@ -143,7 +149,7 @@ class Session:
     async def _load(self, replay: Replay, probe: FreshnessProbe, events: list[DemoEvent]) -> float:
         self.progress.phase = "loading"
         started = time.monotonic()
-        loaded = await asyncio.to_thread(replay.load)
+        loaded = await asyncio.to_thread(replay.load, events)
         await self._drain(loaded)
         loading_s = time.monotonic() - started
         self.progress.events_per_s = loaded / loading_s
@@ -151,7 +157,7 @@ class Session:
             probe.count(event)
         return loading_s
 
-    async def _live(self, replay: Replay, probe: FreshnessProbe, events_per_s: float) -> None:
+    async def _live(self, replay: Replay, probe: FreshnessProbe, events: list[DemoEvent], events_per_s: float) -> None:
         self.progress.phase = "live"
         self.progress.freshness_ms = probe.ms
         loop = asyncio.get_running_loop()
@@ -159,7 +165,7 @@ class Session:
         def on_sent(event: DemoEvent) -> None:
             loop.call_soon_threadsafe(probe.sent, event, time.perf_counter())
 
-        await asyncio.to_thread(replay.live, on_sent, events_per_s=events_per_s)
+        await asyncio.to_thread(replay.live, events, on_sent, events_per_s=events_per_s)
         if not self._stop.is_set():
             await probe.drained()
             await self._drain(replay.sent)
@@ -216,6 +222,10 @@ class Session:
 
     def _accounted(self) -> int:
         return self._read()[0].accounted
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _percentiles(values: list[float]) -> tuple[float | None, float | None]:

@@ -3,9 +3,10 @@ from itertools import pairwise
 
 import pytest
 
-from demo.log import DemoEvent, load_log
+from demo.log import DemoEvent, happening, load_log
 from features.videos_events import Click, Conversion, Impression
 
+NOW_MS = 1_800_000_000_000
 MODELS = {"impressions": Impression, "clicks": Click, "conversions": Conversion}
 
 
@@ -51,11 +52,11 @@ def test_a_shift_moves_all_events_and_leaves_their_ids(log):
     """
     A replay ends now. The distances between events are the log's, and an event keeps its id from run to run.
     """
-    shifted = load_log(shift_to_end_ms=1_800_000_000_000)
+    shifted = load_log(shift_to_end_ms=NOW_MS)
 
-    assert shifted[-1].time_ms == 1_800_000_000_000
+    assert shifted[-1].time_ms == NOW_MS
     assert {later.time_ms - event.time_ms for event, later in zip(log, shifted, strict=True)} == {
-        1_800_000_000_000 - log[-1].time_ms
+        NOW_MS - log[-1].time_ms
     }
     assert all(event.fields["time_ms"] == event.time_ms for event in shifted)
     assert [event.event_id for event in shifted] == [event.event_id for event in log]
@@ -68,3 +69,21 @@ def test_every_event_passes_the_model_of_its_topic(log):
     for event in log:
         assert MODELS[event.topic].model_validate(event.fields).model_dump() == event.fields
         assert event.key == str(event.fields["user_id"])
+
+
+def test_live_events_happen_while_they_are_sent_and_repetitions_repeat_their_time_too(log):
+    """
+    The live part bore times of up to an hour ago, so the worker took it for a backlog and published it in steps of two
+    seconds. An event that is sent twice has one time: with two it would be two different events of one id.
+    """
+    past, latest = log[:-2_000], log[-2_000:]
+
+    live = happening([*latest, past[0]], since=past, start_ms=NOW_MS, events_per_s=200.0)
+
+    first = {event.event_id: event for event in reversed(live)}
+    assert [event.event_id for event in live[:-1]] == [event.event_id for event in latest]
+    assert live[-1] == past[0]
+    assert all(event == first[event.event_id] for event in live)
+    assert all(event.time_ms == event.fields["time_ms"] for event in live)
+    assert all(event.time_ms <= NOW_MS + place * 5 for place, event in enumerate(live))
+    assert [event.time_ms for event in live[:2]] == [NOW_MS, NOW_MS + 5]
