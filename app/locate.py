@@ -1,8 +1,9 @@
 """Locating definitions: the file and line in which a name of a definition stands, for messages about it."""
 
 import sys
-import traceback
+import sysconfig
 from pathlib import Path
+from types import TracebackType
 
 
 def locate_names(package: str, names: list[str]) -> str:
@@ -21,15 +22,20 @@ def locate_names(package: str, names: list[str]) -> str:
     return str(getattr(sys.modules.get(package), "__file__", None) or package)
 
 
-def locate_error(error: BaseException) -> str:
-    """Return `` at file:line`` of where an error was raised outside of our own rooms, or nothing."""
-    if isinstance(error, SyntaxError):
-        return f" at {error.filename}:{error.lineno}"
+def raised_in(error: BaseException) -> TracebackType | None:
+    """Return where in the definitions an error was raised, or None if nowhere in them."""
     own = Path(__file__).parents[1]
-    rooms = tuple(str(own / room) for room in ("app", "core"))
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).exists()]
-    theirs = [frame for frame in frames if not frame.filename.startswith(rooms) and "importlib" not in frame.filename]
-    return f" at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""
+    others = (
+        *(str(own / room) for room in ("app", "core")),
+        *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")),
+    )
+    found, raised = None, error.__traceback__
+    while raised is not None:
+        file = raised.tb_frame.f_code.co_filename
+        if not file.startswith((*others, "<")):
+            found = raised
+        raised = raised.tb_next
+    return found
 
 
 def _find(file: Path, names: list[str]) -> int:

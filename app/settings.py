@@ -2,7 +2,6 @@
 
 import ipaddress
 from enum import StrEnum
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,10 +9,10 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from yarl import URL
 
-from app.locate import locate_error
+from app.registry import load_registry
 from core.access import ApiKey, parse_keys
 from core.definitions import Registry
-from core.errors import ConfigurationError, DefinitionError
+from core.errors import ConfigurationError
 from stores.dynamodb_place import SCHEME, TablePlace
 from tables.engine import LIVE_ROWS_MAX
 
@@ -236,20 +235,9 @@ class Settings(BaseSettings):
         """Import the definitions.
 
         Raises:
-            ConfigurationError: There are none at the place that ``FRESHET_REGISTRY`` names.
+            ConfigurationError: There are none at the place that ``FRESHET_REGISTRY`` names, or Python refuses them.
         """
-        module, _, name = self.registry.partition(":")
-        try:
-            registry = getattr(import_module(module), name)
-        except (ImportError, AttributeError, NameError, SyntaxError, TypeError, ValueError, DefinitionError) as error:
-            raise ConfigurationError(
-                f"FRESHET_REGISTRY={self.registry} cannot be loaded{locate_error(error)}: "
-                f"{type(error).__name__}: {error}; "
-                f"it must be package.module:NAME of a Registry"
-            ) from error
-        if not isinstance(registry, Registry):
-            raise ConfigurationError(f"FRESHET_REGISTRY={self.registry} is a {type(registry).__name__}, not a Registry")
-        return registry
+        return load_registry(self.registry)
 
     def sqlite_path(self) -> Path | None:
         """Return the path of the SQLite record, or None if the record is another."""
