@@ -172,9 +172,7 @@ def _check_row_size(
 ) -> Iterator[Problem]:
     wrong = check_whole_number(where, "row_bytes_max", group.row_bytes_max, least=1, most=ROW_BYTES_MAX)
     yield from wrong
-    if wrong:
-        return
-    if worst.row_bytes <= group.row_bytes_max:
+    if wrong or worst.row_bytes <= group.row_bytes_max:
         yield from _check_long_texts(where, sound, worst, ratios=ratios)
         return
     largest = ", ".join(f"{name} {size:,}" for name, size in list(worst.parts.items())[:_CONTRIBUTORS])

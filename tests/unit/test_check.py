@@ -373,6 +373,22 @@ def test_a_policy_that_makes_no_sense_is_a_warning(serving, more, reason, remedy
     assert remedy in problem.remedy
 
 
+@pytest.mark.parametrize(("serving", "more", "reason", "remedy"), SENSELESS, ids=[case[2] for case in SENSELESS])
+def test_an_error_hides_no_warning(serving, more, reason, remedy):
+    """
+    Whoever had mended the errors was told of the warnings, one run later.
+    """
+    wrong = replace(serving, jitter=5)
+
+    problems = check_registry(registry(serving=wrong, row_bytes_max=0, **more))
+
+    assert [problem.reason for problem in problems if problem.severity == "error"] == [
+        "jitter is 5",
+        "row_bytes_max is 0",
+    ]
+    assert [problem.remedy for problem in problems if problem.severity == "warning" and reason in problem.reason]
+
+
 @pytest.mark.parametrize(
     "serving",
     [
