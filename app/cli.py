@@ -5,7 +5,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +20,7 @@ from yarl import URL
 
 from app.applied_versions import Applied, resolve_versions
 from app.commands import cache, dead_letters, keys, roles, services, tables, topics
-from app.demo import open_demo, require_alive, run_demo, running
+from app.demo import STARTING, open_demo, require_alive, run_demo, running
 from app.demo_at import run_demo_at
 from app.endpoints import kept_record
 from app.locate import locate_names
@@ -33,7 +33,9 @@ from core.catalogue import CatalogueEntry, catalogue
 from core.check import Problem, check_registry
 from core.errors import ConfigurationError, FreshetError
 from core.plans import plan_group
+from demo.narration import Narration
 from demo.screen import demo_screen
+from demo.session import Session
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(services.cli, name="services")
@@ -74,7 +76,7 @@ def demo(
     if (json_ or picture) and not exit_:
         raise ConfigurationError("--json and --picture tell the end of a run: add --exit")
     if exit_:
-        report = _run(run_demo_at(settings, at) if at else run_demo(settings, picture=picture))
+        report = _run(run_demo_at(settings, at, say=_say) if at else run_demo(settings, say=_say, picture=picture))
         if json_:
             sys.stdout.write(json.dumps(report.as_json()) + "\n")
         else:
@@ -218,7 +220,7 @@ async def _apply(settings: Settings, plans: list[Any]) -> Applied:
 
 
 async def _watch_demo(settings: Settings) -> None:
-    out.print("Starting an in-memory broker, Redis, SQLite and one worker …")
+    out.print(STARTING)
     async with open_demo(settings, any_port=False) as (session, worker, services):
         with keep_runtime(broker=services.broker, base_url=worker.base_url):
             out.print(Text.assemble("Serving at ", (worker.base_url, "bold"), f", log in {worker.log}"))
@@ -229,14 +231,37 @@ async def _watch_demo(settings: Settings) -> None:
                 out.print("There is no redis-server here: reads go to the record (SQLite).", style="yellow")
             out.print(Text(curl_line(worker.base_url), style="cyan"), soft_wrap=True)
             async with running(session, worker, services) as run:
-                with Live(demo_screen(session.progress), console=out, refresh_per_second=4) as live:
+                with _shown(session) as show:
                     while True:
-                        live.update(demo_screen(session.progress))
+                        show()
                         if run.done():
                             run.result()
                             await session.refresh()
                         require_alive(worker, services)
                         await asyncio.sleep(0.25)
+
+
+@contextlib.contextmanager
+def _shown(session: Session) -> Iterator[Callable[[], None]]:
+    """Show a run on a screen, or in lines where the output is none; yields what shows how it stands."""
+    if out.is_terminal:
+        with Live(demo_screen(session.progress), console=out, refresh_per_second=4) as live:
+            yield lambda: live.update(demo_screen(session.progress))
+        return
+    narration, is_told = Narration(lambda line: out.print(line, highlight=False, soft_wrap=True)), False
+
+    def show() -> None:
+        nonlocal is_told
+        narration.look(session.progress)
+        if session.progress.report is not None and not is_told:
+            is_told = True
+            out.print(demo_screen(session.progress))
+
+    yield show
+
+
+def _say(line: str) -> None:
+    err.print(Text(line, style="dim"), soft_wrap=True)
 
 
 def curl_line(base_url: str) -> str:

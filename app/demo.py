@@ -3,7 +3,7 @@
 import asyncio
 import io
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,14 @@ from app.settings import Settings
 from app.worker_process import WorkerProcess, start_worker
 from core.errors import ConfigurationError, FreshetError
 from demo.figures import read_worker
+from demo.narration import Narration
 from demo.screen import demo_screen
 from demo.session import Report, Session
 from services.embedded import EmbeddedServices, start_embedded
 from services.server_process import free_ports
 
 REGISTRY = "features:REGISTRY"
+STARTING = "Starting an in-memory broker, Redis, SQLite and one worker …"
 
 
 @asynccontextmanager
@@ -67,8 +69,10 @@ async def open_demo(
         services.stop()
 
 
-async def run_demo(settings: Settings, *, picture: Path | None = None) -> Report:
-    """Run the demo once to its end, without a screen; its last screen may be saved as an SVG."""
+async def run_demo(settings: Settings, *, say: Callable[[str], None], picture: Path | None = None) -> Report:
+    """Run the demo once to its end, told in lines; its last screen may be saved as an SVG."""
+    say(STARTING)
+    narration = Narration(say)
     async with (
         open_demo(settings, any_port=True) as (session, worker, services),
         running(session, worker, services) as run,
@@ -76,6 +80,7 @@ async def run_demo(settings: Settings, *, picture: Path | None = None) -> Report
         while not run.done():
             await asyncio.wait([run], timeout=0.5)
             require_alive(worker, services)
+            narration.look(session.progress)
         if picture is not None:
             screen = Console(record=True, width=110, file=io.StringIO())
             screen.print(demo_screen(session.progress))

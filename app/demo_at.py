@@ -6,7 +6,7 @@ empty: whatever else they hold would be in the served values too.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import chain
@@ -24,6 +24,7 @@ from core.definitions import Registry
 from core.errors import ConfigurationError
 from core.topics import DEAD_LETTERS, repartition_topic
 from demo.figures import Figures, Ingest
+from demo.narration import Narration
 from demo.session import Report, Session
 
 _GROUPS = [group_of(role) for role in Role if role.ingests]
@@ -32,12 +33,13 @@ _PROBE_DEADLINE_S = 10.0
 _DETAIL_CHARACTERS = 300
 
 
-async def run_demo_at(settings: Settings, places: Sequence[str]) -> Report:
+async def run_demo_at(settings: Settings, places: Sequence[str], *, say: Callable[[str], None]) -> Report:
     """Replay the demo into the brokers of the settings and check every value at each place; nothing is started.
 
     Args:
         settings: Brokers, and the key if the workers ask for one.
         places: Base URLs of workers that serve, as ``http://127.0.0.1:6566``.
+        say: Told, in lines, how far it is.
 
     Raises:
         ConfigurationError: The sources are not empty, nobody reads them, or a place does not serve the demo's features.
@@ -56,10 +58,17 @@ async def run_demo_at(settings: Settings, places: Sequence[str]) -> Report:
     await asyncio.to_thread(_require_beginning, access, registry)
     followed = _Followed(access, KafkaAdmin(access), registry)
     session = Session(bases, access.for_librdkafka(), read=followed.read, headers=headers)
+    narration = Narration(say)
+    run = asyncio.create_task(session.run())
     try:
-        return await session.run()
+        while not run.done():
+            await asyncio.wait([run], timeout=0.5)
+            narration.look(session.progress)
+        return run.result()
     finally:
         session.stop()
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)

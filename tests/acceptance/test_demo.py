@@ -104,7 +104,10 @@ def test_the_demo_serves_every_value_right_and_leaves_nothing_behind(start):
     out, err = run.process.communicate(timeout=120)
 
     figures = json.loads(out)
-    assert (run.process.returncode, err) == (0, "")
+    assert run.process.returncode == 0
+    assert [line.split()[0] for line in dict.fromkeys(err.splitlines())][-3:] == ["playing", "reading", "done"]
+    assert err.startswith("Starting ")
+    assert "loading two days of events: " in err
     assert len(out.splitlines()) == 1
     assert set(figures) == FIGURES
     assert {name: figures[name] for name in list(figures)[:7]} == {
@@ -139,6 +142,7 @@ def test_ctrl_c_stops_everything_within_three_seconds(start):
     assert all(name in names for name in ("freshet", "services.embedded", "app.worker"))
     assert running["base_url"] == f"http://127.0.0.1:{run.port}"
     assert (run.process.returncode, err) == (130, "")
+    assert "loading two days of events: " in out
     assert f"curl -s http://127.0.0.1:{run.port}/get-online-features" in out
     assert stopped_s < STOP_DEADLINE_S
     assert run.left() == []
@@ -190,7 +194,7 @@ def test_a_worker_that_dies_ends_the_demo_with_its_log(start):
     out, err = run.process.communicate(timeout=30)
 
     assert (run.process.returncode, out) == (2, "")
-    assert err.startswith("freshet: the worker ended in the middle of the demo")
+    assert "\nfreshet: the worker ended in the middle of the demo" in err
     assert "partitions taken over" in err
     assert "Traceback" not in err
     assert run.left() == []
