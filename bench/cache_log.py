@@ -11,6 +11,7 @@ nobody has published: they are drawn from what others were shown last.
     freshet cache simulate reads.csv --share 0.25
 """
 
+import argparse
 import csv
 import sys
 from collections import defaultdict, deque
@@ -35,8 +36,11 @@ _SHOWN_LAST = 2_000
 Line = tuple[int, str, str, str, int | str]
 
 
-def main(recorded: Path) -> None:
+def main() -> None:
     """Write the log of the recorded keys to standard output."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("recorded", type=Path, help="what a worker has written to FRESHET_READS_LOG")
+    recorded = parser.parse_args().recorded
     writer = csv.writer(sys.stdout)
     writer.writerow(FIELDS)
     sizes = _sizes(recorded)
@@ -94,4 +98,4 @@ def _sizes(recorded: Path) -> dict[tuple[str, str], list[int]]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

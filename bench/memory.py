@@ -1,12 +1,13 @@
 """Memory after a million keys were seen and are past: it must not grow with everyone who was ever seen.
 
-``python -m bench.memory [keys]`` prints the process's memory before and after, and fails beyond 20 % more.
+``python -m bench.memory [--keys]`` prints the process's memory before and after, and fails beyond 20 % more.
 
 Events go through the real aggregator, tables and publisher into SQLite, Redis and local copies. Only the broker is left
 out: in its place stands a changelog that is compacted at once. Keys come in chunks, each for half of the time for which
 a row is kept, all of it before today: Redis, which goes by its own clock, takes every row for past when it comes.
 """
 
+import argparse
 import asyncio
 import gc
 import sqlite3
@@ -273,7 +274,9 @@ def _resident() -> int:
 
 def main() -> int:
     """Measure, print, and return 1 if memory grew by more than 20 %."""
-    keys = int(sys.argv[1]) if len(sys.argv) > 1 else KEYS
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--keys", type=int, default=KEYS, help="how many are seen and then past")
+    keys = parser.parse_args().keys
     with tempfile.TemporaryDirectory() as name:
         server = start_redis(Path(name))
         try:

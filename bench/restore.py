@@ -1,10 +1,11 @@
 """Restore: how many changelog records a second become a table again, and that memory does not grow with their number.
 
-``python -m bench.restore [records] [keys]`` fills changelogs on a real Kafka, one with so many records and one with
+``python -m bench.restore [--records] [--keys]`` fills changelogs on a real Kafka, one with so many records and one with
 four times as many of the same keys, restores each in a process of its own, and prints a line a restore, then JSON. It
 fails if a row is not the highest version that was written, or if memory grew by more than a tenth.
 """
 
+import argparse
 import json
 import random
 import resource
@@ -143,17 +144,25 @@ async def restore(bootstrap: str, *, records: int, keys: int) -> Figures:
 
 def _in_own_process(bootstrap: str, *, records: int, keys: int) -> Figures:
     done = subprocess.run(  # ourselves
-        [sys.executable, "-m", "bench.restore", str(records), str(keys), bootstrap], check=True, stdout=subprocess.PIPE
+        [sys.executable, "-m", "bench.restore", f"--records={records}", f"--keys={keys}", f"--bootstrap={bootstrap}"],
+        check=True,
+        stdout=subprocess.PIPE,
     )
     return Figures(**json.loads(done.stdout))
 
 
 def main() -> int:
     """Measure, print, and return 1 if rows are wrong or memory grew."""
-    given = sys.argv[1:]
-    records, keys = (int(one) for one in (*given[:2], *(RECORDS, KEYS)[len(given) :]))
-    if len(given) == 3:
-        sys.stdout.write(json.dumps(asdict(uvloop.run(restore(given[2], records=records, keys=keys)))))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--records", type=int, default=RECORDS, help=f"of the short log; the other has {TIMES} times as many"
+    )
+    parser.add_argument("--keys", type=int, default=KEYS, help="of how many keys they are")
+    parser.add_argument("--bootstrap", help="restore a log that is there already, in this process")
+    options = parser.parse_args()
+    records, keys = options.records, options.keys
+    if options.bootstrap is not None:
+        sys.stdout.write(json.dumps(asdict(uvloop.run(restore(options.bootstrap, records=records, keys=keys)))))
         return 0
     with tempfile.TemporaryDirectory() as name:
         cluster = start_kafka(Path(name))
