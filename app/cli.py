@@ -1,4 +1,4 @@
-"""The command ``freshet``: try it, check definitions, list features, send events, look at what was buried."""
+"""The command line: try Freshet, check definitions, list features, send events, see what could not be used."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,9 @@ from demo.narration import Narration
 from demo.screen import demo_screen
 from demo.session import Session
 
-cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+cli = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+)
 cli.add_typer(services.cli, name="services")
 cli.add_typer(keys.cli, name="keys")
 cli.add_typer(cache.cli, name="cache")
@@ -63,13 +65,20 @@ def demo(
     *,
     exit_: Annotated[bool, typer.Option("--exit", help="Run once to the end, then stop.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object (with --exit).")] = False,
-    picture: Annotated[Path | None, typer.Option(help="Save the last screen as an SVG (with --exit).")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Save the last screen as an SVG (with --exit).")
+    ] = None,
     at: Annotated[
         list[str] | None,
-        typer.Option(help="Start nothing: replay into FRESHET_BROKER, read at this worker; may be repeated."),
+        typer.Option(
+            metavar="URL", help="Start nothing: replay into FRESHET_BROKER, read at this worker; may be repeated."
+        ),
     ] = None,
 ) -> None:
-    """Run the whole platform in one worker, replay two days of real events, and check every served value."""
+    """Run everything here, on two days of real events.
+
+    One worker with its services beside it; every value that it serves is compared with a count over the events.
+    """
     settings = load_settings()
     if at and (picture or not exit_):
         raise ConfigurationError("--at runs once and has no screen: add --exit, and leave --picture out")
@@ -87,8 +96,13 @@ def demo(
 
 
 @cli.command()
-def check(registry: Annotated[str, typer.Option(help="package.module:NAME")] = "") -> None:
-    """Tell every problem of the definitions at once: where, why, and what to do."""
+def check(
+    registry: Annotated[str, typer.Option(metavar="PLACE", help="Definitions to check, as package.module:NAME.")] = "",
+) -> None:
+    """Tell every problem of the definitions at once.
+
+    Where, why, and what to do; errors stop the start of a worker, warnings do not.
+    """
     settings = load_settings(registry=registry) if registry else load_settings()
     loaded = settings.load_registry()
     problems = check_registry(loaded)
@@ -127,7 +141,7 @@ def features(
     *,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:
-    """List what there is: groups, features, types, windows, meanings, owners."""
+    """List features by group: types, units, meanings, owners."""
     entries = [entry for entry in catalogue(load_settings().load_registry()) if group in ("", entry.group)]
     if not entries:
         raise ConfigurationError(f"there is no group {group!r}; `freshet features` lists all")
@@ -141,19 +155,22 @@ def features(
 
 @cli.command()
 def settings() -> None:
-    """Print every setting with its default and meaning, as Markdown."""
+    """Print every setting: default and meaning, as Markdown."""
     sys.stdout.write(settings_markdown())
 
 
 @cli.command()
 def aggregations() -> None:
-    """Write the reference of aggregations, as Markdown."""
+    """Print the reference of aggregations, as Markdown."""
     sys.stdout.write(aggregations_markdown())
 
 
 @cli.command()
 def apply() -> None:
-    """Write unknown definitions into the record, so that workers may serve them."""
+    """Write new definitions into the record.
+
+    A worker on a record that is kept refuses others to be served, unless FRESHET_APPLY is true.
+    """
     settings = load_settings()
     registry = settings.load_registry()
     plans = [plan_group(group) for group in registry.groups]
@@ -174,7 +191,10 @@ def send(
     *,
     anyway: Annotated[bool, typer.Option("--anyway", help="Send also what will end as a dead letter.")] = False,
 ) -> None:
-    """Send events to a source, to the running demo or to FRESHET_BROKER; waits for the broker's acknowledgement."""
+    """Send events to a source.
+
+    To the demo that runs in this directory or to FRESHET_BROKER; waits for the broker's acknowledgement.
+    """
     settings = load_settings()
     lines = [
         line

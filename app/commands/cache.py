@@ -17,7 +17,7 @@ from core.errors import ConfigurationError
 from serving.cache_model import Access, Sizes, run_model
 from serving.reads_log import FIELDS
 
-cli = typer.Typer(no_args_is_help=True, help="What caches are worth: replay a log of reads against policies.")
+cli = typer.Typer(no_args_is_help=True, help="Tell what caches are worth, by a log of reads.")
 out = Console()
 
 _ROW_BYTES = 500
@@ -49,7 +49,10 @@ def simulate(
     json_: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Save tables and chart as an SVG.")] = None,
 ) -> None:
-    """Replay a log against the policies of the definitions, and tell what each tier would have answered."""
+    """Replay a log against policies, those declared and others.
+
+    Tells what each tier would have answered, and what it costs.
+    """
     groups = {group.name: group for group in load_settings().load_registry().groups}
     accesses = list(_read(log, groups))
     if not any(not one.is_write for one in accesses):

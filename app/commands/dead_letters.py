@@ -17,7 +17,7 @@ from app.runtime import running_access
 from app.settings import load_settings
 from core.errors import ConfigurationError
 
-cli = typer.Typer(help="List events that could not be used, show one, and replay them.")
+cli = typer.Typer(help="List events that could not be used, and replay them.")
 out = Console()
 
 _Reason = Annotated[str, typer.Option(help="Only this reason.")]
@@ -26,7 +26,10 @@ _Source = Annotated[str, typer.Option(help="Only those of this source.")]
 
 @cli.callback(invoke_without_command=True)
 def dead_letters(context: typer.Context) -> None:
-    """List events that could not be used, show one, and replay them; alone it lists the newest 50."""
+    """List events that could not be used, show one, and replay them.
+
+    Without a command it lists the newest 50.
+    """
     if context.invoked_subcommand is None:
         listing()
 
@@ -39,7 +42,7 @@ def listing(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at the most, newest last.")] = 50,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:
-    """List events that could not be used: where they stood, why, and the payload."""
+    """List them: where they stood, why, and the payload."""
     letters = list_dead_letters(running_access(load_settings()), reason=reason, source=source, limit=limit)
     if json_:
         for letter in letters:
@@ -61,7 +64,7 @@ def show(
         bool, typer.Option("--payload", help="Print the payload alone, as it came, to mend it.")
     ] = False,
 ) -> None:
-    """Show one event that could not be used, whole."""
+    """Show one, whole."""
     letter = find_dead_letter(running_access(load_settings()), place)
     if payload:
         sys.stdout.buffer.write(letter.payload or b"")
@@ -78,7 +81,10 @@ def replay(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at the most, oldest first.")] = 1_000,
     payload: Annotated[str, typer.Option(help="File with the mended payload of one event; - is standard input.")] = "",
 ) -> None:
-    """Send events again through their source, with their own times, each once however often this is run."""
+    """Send them again through their source, mended or as they are.
+
+    With their own times, and each once, however often this is run.
+    """
     settings = load_settings()
     registry = settings.load_registry()
     if payload and not place:

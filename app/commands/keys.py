@@ -24,7 +24,10 @@ def new(
     scope: Annotated[list[Scope], typer.Option(help="What it allows; may be given several times.")],
     last_day: Annotated[str, typer.Option(help="YYYY-MM-DD, the last day (UTC) on which it is valid.")] = "",
 ) -> None:
-    """Print a new key, once, and the line for FRESHET_API_KEYS, in which there is no secret."""
+    """Print a new key, once, and its line for FRESHET_API_KEYS.
+
+    There is no secret in the line.
+    """
     key, configured = new_key(name, scope, _day(last_day))
     out.print(f"key of {name}, shown this once: {key}", highlight=False, soft_wrap=True)
     out.print(f"line for FRESHET_API_KEYS: {configured.line}", highlight=False, soft_wrap=True)

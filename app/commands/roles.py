@@ -13,7 +13,7 @@ from app.kafka.probe import require_kafka
 from app.settings import load_settings
 from core.errors import ConfigurationError
 
-cli = typer.Typer(help="Roles of workers: hand over from one to others.")
+cli = typer.Typer(help="Hand over from workers of role all to others, or back.")
 out = Console(soft_wrap=True, highlight=False, markup=False)
 
 
@@ -33,7 +33,10 @@ def roles() -> None:
 def migrate(
     to: Annotated[Way, typer.Argument(help="split: to dispatchers and aggregators; all: back to workers of role all.")],
 ) -> None:
-    """Hand committed offsets over, with all workers stopped; running it again changes nothing."""
+    """Hand committed offsets over, with all workers stopped.
+
+    Running it again changes nothing.
+    """
     settings = load_settings()
     if settings.is_embedded:
         raise ConfigurationError("the embedded broker serves one worker of role all; set FRESHET_BROKER to a real one")

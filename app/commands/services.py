@@ -14,7 +14,7 @@ from rich.table import Table
 
 from services.background import BackgroundServices, find_background, start_background, stop_background
 
-cli = typer.Typer(no_args_is_help=True, help="Run Kafka, Redis and DynamoDB Local on this machine, for developing.")
+cli = typer.Typer(no_args_is_help=True, help="Run Kafka, Redis and DynamoDB Local here, to develop.")
 out, err = Console(), Console(stderr=True)
 
 Directory = Annotated[Path, typer.Option(help="Where the services keep everything.")]
@@ -36,7 +36,10 @@ def up(
     directory: Directory = DEFAULT_DIRECTORY,
     json_: Json = False,
 ) -> None:
-    """Start the services, or find them running, and print a worker's environment: eval "$(freshet services up)"."""
+    """Start the services, or find them running.
+
+    Prints a worker's environment: eval "$(freshet services up)".
+    """
     err.print(
         f"Kafka, Redis and DynamoDB Local in {directory} … (the first time 100 MB of jars are fetched)", soft_wrap=True
     )
@@ -50,7 +53,10 @@ def up(
 
 @cli.command()
 def status(*, directory: Directory = DEFAULT_DIRECTORY, json_: Json = False) -> None:
-    """Tell what runs and where; the exit status is 0 if everything does, else 1."""
+    """Tell what runs and where.
+
+    The exit status is 0 if everything does, else 1.
+    """
     found = find_background(directory.absolute())
     servers = found.servers if found is not None else ()
     states = ["runs" if server.is_alive else "ended" for server in servers]
@@ -71,7 +77,10 @@ def status(*, directory: Directory = DEFAULT_DIRECTORY, json_: Json = False) -> 
 
 @cli.command()
 def down(*, directory: Directory = DEFAULT_DIRECTORY) -> None:
-    """Stop the services and remove everything they kept; nothing happens where there are none."""
+    """Stop the services and remove everything they kept.
+
+    Nothing happens where there are none.
+    """
     stopped = stop_background(directory)
     err.print(f"{stopped} processes stopped, nothing is left in {directory}")
     if stopped:

@@ -1,4 +1,4 @@
-"""``freshet tables``: make the record's table in DynamoDB, or check it."""
+"""Make the record's table in DynamoDB, or check it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,13 +19,19 @@ out = Console()
 
 @cli.command()
 def create() -> None:
-    """Make the table that FRESHET_RECORD names and switch on what protects it; what is there already stays."""
+    """Make the table that FRESHET_RECORD names.
+
+    And switch on what protects it; what is there already stays.
+    """
     _tell(create_table)
 
 
 @cli.command()
 def check() -> None:
-    """Tell whether a worker could use the table that FRESHET_RECORD names, and what is off; change nothing."""
+    """Tell whether a worker could use the table, and what is off.
+
+    The one that FRESHET_RECORD names; nothing is changed.
+    """
     _tell(inspect_table)
 
 

@@ -27,7 +27,10 @@ def create(
         int, typer.Option(min=0, max=1_000, help="Make missing sources too, with so many partitions: for developing.")
     ] = 0,
 ) -> None:
-    """Make every topic of Freshet's own that is missing; what exists is left as it is, and checked."""
+    """Make every topic of Freshet's own that is missing.
+
+    What exists is left as it is, and checked.
+    """
     settings, admin = _open()
     plans = plan_topics(settings.load_registry())
     found = admin.topics([plan.name for plan in plans])
@@ -47,7 +50,10 @@ def create(
 
 @cli.command()
 def check() -> None:
-    """Tell every problem of the topics at once: what, where, and what to do."""
+    """Tell every problem of the topics at once.
+
+    What, where, and what to do.
+    """
     _check(*_open())
 
 
@@ -55,7 +61,10 @@ def check() -> None:
 def accept(
     topics: Annotated[list[str], typer.Argument(help="Topics that were made anew.")],
 ) -> None:
-    """Go on with topics that were made anew, once what was lost with the old ones is known (docs/how-to/recover.md)."""
+    """Go on with topics that were made anew.
+
+    Once what was lost with the old ones is known: docs/how-to/recover.md.
+    """
     settings, admin = _open()
     registry = settings.load_registry()
     known = {plan.name for plan in plan_topics(registry)}

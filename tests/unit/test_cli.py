@@ -4,13 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import pytest
 from rich.console import Console
+from typer.main import get_command
 
-from app.cli import main
+from app.cli import cli, main
 from app.settings import Settings, load_settings
 from core.access import find_key
 from features import REGISTRY
@@ -265,3 +268,23 @@ def test_a_mistake_that_python_itself_finds_is_told_with_its_line(run, tmp_path)
 
     assert ran.code == 2
     assert f"{tmp_path / 'raising_shop.py'}:3: aggregate needs source and aggregation" in ran.err.replace("\n", "")
+
+
+def test_help_is_whole_and_plain_in_eighty_columns():
+    """
+    Help showed backticks, cut sentences and examples off, and named a type <bool> for what takes no value.
+    """
+
+    def helps(command: click.Command, *path: str) -> Iterator[str]:
+        with click.Context(command, info_name=" ".join(path), terminal_width=80) as context:
+            yield command.get_help(context)
+        for name, one in getattr(command, "commands", {}).items():
+            yield from helps(one, *path, name)
+
+    texts = list(helps(get_command(cli), "freshet"))
+
+    assert len(texts) > 25
+    for text in texts:
+        _, _, told = text.partition("\n")
+        assert [mark for mark in ("`", "…", "...\n", "<bool>", "│") if mark in told] == []
+        assert max(map(len, text.splitlines())) <= 80
