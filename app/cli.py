@@ -25,7 +25,7 @@ from app.demo_at import run_demo_at
 from app.endpoints import kept_record
 from app.locate import locate_names
 from app.record_check import check_record
-from app.reference import aggregations_markdown, settings_markdown
+from app.reference import aggregations_markdown, page_table, settings_markdown
 from app.runtime import keep_runtime, running_access
 from app.send import read_events, send_events
 from app.settings import REFUSED_BY_BROWSERS, Settings, load_settings
@@ -151,18 +151,25 @@ def features(
         return
     for name, members in groupby(entries, key=lambda entry: entry.group):
         out.print(_group_table(name, list(members)))
+        out.print()
 
 
 @cli.command()
 def settings() -> None:
-    """Print every setting: default and meaning, as Markdown."""
-    sys.stdout.write(settings_markdown())
+    """Print every setting: its default and its meaning.
+
+    Into a file or a pipe as Markdown: docs/reference/settings.md is this.
+    """
+    _print_page(settings_markdown())
 
 
 @cli.command()
 def aggregations() -> None:
-    """Print the reference of aggregations, as Markdown."""
-    sys.stdout.write(aggregations_markdown())
+    """Print what a feature can be made of.
+
+    Into a file or a pipe as Markdown: docs/reference/aggregations.md is this.
+    """
+    _print_page(aggregations_markdown())
 
 
 @cli.command()
@@ -207,19 +214,28 @@ def send(
     out.print(f"{sent} sent to {topic}")
 
 
+def _print_page(markdown: str) -> None:
+    if out.is_terminal:
+        out.print(page_table(markdown))
+    else:
+        sys.stdout.write(markdown)
+
+
 def _group_table(name: str, entries: Sequence[CatalogueEntry]) -> Table:
-    """Return a group's features; what does not fit into a line goes on in the next, nothing is cut off."""
+    """Return a group's features, windows of one together; what does not fit goes on in the next line, all is there."""
     first = entries[0]
     table = Table(
         title=f"{name}: by {', '.join(first.keys)}; owner {first.owner}",
         title_justify="left", title_style="bold", box=None, header_style="dim",
     )  # fmt: skip
     table.add_column("feature", no_wrap=True)
-    for column in ("type", "unit", "unknown key", "meaning"):
+    for column in ("type", "unit", "unknown\nkey", "meaning"):
         table.add_column(column, overflow="fold")
-    for entry in entries:
+    for _, windows in groupby(entries, key=lambda entry: entry.feature.removesuffix(f"_{entry.window}")):
+        same = list(windows)
+        entry = same[0]
         table.add_row(
-            f"{entry.group}:{entry.feature}",
+            "\n".join(f"{one.group}:{one.feature}" for one in same),
             entry.value_type.value,
             entry.unit,
             json.dumps(entry.default),

@@ -3,6 +3,8 @@
 from dataclasses import fields
 
 from pydantic_core import PydanticUndefined
+from rich.table import Table
+from rich.text import Text
 
 from app.settings import Settings
 from core.aggregations import AGGREGATIONS, Aggregation
@@ -40,12 +42,27 @@ def settings_markdown() -> str:
 
 def _text(default: object) -> str:
     shown = default.get_secret_value() if hasattr(default, "get_secret_value") else default
-    return "" if shown is None else f"`{str(shown).lower() if isinstance(shown, bool) else shown}`"
+    return "" if shown in (None, "") else f"`{str(shown).lower() if isinstance(shown, bool) else shown}`"
 
 
 def aggregations_markdown() -> str:
     """Return the page ``docs/reference/aggregations.md``."""
     return _AGGREGATIONS_HEAD + "".join(_aggregation_row(kind) for kind in AGGREGATIONS)
+
+
+def page_table(markdown: str) -> Table:
+    """Return the table of a page for a terminal; what does not fit goes on in the next line."""
+    names, _, *rows = ([cell.strip() for cell in line.strip("|\n").split(" | ")] for line in _rows(markdown))
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for place, name in enumerate(names):
+        table.add_column(name, overflow="fold", no_wrap=place == 0 and len(names) < 5)
+    for row in rows:
+        table.add_row(*(Text(cell.replace("`", "")) for cell in row))
+    return table
+
+
+def _rows(markdown: str) -> list[str]:
+    return [line for line in markdown.splitlines() if line.startswith("|")]
 
 
 def _aggregation_row(kind: type[Aggregation]) -> str:

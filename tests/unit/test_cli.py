@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from core.access import find_key
 from features import REGISTRY
 
 FRESHET = Path(sys.executable).with_name("freshet")
+ROOT = Path(__file__).parents[2]
 
 BROKEN = """
 from pydantic import BaseModel
@@ -162,6 +164,39 @@ def test_the_list_of_features_is_whole_in_eighty_columns(run, monkeypatch):
     words = "".join(listed.split())
     assert all(part in words for part in ("Sum((watch_ms", "LastN(video_id,", "user_tab_engagement:last_videos_1d"))
     assert max(map(len, listed.splitlines())) <= 80
+
+
+def test_windows_of_a_feature_are_listed_together(run, monkeypatch):
+    """
+    What a feature means was told again for each of its windows, in a column so narrow that words were cut in two.
+    """
+    monkeypatch.setattr("app.cli.out", Console(width=80))
+
+    listed = run("features", "video_popularity").out, run("features", "video_quality").out
+
+    assert [line.split()[0] for line in listed[0].splitlines()[3:12]] == [
+        f"video_popularity:{name}_{window}"
+        for name in ("impressions", "clicks", "long_views")
+        for window in ("5m", "1h", "1d")
+    ]
+    assert listed[0].count("where") == 1
+    assert "Latest(duration_ms)" in listed[1]
+
+
+@pytest.mark.parametrize("page", ["settings", "aggregations"])
+def test_a_page_of_the_reference_is_a_table_on_a_terminal(run, monkeypatch, page):
+    """
+    A line of Markdown with 200 characters is for a file; into one it goes as it stands in docs/reference.
+    """
+    written = run(page).out
+    monkeypatch.setattr("app.cli.out", Console(width=80, force_terminal=True, no_color=True))
+
+    shown = run(page).out
+
+    assert written == (ROOT / f"docs/reference/{page}.md").read_text()
+    assert not {"`", "|", "…"} & set(shown)
+    assert len(shown.splitlines()) > 30
+    assert max(map(len, re.sub(r"\x1b\[\d*m", "", shown).splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
