@@ -8,18 +8,18 @@ What happens to the fields of an event is written out once per source, as one fu
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache, partial
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any
 
 import msgspec
 import xxhash
 
 from agents.fields import DETAIL_MAX, RECORD_BYTES_MAX, FieldReader
+from agents.places import Place, Places, every_place, place_of
 from core.code import Code
 from core.definitions import Aggregate, Entity, FeatureGroup, Source
 from core.errors import EventError
 from core.expressions import Explode, Expr, Writer, col
-from core.keys import encode_key, kafka_partition
 from core.models import columns_of
 from core.values import TEXT_BYTES_MAX, ValueType
 from core.windows import FUTURE_MS, to_ms
@@ -29,7 +29,6 @@ __all__ = ["EVENT_ID_BYTES_MAX", "RECORD_BYTES_MAX", "Decoded", "Place", "Source
 EVENT_ID_BYTES_MAX = 128
 
 _TIME_MAX_MS = 1 << 53
-_PLACES_KEPT = 1 << 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -47,10 +46,6 @@ class Target:
     names: list[str]
     places: list[int]
     texts: list[int]
-
-
-Place: TypeAlias = tuple[int, str]
-"""A key that an event touches: its partition in the entity's repartition topic, and the key, encoded."""
 
 
 class Decoded(msgspec.Struct, frozen=True, gc=False):
@@ -211,33 +206,11 @@ def _write_places(out: Writer, entity: Entity, keys: Mapping[str, Expr | Explode
     )
     exploded = [isinstance(part, Explode) for part in parts]
     if any(exploded):
-        return out.new(f"{out.code.name('places', partial(_every_place, entity.partitions, exploded))}({values})")
-    find: Callable[..., tuple[Place]] = partial(_place, entity.partitions)
+        return out.new(f"{out.code.name('places', partial(every_place, entity.partitions, exploded))}({values})")
     if all(part.type_in(out.columns) in _KEY_TYPES for part in parts if isinstance(part, Expr)):
-        # The same keys come again and again. 1 and True would be one key to a cache, but none of these has both.
-        find = lru_cache(maxsize=_PLACES_KEPT)(find)
-    return out.new(f"{out.code.name('place', find)}({values})")
+        # 1 and True would be one key of a dictionary, but none of these has both.
+        return out.new(f"{out.code.name('places', Places(entity.partitions))}[{values}]")
+    return out.new(f"{out.code.name('place', partial(place_of, entity.partitions))}({values})")
 
 
 _KEY_TYPES = (ValueType.INT, ValueType.STR)
-
-
-def _place(partitions: int, *parts: Any) -> tuple[Place]:
-    key = encode_key([_key_part(part) for part in parts])
-    return ((kafka_partition(key, partitions), key),)
-
-
-def _every_place(partitions: int, exploded: Sequence[bool], *values: Any) -> list[Place]:
-    found: list[Sequence[Any]] = [()]
-    for value, is_list in zip(values, exploded, strict=True):
-        items = (value or ()) if is_list else (value,)
-        found = [(*key, item) for key in found for item in items]
-    return list(dict.fromkeys(place for key in found for place in _place(partitions, *key)))
-
-
-def _key_part(value: Any) -> Any:
-    if type(value) is int or type(value) is str:
-        return value
-    if value is None:
-        raise ValueError("it is null")
-    return getattr(value, "value", value)

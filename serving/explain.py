@@ -11,7 +11,7 @@ from typing import Any
 from core.catalogue import CatalogueEntry, catalogue
 from core.definitions import Registry
 from core.errors import RequestError
-from core.keys import kafka_partition
+from core.keys import known_partition
 from core.ports import Clock, RowKey
 from core.rows import Row
 from core.topics import repartition_topic
@@ -115,7 +115,7 @@ class Explainer:
         place = RowKey(row_pk(read, encoded), read.sk)
         group = read.plan.group
         origins: dict[RowKey, Origin] = {}
-        partition = kafka_partition(encoded, group.entity.partitions)
+        partition = known_partition(encoded, group.entity.partitions)
         # Before the row: progress that is read after it may speak of events that it does not hold yet.
         progress = await self._progress.as_of_ms([(group.entity.name, partition)])
         gaps = Gaps(known_at=self._progress.answered_at(progress))

@@ -8,7 +8,7 @@ from itertools import chain, repeat
 from typing import Any, TypeAlias
 
 from core.errors import RequestError
-from core.keys import kafka_partition, partition_key
+from core.keys import known_partition, partition_key
 from core.plans import GroupPlan
 from core.ports import Clock, RowKey
 from core.rows import Row
@@ -170,7 +170,7 @@ class FeatureServer:
             if entity not in pks:
                 encoded = read.keys.encode(request.entities)
                 pks[entity] = [partition_key(entity, key) for key in encoded]
-                places[entity] = [(entity, kafka_partition(key, partitions)) for key in encoded]
+                places[entity] = [(entity, known_partition(key, partitions)) for key in encoded]
         return _Reading(
             request,
             plan,

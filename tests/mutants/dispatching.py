@@ -65,7 +65,7 @@ DISPATCHING = (
     Mutant(
         "an update goes to a partition that is not its key's",
         rule="P10",
-        file="agents/decode.py",
+        file="agents/places.py",
         old="((kafka_partition(key, partitions), key),)",
         new="((len(key) % partitions, key),)",
         caught_by=("tests/unit/test_dispatch.py::test_every_update_goes_once_to_its_partition_in_order", FUZZ),
