@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
+
 from core.aggregations import Aggregation
 from core.code import Code
 from core.plans import GroupPlan, Resolution, WindowPlan
@@ -26,7 +28,7 @@ class Finished(NamedTuple):
     valid_until_ms: int
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """What a writer needs to pack a row.
 
     Attributes:
@@ -62,6 +64,7 @@ def _finisher(plan: GroupPlan) -> Callable[..., Any]:
     with code.block("for tile_ms, tiles in tail:"):
         for number, resolution in enumerate(plan.resolutions):
             with code.block(f"{'if' if number == 0 else 'elif'} tile_ms == {resolution.tile_ms}:"):
+                _write_bounds(code, resolution)
                 _write_windows(code, plan, number)
     _write_changes(code, plan)
     code.add(f"return {code.name('Finished', Finished)}(values, valid_until_ms)")
@@ -80,15 +83,17 @@ def _live_finisher(plan: GroupPlan) -> Callable[..., Any]:
             code.add(
                 "tiles = [by_index[index] for index in sorted(by_index)] if len(by_index) > 1 else [*by_index.values()]"
             )
-            drop, part = code.name("drop", _drop_past), code.name("resolution", resolution)
             if resolution.tile_ms:
+                drop, part = code.name("drop", _drop_past), code.name("resolution", resolution)
                 oldest = f"(instant_ms - {resolution.size_max_ms}) // {resolution.tile_ms} - 1"
                 code.add(f"if tiles[0][0] < {oldest}:\n    tiles = {drop}({part}, by_index, instant_ms)")
             with code.block("if tiles:"):
                 _write_packing(code, resolution)
                 code.add(f"tail.append(({resolution.tile_ms}, tiles))")
-                ends = f"(tiles[-1][0] + 1) * {resolution.tile_ms} + {resolution.size_max_ms}"
-                code.add(f"expires_at_ms = max(expires_at_ms, {ends if resolution.tile_ms else NEVER_MS})")
+                _write_bounds(code, resolution)
+                ends = f"(newest + 1) * {resolution.tile_ms} + {resolution.size_max_ms}"
+                code.add(f"ends_ms = {ends if resolution.tile_ms else NEVER_MS}")
+                code.add("if ends_ms > expires_at_ms:\n    expires_at_ms = ends_ms")
                 _write_windows(code, plan, number)
     _write_changes(code, plan)
     code.add(f"return {code.name('Head', Head)}(tail, values, valid_until_ms, expires_at_ms)")
@@ -127,6 +132,12 @@ def _write_start(code: Code, plan: GroupPlan) -> None:
     code.add(f"valid_until_ms = {NEVER_MS}")
 
 
+def _write_bounds(code: Code, resolution: Resolution) -> None:
+    """Look once at what every window of a resolution is compared with."""
+    if resolution.tile_ms:
+        code.add(f"oldest, newest, last = tiles[0][0], tiles[-1][0], instant_ms // {resolution.tile_ms}")
+
+
 def _write_windows(code: Code, plan: GroupPlan, resolution: int) -> None:
     for part in plan.windows:
         if part.resolution == resolution:
@@ -139,8 +150,8 @@ def _write_window(code: Code, plan: GroupPlan, part: WindowPlan) -> None:
         code.add("chosen = tiles")
     else:
         code.add(f"first = (instant_ms - {window.size_ms}) // {window.tile_ms}")
-        with code.block(f"if tiles[0][0] >= first and tiles[-1][0] <= instant_ms // {window.tile_ms}:"):
-            code.add(f"chosen = tiles\nchanges_ms = (tiles[0][0] + 1) * {window.tile_ms} + {window.size_ms}")
+        with code.block("if oldest >= first and newest <= last:"):
+            code.add(f"chosen = tiles\nchanges_ms = (oldest + 1) * {window.tile_ms} + {window.size_ms}")
         with code.block("else:"):
             code.add(
                 f"chosen, changes_ms = {code.name('select', _select)}({code.name('window', window)}, tiles, instant_ms)"
@@ -171,6 +182,9 @@ def _write_merge(code: Code, part: WindowPlan, aggregations: list[Aggregation]) 
         if _has_own(aggregations[place], "result"):
             code.add(f"s{place} = {code.name('result', aggregations[place].result)}(s{place})")
     for output, slot, below, default in part.outputs:
+        if below is not None and aggregations[slot].never_null and aggregations[below].never_null:
+            code.add(f"values[{output}] = s{slot} / s{below} if s{below} else {code.name('default', default)}")
+            continue
         if below is not None:
             code.add(f"value = s{slot} / s{below} if s{slot} is not None and s{below} else None")
         elif aggregations[slot].never_null:

@@ -7,7 +7,8 @@ have cooled down are kept as their packed changelog bytes. The table decides and
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
+
+import msgspec
 
 from core.dedupe import SeenIds
 from core.definitions import Source
@@ -56,7 +57,7 @@ class LiveRow:
     packed: bytes | None = None
 
 
-class PackedRow(NamedTuple):
+class PackedRow(msgspec.Struct, frozen=True, gc=False):
     """A row ready to be written.
 
     Attributes:
