@@ -1,11 +1,12 @@
 """Three times as many requests as there can be answers: how many are answered, how long these take, and the others."""
 
-import asyncio
 import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+
+import uvloop
 
 from bench.faults.ground import Ground, ports
 from bench.faults.readers import Readers, share_ms
@@ -81,4 +82,4 @@ def _spaced(port: int, wanted: Sequence[bytes], *, rps: float, seconds: int) -> 
         return [Answered(one.status, one.took_s * 1000) for one in answers]
 
     os.sched_setaffinity(0, {_CORE})
-    return asyncio.run(ask())
+    return uvloop.run(ask())

@@ -4,8 +4,11 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import cast
 
-from bench.serving.wire import HOST, read_answer
+from typing_extensions import override
+
+from bench.serving.wire import HOST
 
 _CONNECTIONS_MAX = 512
 _ANSWER_S = 10.0
@@ -32,7 +35,7 @@ class Readers:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: list[_Connection] = []
         self._slots = asyncio.Semaphore(_CONNECTIONS_MAX)
 
     async def at_rate(self, rps: float, seconds: float, next_request: Callable[[], bytes]) -> list[Answered]:
@@ -47,28 +50,70 @@ class Readers:
 
     def close(self) -> None:
         """Close the connections."""
-        for _, writer in self._idle:
-            writer.close()
+        for connection in self._idle:
+            connection.close()
 
     async def _ask(self, at: float, sent: bytes) -> Answered:
         async with self._slots:
             try:
                 async with asyncio.timeout(_ANSWER_S):
-                    status, body = await self._talk(sent)
-            except (OSError, TimeoutError, asyncio.IncompleteReadError):
-                status, body = 0, b""
-        return Answered(at, time.monotonic() - at, status, body)
+                    status, body, ended_at = await self._talk(sent)
+            except (OSError, TimeoutError):
+                status, body, ended_at = 0, b"", time.monotonic()
+        return Answered(at, ended_at - at, status, body)
 
-    async def _talk(self, sent: bytes) -> tuple[int, bytes]:
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(HOST, self._port)
+    async def _talk(self, sent: bytes) -> tuple[int, bytes, float]:
+        connection = self._idle.pop() if self._idle else await self._connect()
         try:
-            writer.write(sent)
-            answer = await read_answer(reader)
+            answer = await connection.ask(sent)
         except BaseException:
-            writer.close()
+            connection.close()
             raise
-        self._idle.append((reader, writer))
+        self._idle.append(connection)
         return answer
+
+    async def _connect(self) -> "_Connection":
+        _, connection = await asyncio.get_running_loop().create_connection(_Connection, HOST, self._port)
+        return connection
+
+
+class _Connection(asyncio.Protocol):
+    """A connection, one question at a time. Asyncio's streams would take longer over a large answer than the worker."""
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._buffer = bytearray()
+        self._answer: asyncio.Future[tuple[int, bytes, float]] | None = None
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(ConnectionResetError("closed before the answer was whole"))
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        ends = self._buffer.find(b"\r\n\r\n") + 4
+        if ends < 4:
+            return
+        head = self._buffer[:ends].lower()
+        length = int(head.partition(b"content-length:")[2].split(maxsplit=1)[0])
+        if len(self._buffer) < ends + length or self._answer is None or self._answer.done():
+            return
+        # Noted here: whoever waits for it has its turn later.
+        self._answer.set_result((int(head.split(maxsplit=2)[1]), bytes(self._buffer[ends:]), time.monotonic()))
+        self._buffer.clear()
+
+    def ask(self, sent: bytes) -> "asyncio.Future[tuple[int, bytes, float]]":
+        """Send a request; return what brings its status, its body, and when it was there."""
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(sent)
+        return self._answer
+
+    def close(self) -> None:
+        """Close it."""
+        self._transport.abort()
 
 
 def share_ms(took_s: Iterable[float], share: float) -> float:
