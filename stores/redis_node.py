@@ -21,7 +21,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from core.errors import ConfigurationError, StoreError, StoreTimeoutError
 
-_LAG_S, _GRACE_S = 0.005, 0.01
+_STEPS, _LOOKS = 5, 3
+"""Of a deadline, and turns of the loop after it: a reply is read in one, who waits for it goes on in the next."""
 SHARED_MAX = 64
 """So many small commands go together at the most: their replies are some kilobytes each."""
 
@@ -212,29 +213,48 @@ async def within(deadline_ms: int, *, where: str, what: str) -> AsyncIterator[No
         StoreTimeoutError: The deadline is over.
         StoreError: Redis could not be reached, or refused something.
     """
-    loop = asyncio.get_running_loop()
-    ends_at = loop.time() + deadline_ms / 1000
     try:
-        async with asyncio.timeout(None) as deadline:
-            timer = loop.call_at(ends_at, _expire, loop, deadline, ends_at)
+        async with asyncio.timeout(None) as timeout:
+            deadline = _Deadline(timeout, deadline_ms / 1000)
             try:
                 yield
             finally:
-                timer.cancel()
+                deadline.cancel()
     except (TimeoutError, RedisTimeoutError) as error:
         raise StoreTimeoutError(f"{where}: {what}: no answer within {deadline_ms} ms: {error}") from error
     except (RedisError, OSError) as error:
         raise StoreError(f"{where}: {what}: {error}") from error
 
 
-def _expire(loop: asyncio.AbstractEventLoop, deadline: asyncio.Timeout, ends_at: float) -> None:
-    """End a call whose deadline is over; if we have been busy meanwhile, not before we have looked for its answer.
+class _Deadline:
+    """Ends a call whose time is over: time in which we could have seen its answer.
 
-    Timers come before what has arrived: a loop that lags would take answers that are there for such that are late, and
-    everybody would go to the record in the moment in which there is most to do.
+    Timers come before what has arrived. A loop whose turns are long, or that had no processor, would take answers that
+    are there for such that are late, and everybody would go to the record in the moment in which there is most to do.
+    So time is counted in steps, of which each counts once however late we are, and we look once more in the end.
     """
-    now = loop.time()
-    deadline.reschedule(now + _GRACE_S if now - ends_at > _LAG_S else now)
+
+    def __init__(self, timeout: asyncio.Timeout, seconds: float) -> None:
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._step_s = seconds / _STEPS
+        self._steps, self._looks = (_STEPS, _LOOKS) if seconds > 0 else (0, 0)
+        self._next: asyncio.Handle | None = None
+        self._step()
+
+    def cancel(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+
+    def _step(self) -> None:
+        if self._steps:
+            self._steps -= 1
+            self._next = self._loop.call_later(self._step_s, self._step)
+        elif self._looks:
+            self._looks -= 1
+            self._next = self._loop.call_soon(self._step)
+        else:
+            self._timeout.reschedule(self._loop.time())
 
 
 async def _send(connection: AbstractConnection, commands: list[bytes]) -> None:
