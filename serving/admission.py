@@ -5,9 +5,13 @@ and each read costs more than before. Beyond the limit a read is refused at once
 client may ask another worker. The limit is looked at once for as many answers as it allows: it rises by a quarter until
 many of them are late, then by one each time, and falls by a fifth when many are, or by a half when most are, as TCP
 finds its window. It does not rise where it is not needed: what was never tried would let a whole crowd in.
+
+That takes a while, and nobody knows before what a read costs. So the limit is also no higher than the number of reads
+that ended within the time after which one is late, as soon as there is a crowd: who comes behind as many is late.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 LIMIT_MIN, LIMIT_START, LIMIT_MAX = 16, 128, 1_024
@@ -29,11 +33,13 @@ class Admission:
         self._answers = 0
         self._late = 0
         self._looked_at = 0.0
+        self._ended: deque[float] = deque(maxlen=LIMIT_MIN)
+        self._in_time = LIMIT_MAX
 
     @property
     def limit(self) -> int:
         """How many reads may wait now."""
-        return int(self._limit)
+        return min(int(self._limit), self._in_time)
 
     @property
     def is_full(self) -> bool:
@@ -49,14 +55,26 @@ class Admission:
     def end(self, began_at: float, *, is_answered: bool) -> None:
         """Note that a read waits no more; without an answer from the stores it was late, however soon it ended."""
         self._waiting -= 1
+        now = self._monotonic()
+        self._measure_pace(now)
         if began_at < self._looked_at:
             # It tells of another limit than the present one.
             return
-        now = self._monotonic()
         self._answers += 1
         self._late += not is_answered or now - began_at > _LATE_S
         if self._answers >= self.limit:
             self._look(now)
+
+    def _measure_pace(self, now: float) -> None:
+        if self._waiting < LIMIT_MIN / 2:
+            # Where few wait, their pace is that of those who ask.
+            self._ended.clear()
+            self._in_time = LIMIT_MAX
+            return
+        self._ended.append(now)
+        took_s = now - self._ended[0]
+        if len(self._ended) == LIMIT_MIN and took_s > 0:
+            self._in_time = max(int(_LATE_S * (LIMIT_MIN - 1) / took_s), LIMIT_MIN)
 
     def _look(self, now: float) -> None:
         if self._late > self._answers * _LATE_SHARE:

@@ -23,12 +23,15 @@ from serving.answers import Answer
 from serving.heads import HEAD_BYTES_MAX, head_of
 from serving.reads import DEADLINE_MS, Reads
 from serving.requests import BODY_BYTES_MAX
+from serving.turns import Turns
 
 _BUFFERED_BYTES_MAX = BODY_BYTES_MAX + HEAD_BYTES_MAX
 """Of a client that does not wait for answers; more than this holds at least one whole request."""
 _SWEEP_S = 1.0
 _CLOSING_S = 5.0
 _LEAVING_S = 0.3
+_BUDGET_S = 0.002
+"""Of each turn of the loop, for requests that have come: thousands may, and answers of stores wait for its end."""
 
 
 class FrontDoor:
@@ -57,6 +60,7 @@ class FrontDoor:
         self.monotonic = monotonic
         self.date = b""
         self.is_closing = False
+        self.turns = Turns(budget_s=_BUDGET_S)
         self._request_deadline_s = request_deadline_s
         self._idle_s = idle_s
         self._connections: set[_Connection] = set()
@@ -130,6 +134,7 @@ class _Connection(asyncio.Protocol):
         self._is_answering = False
         self._is_ending = False
         self._is_paused = False
+        self._is_in_line = False
         self._can_write = True
         self._has_asked = False
         self._since = door.monotonic()
@@ -169,7 +174,9 @@ class _Connection(asyncio.Protocol):
             # What is sent meanwhile waits in the client.
             self._is_paused = True
             self._transport.pause_reading()
-        self._go_on()
+        if not self._is_in_line:
+            self._is_in_line = True
+            self._door.turns.do(self._come)
 
     def close_when_idle(self) -> None:
         """Take no further request."""
@@ -189,6 +196,10 @@ class _Connection(asyncio.Protocol):
         else:
             # Closing waits until everything is taken, by a client that takes nothing.
             self._transport.abort()
+
+    def _come(self) -> None:
+        self._is_in_line = False
+        self._go_on()
 
     def _go_on(self) -> None:
         """Answer the next request if it has come whole."""

@@ -36,6 +36,8 @@ class Reads:
     def answer(self, body: bytes, *, deadline_ms: int = DEADLINE_MS) -> Answer | Coroutine[Any, Any, Answer]:
         """Return the answer to the body of a request, at once where nothing has to be waited for.
 
+        Whoever is given a coroutine has to await it: its place among those who wait is taken until it ends.
+
         Args:
             body: JSON.
             deadline_ms: How long its client waits for it.
@@ -53,19 +55,17 @@ class Reads:
         if self._admission.is_full:
             answered.close()
             return self._told(_BUSY, started)
-        return self._wait(answered, started, min(deadline_ms, DEADLINE_MS))
+        # Counted here, not where it begins: others who come in the same turn would be planned in vain.
+        return self._wait(answered, self._admission.begin(), started, min(deadline_ms, DEADLINE_MS))
 
     def refuse(self, answer: Answer) -> Answer:
         """Count a request whose body never came whole."""
         return self._told(answer, time.perf_counter())
 
-    async def _wait(self, answered: Coroutine[Any, Any, bytes], started: float, deadline_ms: int) -> Answer:
-        # Again, and counted here: others of the same turn were let in meanwhile, and what is cancelled before it
-        # begins would never end.
-        if self._admission.is_full:
-            answered.close()
-            return self._told(_BUSY, started)
-        began_at, is_answered = self._admission.begin(), True
+    async def _wait(
+        self, answered: Coroutine[Any, Any, bytes], began_at: float, started: float, deadline_ms: int
+    ) -> Answer:
+        is_answered = True
         try:
             async with asyncio.timeout(deadline_ms / 1000):
                 answer = Answer(200, await answered)

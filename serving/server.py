@@ -24,12 +24,15 @@ from serving.ready_entities import BYTES_MAX
 from serving.requests import FeaturesRequest, check_request_columns, check_size
 from serving.same_again import EntitiesAsked, SameAgain
 from serving.tiers import CacheValues, TieredReader
+from serving.turns import Turns
 from serving.wanted import Gaps, Wanted
 
 _Place: TypeAlias = tuple[str, int]
 """Entity and partition."""
 
 _NO_GAPS = Gaps()
+_BUDGET_S = 0.001
+"""Of each turn of the loop, for answers that waited for stores; beyond that, those that come are refused meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class FeatureServer:
         self._same_again = SameAgain(reader=reader, clock=clock, ready=self._ready)
         self._reads_log = reads_log
         self._functions = functions
+        self._turns = Turns(budget_s=_BUDGET_S)
 
     @property
     def always_waits(self) -> bool:
@@ -114,8 +118,10 @@ class FeatureServer:
         if progress is None:
             progress = await self._progress.as_of_ms(places)
         told = await self._reader.ask_cache([key for one in asked for key in one.keys])
-        versions = self._versions(request, plan)
-        answered = self._same_again.answer(plan, request.entities, asked, told, progress, versions)
+        known, versions = progress, self._versions(request, plan)
+        answered = await self._turns.result(
+            lambda: self._same_again.answer(plan, request.entities, asked, told, known, versions)
+        )
         if answered is not None:
             return answered
         return await self._wait(self._begin(request, plan), progress, told)
@@ -127,7 +133,7 @@ class FeatureServer:
             progress = await self._progress.as_of_ms(_different(reading.places))
         if self._functions is None or reading.plan.is_stored:
             rows, gaps = await self._rows(reading, told)
-            return self._finish(reading, rows, progress, gaps)
+            return await self._turns.result(lambda: self._finish(reading, rows, progress, gaps))
         (rows, gaps), fetched = await asyncio.gather(self._rows(reading), _fetch(self._functions, reading))
         ready, instant_ms = self._prepare(reading, rows, gaps)
         inputs = [_inputs(read, reading, ready, fetched) for read in reading.plan.computed]

@@ -5,6 +5,7 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from serving.front_door import FrontDoor
 from serving.heads import read_head
 from serving.reads import DEADLINE_MS, Reads
 from serving.requests import BODY_BYTES_MAX
+from serving.turns import Turns
 from tests.clock import ManualClock, Seconds
 from tests.serving_kit import ServingKit, impression
 
@@ -573,3 +575,35 @@ async def test_a_client_that_rests_does_not_hold_up_the_end(house):
 
     assert await asyncio.wait_for(reader.read(), 5) == b""
     writer.close()
+
+
+async def test_a_crowd_is_met_in_several_turns_of_the_loop(house):
+    """
+    Two thousand requests at once took half a second, and each answer of Redis that came meanwhile counted as none.
+    """
+    house.door.turns = Turns(budget_s=0)
+    clients = [await asyncio.open_connection("127.0.0.1", house.port) for _ in range(20)]
+    reads, met = house.reads, [0]
+
+    def answer(body: bytes, *, deadline_ms: int) -> Any:
+        met[-1] += 1
+        return reads.answer(body, deadline_ms=deadline_ms)
+
+    def turn() -> None:
+        met.append(0)
+        turning[0] = loop.call_soon(turn)
+
+    loop = asyncio.get_running_loop()
+    turning = [loop.call_soon(turn)]
+    house.reads = SimpleNamespace(answer=answer)
+    for _, writer in clients:
+        writer.write(post())
+
+    told = [await answers(reader, 1) for reader, _ in clients]
+
+    turning[0].cancel()
+    assert [values(one) for (one,) in told] == [[[1], [1]]] * len(clients)
+    # What is done before the first of two looks, and after the second of another two, may be seen as one turn's.
+    assert max(met) <= 2
+    for _, writer in clients:
+        writer.close()
