@@ -246,7 +246,8 @@ class WritePolicy:
 
     Attributes:
         cached: Whether Redis is written too (write-through) or only the record (write-around).
-        every: Shortest time between two publications; the first change goes out at once.
+        every: Shortest time between two publications of all that changed; the first goes out at once. Up to a second,
+            rows that were not in the last one go out alone meanwhile, where there is time for it: at most one more.
     """
 
     cached: bool = True
