@@ -4,7 +4,7 @@ Every row is read; what is saved is to decode it, to prepare it and to write it 
 process keeps no copies (``serving.at_once``): each reader gets what the cache has at that moment.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, cast
@@ -30,13 +30,18 @@ class EntitiesAsked:
         read: The shape.
         row_keys: Per row of the request, the values of its key columns.
         addresses: Per row of the request.
-        keys: All rows that are asked for, each once.
+        different: The same, each once.
     """
 
     read: EntityRead
     row_keys: Sequence[Any]
     addresses: Sequence[Address]
-    keys: Sequence[RowKey]
+    different: Collection[Address]
+
+    @property
+    def keys(self) -> Iterator[RowKey]:
+        """All rows that are asked for, each once."""
+        return chain.from_iterable(address.keys for address in self.different)
 
 
 class SameAgain:
@@ -73,9 +78,7 @@ class SameAgain:
                 # Told with the row's number where all of them are encoded.
                 return None
             places = [entity.address if entity is not None else next(new) for entity in known]
-            different = dict(zip(keys, places, strict=True)).values()
-            rows = list(chain.from_iterable([address.keys for address in different]))
-            asked.append(EntitiesAsked(read, keys, places, rows))
+            asked.append(EntitiesAsked(read, keys, places, dict(zip(keys, places, strict=True)).values()))
         return asked
 
     def answer(
@@ -109,12 +112,12 @@ class SameAgain:
                 if made is None or not self._entities.fill(one.read, one.row_keys, mine, made, now_ms=now_ms):
                     return None
                 new += len(missing)
-            rows += len(one.keys)
+            rows += len(one.different) * len(one.read.groups)
             found.append(cast("list[ReadyEntity]", mine))
         # The cache was asked after the progress was read, so nothing that it tells of is missing in the rows.
         answer = answer_of(plan, entities, found, progress, hears=True, now_ms=now_ms, new=new, versions=versions)
         if answer is not None:
-            self._reader.count_cached(rows, (want for one in asked for want in _wanted(one.read, one.addresses)))
+            self._reader.count_cached(rows, (want for one in asked for want in _wanted(one.read, one.different)))
         return answer
 
     def _same(self, asked: EntitiesAsked, values: Mapping[RowKey, bytes]) -> list[ReadyEntity | None]:
@@ -154,7 +157,7 @@ def _not_good(mine: Sequence[ReadyEntity | None], now_ms: int) -> list[int]:
     ]
 
 
-def _wanted(read: EntityRead, places: Sequence[Address]) -> "chain[Wanted]":
+def _wanted(read: EntityRead, places: Iterable[Address]) -> "chain[Wanted]":
     return chain.from_iterable(
         [Wanted(key, group.terms) for key, group in zip(address.keys, read.groups, strict=True)] for address in places
     )

@@ -165,7 +165,7 @@ class TieredReader:
 
         Args:
             rows: How many.
-            wanted: Which; not looked at where none can be about to end.
+            wanted: Which, each once; not looked at where none can be about to end.
         """
         if self._cache is not None:
             early = self._renew_ending(wanted)

@@ -5,19 +5,23 @@ import inspect
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from typing_extensions import override
 
+from core.definitions import Registry, ServingPolicy
 from core.leases import NO_ROW, new_token
 from core.ports import Clock, RowKey
-from core.windows import minutes, to_ms
+from core.windows import minutes, seconds, to_ms
 from serving.requests import FeaturesRequest
 from serving.server import FeatureServer
 from stores.memory import MemoryStore
 from tests.clock import ManualClock
-from tests.serving_kit import ServingKit, click, impression
+from tests.fakes import idle
+from tests.serving_kit import USER_STATE, ServingKit, click, impression
+from tests.unit.test_tiers import CountingStore
 
 NOW_MS = 1_700_000_000_000
 FEATURES = ["user_engagement:clicks_1h", "user_engagement:impressions_1d", "user_engagement:ctr_1h"]
@@ -168,6 +172,28 @@ async def test_that_there_is_no_row_is_forgotten_when_there_is_one(kit):
     await kit.take("clicks", click(NOW_MS, user=1))
 
     assert await clicks(kit) == [1]
+
+
+async def test_a_row_that_is_asked_for_twice_is_renewed_once():
+    """
+    DynamoDB refuses a read that names a row twice: it would leave the cache, and everybody would wait for it.
+    """
+    group = replace(USER_STATE, serving=ServingPolicy(hard_ttl=seconds(30), jitter=0, early_refresh=16))
+    kit = ServingKit(ManualClock(NOW_MS), registry=Registry(groups=(group,), services=()))
+    kit.record = record = CountingStore("record", kit.clock)
+    await kit.take("impressions", impression(NOW_MS, user=1))
+    kit.cache = Forgetful(kit.clock)
+    kit.web_app()
+    asked = request([1, 1], ["user_state:last_tab"])
+    await answer(kit.server, asked)
+    record.asked.clear()
+    kit.clock.advance(29_999)
+
+    for _ in range(5):
+        await answer(kit.server, asked)
+        await idle()
+
+    assert record.asked == [[RowKey("user#i1", "user_state@v1")]]
 
 
 async def test_rows_from_the_cache_are_counted_as_such(kit):
