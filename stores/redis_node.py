@@ -6,7 +6,7 @@ Redis unreachable). Whoever wants another attempt has the budget to decide about
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,36 +81,41 @@ class _Batch:
     """Commands of several callers that go together.
 
     Attributes:
-        replies: Of each command; cancelled where its caller waits no more.
+        asked: Commands, and what their replies will be in; cancelled where its caller waits no more.
         task: Sends them.
     """
 
-    commands: list[bytes] = field(default_factory=list)
-    replies: "list[asyncio.Future[Any]]" = field(default_factory=list)
-    task: "asyncio.Task[None] | None" = None
+    asked: "list[tuple[bytes, asyncio.Future[Any]]]" = field(default_factory=list)
+    task: "asyncio.Task[list[Any]]" = field(init=False)
 
     def add(self, command: bytes) -> "asyncio.Future[Any]":
         """Add a command; return what its reply will be in."""
         reply = asyncio.get_running_loop().create_future()
-        self.commands.append(command)
-        self.replies.append(reply)
+        self.asked.append((command, reply))
         return reply
 
-    def give_up(self) -> None:
-        """Stop if nobody waits any more."""
-        if self.task is not None and all(reply.done() for reply in self.replies):
-            self.task.cancel()
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody waits yet."""
+        return not all(reply.done() for _, reply in self.asked)
 
-    def settle(self, replies: Sequence[Any]) -> None:
-        """Tell the callers their replies."""
-        for waiting, reply in zip(self.replies, replies, strict=True):
-            if not waiting.done():
+    def depart(self) -> list[bytes]:
+        """Return the commands of those who wait yet: a lease, say, that nobody would use keeps others waiting."""
+        self.asked = [one for one in self.asked if not one[1].done()]
+        return [command for command, _ in self.asked]
+
+    def settle(self, sent: "asyncio.Task[list[Any]]") -> None:
+        """Tell the callers their replies, or why there are none, whatever it is."""
+        if sent.cancelled():
+            return
+        error = sent.exception()
+        replies = sent.result() if error is None else [error] * len(self.asked)
+        for (_, waiting), reply in zip(self.asked, replies, strict=True):
+            if waiting.done():
+                continue
+            if error is None:
                 waiting.set_result(reply)
-
-    def fail(self, error: Exception) -> None:
-        """Tell the callers why there are none."""
-        for waiting in self.replies:
-            if not waiting.done():
+            else:
                 waiting.set_exception(error)
 
 
@@ -126,7 +131,7 @@ class RedisNode:
         self._idle: list[AbstractConnection] = []
         self._closed = False
         self._next: _Batch | None = None
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[list[Any]]] = set()
 
     async def share(self, command: bytes) -> Any:
         """Send a small command together with others that wait to be sent; return its reply.
@@ -139,31 +144,28 @@ class RedisNode:
             OSError: Likewise.
         """
         batch = self._next
-        if batch is None or len(batch.commands) >= SHARED_MAX:
+        if batch is None or len(batch.asked) >= SHARED_MAX:
             batch = self._next = _Batch()
             batch.task = asyncio.create_task(self._send_together(batch))
             self._sending.add(batch.task)
             batch.task.add_done_callback(self._sending.discard)
+            batch.task.add_done_callback(batch.settle)
         try:
             return await batch.add(command)
         except asyncio.CancelledError:
-            batch.give_up()
+            if not batch.is_wanted:
+                self._close_to_others(batch)
+                batch.task.cancel()
             raise
 
-    async def _send_together(self, batch: _Batch) -> None:
-        try:
-            async with self._slots:
-                # Until now others could join.
-                if self._next is batch:
-                    self._next = None
-                replies = await self._exchange(batch.commands)
-        except (RedisError, OSError) as error:
-            batch.fail(error)
-        else:
-            batch.settle(replies)
-        finally:
-            if self._next is batch:
-                self._next = None
+    async def _send_together(self, batch: _Batch) -> list[Any]:
+        async with self._slots:
+            self._close_to_others(batch)
+            return await self._exchange(batch.depart())
+
+    def _close_to_others(self, batch: _Batch) -> None:
+        if self._next is batch:
+            self._next = None
 
     async def exchange(self, commands: list[bytes]) -> list[Any]:
         """Send packed commands together and return their replies; a refused one's is its ``ResponseError``.

@@ -554,6 +554,43 @@ async def test_who_goes_away_costs_others_of_the_same_moment_nothing(redis_pair)
     assert await read(store, USER) == {USER: row().value}
 
 
+@pytest.fixture
+async def busy(redis_pair):
+    """The store, its only connection taken by a read of many rows."""
+    _, store = redis_pair
+    many = asyncio.create_task(read(store, *(RowKey(f"user#i{number}", "spend@v1") for number in range(2_000))))
+    await asyncio.sleep(0)
+    yield store
+    await many
+
+
+async def test_who_comes_as_the_last_of_those_who_wait_goes_is_answered(busy):
+    """
+    Redis lags, the deadlines of all who wait are over in one moment, and a read that begins then would wait in vain.
+    """
+    waiting = asyncio.create_task(read(busy, USER))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.sleep(0)
+
+    assert await busy.read([USER], deadline_ms=5_000) == {}
+    assert waiting.cancelled()
+
+
+async def test_nothing_is_sent_for_who_has_gone_before_there_was_a_connection(busy):
+    """
+    A lease whose holder has gone keeps all readers of the row waiting, in the moment in which there is most to do.
+    """
+    lease = asyncio.create_task(busy.lease([USER], token=b"token", lease_ms=ENOUGH_MS, deadline_ms=ENOUGH_MS))
+    other = asyncio.create_task(read(busy, OTHER))
+    await asyncio.sleep(0)
+
+    lease.cancel()
+
+    assert await other == {}
+    assert await read(busy, USER) == {}
+
+
 async def test_what_is_refused_to_one_is_answered_to_others_of_the_same_moment(redis_pair):
     """
     One bad key would fail everybody who happened to ask with it.

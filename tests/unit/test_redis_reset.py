@@ -10,6 +10,7 @@ import uvloop
 from core.errors import StoreError
 from core.ports import RowKey
 from stores.redis import RedisStore
+from stores.redis_node import RedisLimits, RedisNode
 
 KEY = RowKey("user#i1", "spend@v1")
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -58,3 +59,29 @@ def test_a_connection_that_was_reset_is_a_store_that_failed_once():
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(read_before_and_after_a_reset())
+
+
+class Surprising:
+    """A connection that ends in a way in which connections do not end, and what makes such."""
+
+    connection_kwargs: dict[str, str] = {}  # noqa: RUF012  # as redis-py's
+    is_connected = False
+
+    def make_connection(self) -> "Surprising":
+        return self
+
+    async def connect(self) -> None:
+        raise RuntimeError("nobody expected this")
+
+    async def disconnect(self, *, nowait: bool) -> None: ...
+
+
+async def test_callers_that_go_together_are_told_whatever_ended_their_connection():
+    """
+    They would wait until their deadlines, and the operator would look for a Redis that is slow.
+    """
+    node = RedisNode(Surprising(), RedisLimits())
+
+    told = await asyncio.gather(node.share(b""), node.share(b""), return_exceptions=True)
+
+    assert list(map(str, told)) == ["nobody expected this"] * 2
