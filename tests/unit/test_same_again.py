@@ -160,6 +160,25 @@ async def test_who_was_served_the_newer_row_by_another_request_is_not_served_wha
     assert await clicks(kit) == [2]
 
 
+@pytest.mark.parametrize("seed", range(4))
+async def test_nobody_sees_a_row_go_back_whatever_the_cache_goes_back_to(kit, seed):
+    """
+    Replicas that are behind take over from one another, and readers of two kinds ask them for the same user.
+    """
+    chance = random.Random(seed)  # noqa: S311  # to be repeated
+    versions, newest = [NO_ROW], 0
+    for _ in range(200):
+        if chance.random() < 0.1:
+            await kit.take("clicks", click(NOW_MS, user=1))
+            versions += (await kit.record.read([ROW], deadline_ms=1_000)).values()
+        kit.cache.instead = chance.choice([{}, {ROW: chance.choice(versions)}])
+
+        (served,) = await clicks(kit, chance.choice([FEATURES, FEATURES[:1]]))
+
+        assert newest <= served < len(versions)
+        newest = served
+
+
 async def test_that_there_is_no_row_is_forgotten_when_there_is_one(kit):
     """
     The first event of a user shows at the next read, although readers had found nothing before.
