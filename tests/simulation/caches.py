@@ -147,7 +147,7 @@ class CacheWorld:
 
     def _new_reader(self, *, local: LocalCopies | None) -> TieredReader:
         # To make room for 65,536 versions takes longer than everything else in some worlds.
-        return self._open_reader(local=local, floor=VersionFloor(slots=256))
+        return self._open_reader(local=local, floor=VersionFloor(rows_max=256))
 
     def _deaf_copies(self) -> LocalCopies:
         return LocalCopies(bytes_max=100_000, is_announced=lambda _key: False)

@@ -117,7 +117,7 @@ def cost_of(*, local: bool, beta: float, processes: int, reads_per_s: float, liv
             TieredReader(
                 local=LocalCopies(bytes_max=100_000, is_announced=lambda _: False) if local else None, cache=cache,
                 record=record, clock=clock, metrics=Metrics(), monotonic=loop.time, draw=chance.random,
-                floor=VersionFloor(slots=64),
+                floor=VersionFloor(rows_max=64),
             )
             for _ in range(processes)
         ]  # fmt: skip

@@ -117,7 +117,7 @@ class Race:
         """Return the reading side of a process."""
         return TieredReader(
             local=local, cache=self.cache, record=self.record, clock=self.clock, metrics=METRICS,
-            monotonic=self.loop.time, draw=self.chance.random, floor=VersionFloor(slots=8),
+            monotonic=self.loop.time, draw=self.chance.random, floor=VersionFloor(rows_max=8),
         )  # fmt: skip
 
     def run(self, race: "Callable[[Race], Coroutine[Any, Any, None]]") -> list[str]:
