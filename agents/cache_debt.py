@@ -257,6 +257,8 @@ class CacheDebt:
         self._is_away = error is not None and not isinstance(error, PartialWriteError)
         if error is not None:
             log.warning("cache write failed: %s", error)
+        if not left:
+            return ()
         refused = {row.key for row in left}
         # As they were owed: how long the cache may keep them begins with the attempt that succeeds.
         return [row for row in rows if row.key in refused]
@@ -270,6 +272,6 @@ class CacheDebt:
             if lifetime_ms is not None:
                 latest_ms = now_ms + lifetime_ms
                 if row.expires_at_ms is None or latest_ms < row.expires_at_ms:
-                    row = row._replace(expires_at_ms=latest_ms)  # noqa: PLW2901  # all else is the same
+                    row = StoredRow(row.key, row.ver, row.value, latest_ms)  # noqa: PLW2901  # all else is the same
             bounded.append(row)
         return bounded

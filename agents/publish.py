@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 UPDATES_WAITING_MAX = 150_000
 _ROWS_PER_CALL = 1_000
 _PARTS_IN_FLIGHT = 4
-_YIELD_EVERY = 40
+_YIELD_EVERY = 100
+"""Takes as long as what the dispatcher does at a time: a flush that gets less of a full core finds ever more to do."""
 _REMOVED_MIN = 1_000
 
 
