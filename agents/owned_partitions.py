@@ -31,6 +31,9 @@ Many, because runs wait together for one flush and are no queue, and because a b
 what waits to be published is bounded by the publisher, in updates."""
 
 _BLOCKED_S = 0.002
+_APART_S, _FEW_RECORDS = 0.01, 1_000
+"""How long the next fetch waits after one that brought few records: what comes meanwhile makes one run instead of
+several, and a run, of which each partition has its own, costs as much as many of its records."""
 
 
 class Ownership(Protocol):
@@ -174,7 +177,7 @@ class OwnedPartitions:
                 return
             if run and tp in self.ready:
                 await self._deliver(tp, run, generation)
-        await asyncio.sleep(0)
+        await asyncio.sleep(_APART_S if 0 < sum(map(len, runs.values())) < _FEW_RECORDS else 0)
 
     def finish(self, delivery: Delivery[TopicPartition]) -> None:
         """Note that everything in a run is durable."""
