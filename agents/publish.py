@@ -8,13 +8,14 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import TopicPartition
 
 from agents.cache_debt import CacheDebt
+from agents.flush_order import Taken, in_key_order
 from agents.flush_times import FlushTimes
 from agents.progress import ProgressPublisher, Step
 from agents.record_writer import RecordWriter
@@ -25,7 +26,7 @@ from core.versions import version_bytes
 from tables.changelog import ChangelogWriter
 from tables.owned import OwnedTables
 from tables.remove import take_past
-from tables.table import GroupTable, LiveRow, PackedRow, TablePartition, freeze
+from tables.table import PackedRow, TablePartition, freeze
 
 log = logging.getLogger(__name__)
 
@@ -47,22 +48,6 @@ class _Waiting:
     updates: int
     as_of_ms: int
     groups: set[str] = field(default_factory=set)
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """Rows of a group that are being flushed.
-
-    Attributes:
-        is_due: Whether they are all that had changed because the group was due; else they are new ones alone.
-        is_all: Whether they are all that had changed.
-    """
-
-    table: TablePartition
-    group: GroupTable
-    rows: dict[str, LiveRow]
-    is_due: bool
-    is_all: bool
 
 
 class Publisher:
@@ -200,7 +185,7 @@ class Publisher:
             # There may be more of them, although nothing else is due.
             self._wake.set()
 
-    async def _write_groups(self, taken: Iterable[_Taken], era: int) -> int:
+    async def _write_groups(self, taken: Sequence[Taken], era: int) -> int:
         """Pack and write rows, some at a time: while some are being written, the next are packed.
 
         Each row is in one part alone, so parts may overtake each other; within a part the order of stores is kept.
@@ -217,7 +202,7 @@ class Publisher:
         await asyncio.gather(*writing)
         return total
 
-    def _take(self, now: float) -> list[_Taken]:
+    def _take(self, now: float) -> list[Taken]:
         hurry, now_ms = self._settling or not self._room.is_set(), self._clock.now_ms()
         may_go_alone = self._times.alone_in_s(now, now_ms=now_ms) <= 0
         taken = []
@@ -226,24 +211,21 @@ class Publisher:
                 if not group.dirty:
                     continue
                 if hurry or self._times.comes_along(group, now, now_ms=now_ms):
-                    taken.append(_Taken(table, group, group.take_dirty(), is_due=True, is_all=True))
+                    taken.append(Taken(table, group, group.take_dirty(), is_due=True, is_all=True))
                 elif may_go_alone and self._times.goes_alone(group):
-                    taken.append(_Taken(table, group, group.take_new(), is_due=False, is_all=not group.dirty))
+                    taken.append(Taken(table, group, group.take_new(), is_due=False, is_all=not group.dirty))
         return taken
 
-    async def _freeze(self, taken: Iterable[_Taken]) -> AsyncIterator[dict[TopicPartition, list[PackedRow]]]:
+    async def _freeze(self, taken: Sequence[Taken]) -> AsyncIterator[dict[TopicPartition, list[PackedRow]]]:
         rows: dict[TopicPartition, list[PackedRow]] = {}
-        count = 0
-        for one in taken:
-            place = TopicPartition(changelog_topic(one.table.entity), one.table.partition)
-            for key, row in one.rows.items():
-                rows.setdefault(place, []).append(freeze(one.group, key, row))
-                count += 1
-                if count % _ROWS_PER_CALL == 0:
-                    yield rows
-                    rows = {}
-                elif count % _YIELD_EVERY == 0:
-                    await asyncio.sleep(0)
+        places = {one.table: TopicPartition(changelog_topic(one.table.entity), one.table.partition) for one in taken}
+        for count, (one, key, row) in enumerate(await in_key_order(taken), 1):
+            rows.setdefault(places[one.table], []).append(freeze(one.group, key, row))
+            if count % _ROWS_PER_CALL == 0:
+                yield rows
+                rows = {}
+            elif count % _YIELD_EVERY == 0:
+                await asyncio.sleep(0)
         if rows:
             yield rows
 
