@@ -120,3 +120,21 @@ def test_what_began_before_the_limit_changed_says_nothing_of_the_new_one(admissi
         admission.end(one, is_answered=True)
 
     assert (admission.limit, admission._answers) == (fallen, 0)
+
+
+def test_a_first_crowd_is_let_in_as_far_as_its_pace_allows(admission, time):
+    """
+    A worker that has just started does not know what a read costs; its first crowd was let in and waited for 0.8 s.
+    """
+    waiting = [admission.begin() for _ in range(LIMIT_START // 2)]
+    assert not admission.is_full
+
+    for one in waiting[:LIMIT_MIN]:
+        time.now += 0.003
+        admission.end(one, is_answered=True)
+    assert admission.is_full
+    assert admission.limit == LIMIT_MIN
+
+    for one in waiting[LIMIT_MIN:]:
+        admission.end(one, is_answered=True)
+    assert admission.limit > LIMIT_MIN
