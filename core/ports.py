@@ -88,7 +88,7 @@ class Cache(Store, Protocol):
         ...
 
     async def fill(self, fillings: Sequence[Filling], *, token: bytes, deadline_ms: int) -> int:
-        """Put what was found in the place of the lease, where that is still there.
+        """Put what was found, or another lease, in the place of the lease, where that is still there.
 
         Returns:
             How many were taken; the others are no error: a row was written, or the lease is over.

@@ -2,7 +2,8 @@
 
 The lease that a reader leaves in the cache tells the others that the row is coming; it also keeps an older row from
 being put where a newer one was (``core.leases``). Nothing of it is needed to answer: without a lease the record is
-asked, and a lease whose holder has died is not waited for longer than a moment.
+asked. A lease whose holder has died is not waited for longer than a moment: one of those who wait puts its own in the
+place of it and reads the record for the others. Who cannot read the record gives its lease back.
 
 Whoever has filled a row in knows when it ends, and reads it again a moment before where its group wants that
 (``serving.lifetimes``): one process does, and nobody waits.
@@ -27,7 +28,10 @@ log = logging.getLogger(__name__)
 LEASE_MS = 3_000
 """More than a read of the record takes, with its wait for others; after it, another reader may fill."""
 _DEADLINE_MS = 50
-_LOOKS_S = (0.004, 0.008, 0.016, 0.032)
+_LOOKS_S = (0.004, 0.008, 0.016, 0.032, 0.032)
+_ROUNDS = 3
+"""So often a row is waited for that is always another's to fill in, before the record is asked all the same."""
+_PAST_MS = 0
 _FILLED_MAX = 10_000
 """So many rows are remembered that were filled in here and are to be read again early."""
 
@@ -91,20 +95,27 @@ class Fills:
         Raises:
             StoreError: The record failed.
         """
-        cached = [want for want in wanted if want.terms.is_cached]
+        left = [want for want in wanted if want.terms.is_cached]
+        others = [want.key for want in wanted if not want.terms.is_cached]
+        found: dict[RowKey, Loaded] = {}
         token = new_token()
-        held = await self._lease(self._cache, cached, token) if self._cache is not None and cached else None
-        if self._cache is None or held is None:
-            return await self.recorded(wanted)
-        coming = [want for want in cached if is_lease(held.get(want.key, NO_ROW))]
-        ours = [want for want in cached if want.key not in held]
-        # What the cache has and nobody can use is passed over, and left to whoever writes the row next.
-        useless = [want.key for want in cached if _is_row(held.get(want.key)) and not _is_of(want, held[want.key])]
-        others = [*useless, *(want.key for want in wanted if not want.terms.is_cached)]
-        late, own = await asyncio.gather(
-            self._wait_for(self._cache, coming), self._read_and_fill(self._cache, ours, others, token)
-        )
-        return _rows(held, self._cache.name, cached) | late | own
+        for _ in range(_ROUNDS):
+            held = await self._lease(self._cache, left, token) if self._cache is not None and left else None
+            if self._cache is None or held is None:
+                break
+            coming = {want: value for want in left if is_lease(value := held.get(want.key, NO_ROW)) and value != token}
+            ours = [want for want in left if held.get(want.key, token) == token]
+            # What the cache has and nobody can use is passed over, and left to whoever writes the row next.
+            others += [want.key for want in left if _is_row(held.get(want.key)) and not _is_of(want, held[want.key])]
+            found |= _rows(held, self._cache.name, left)
+            (late, left), own = await asyncio.gather(
+                self._wait_for(self._cache, coming, token), self._read_and_fill(self._cache, ours, others, token)
+            )
+            found |= late | own
+            others = []
+            if not left:
+                return found
+        return found | await self._recorded([*(want.key for want in left), *others])
 
     async def recorded(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
         """Return the packed rows that exist in the record, and leave the cache alone.
@@ -197,12 +208,24 @@ class Fills:
         self, cache: Cache, ours: Sequence[Wanted], others: Sequence[RowKey], token: bytes
     ) -> dict[RowKey, Loaded]:
         began_ms = self._clock.now_ms()
-        found = await self._recorded([*(want.key for want in ours), *others])
+        try:
+            found = await self._recorded([*(want.key for want in ours), *others])
+        except StoreError:
+            await self._give_back(cache, ours, token)
+            raise
         fillings = [filling for want in ours if (filling := self._filling(want, found.get(want.key))) is not None]
         if fillings:
             await self._fill(cache, fillings, token)
             self._note(ours, fillings, began_ms)
+        if len(fillings) < len(ours):
+            filled = {filling.key for filling in fillings}
+            await self._give_back(cache, [want for want in ours if want.key not in filled], token)
         return found
+
+    async def _give_back(self, cache: Cache, wanted: Sequence[Wanted], token: bytes) -> None:
+        """End our leases, so that nobody waits for them."""
+        if wanted:
+            await self._fill(cache, [Filling(want.key, token, _PAST_MS) for want in wanted], token)
 
     async def _fill(self, cache: Cache, fillings: Sequence[Filling], token: bytes) -> None:
         try:
@@ -224,10 +247,18 @@ class Fills:
         lives_ms = shortened_ms(terms.hard_ms, jitter=terms.jitter, drawn=drawn)
         return Filling(want.key, loaded.value, min(now_ms + lives_ms, until_ms))
 
-    async def _wait_for(self, cache: Cache, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
-        """Return rows that others are filling in, from the cache as soon as they are there, or else from the record."""
+    async def _wait_for(
+        self, cache: Cache, wanted: Mapping[Wanted, bytes], token: bytes
+    ) -> tuple[dict[RowKey, Loaded], list[Wanted]]:
+        """Return rows that others are filling in as soon as they are there, and what is to be asked for once more.
+
+        Args:
+            cache: Where they come.
+            wanted: Each with the lease that it is waited for of.
+            token: What takes the place of leases that have been waited for long enough.
+        """
         found: dict[RowKey, Loaded] = {}
-        coming, gone = list(wanted), list[Wanted]()
+        coming, gone, held = list(wanted), list[Wanted](), dict[RowKey, bytes]()
         for look_s in _LOOKS_S:
             if not coming:
                 break
@@ -235,12 +266,22 @@ class Fills:
             try:
                 held = await cache.read([want.key for want in coming], deadline_ms=_DEADLINE_MS)
             except StoreError:
-                break
+                return found | await self.recorded([*coming, *gone]), []
             found |= _rows(held, cache.name, coming)
-            # What is not there any more was refused or evicted; what is of no use would not be waited for either.
+            # What is not there any more was given back, refused or evicted; nor would what is of no use be waited for.
             gone += [want for want in coming if not _is_known(want, held.get(want.key))]
             coming = [want for want in coming if is_lease(held.get(want.key, NO_ROW))]
-        return found | await self.recorded([*coming, *gone])
+        await self._take_over(cache, [want for want in coming if held[want.key] == wanted[want]], held, token)
+        return found, [*coming, *gone]
+
+    async def _take_over(
+        self, cache: Cache, wanted: Sequence[Wanted], held: Mapping[RowKey, bytes], token: bytes
+    ) -> None:
+        """Put our lease in the place of others; the next look shows which are ours."""
+        expires_at_ms = self._clock.now_ms() + LEASE_MS
+        for theirs in {held[want.key] for want in wanted}:
+            leases = [Filling(want.key, token, expires_at_ms) for want in wanted if held[want.key] == theirs]
+            await self._fill(cache, leases, theirs)
 
 
 def _rows(held: Mapping[RowKey, bytes], tier: str, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:

@@ -75,7 +75,7 @@ class MemoryStore(Cache):
         held = self._held([one.key for one in fillings], deadline_ms)
         taken = [one for one in fillings if held.get(one.key) == token]
         for one in taken:
-            ver = version_of(one.value) if one.value != NO_ROW else _NO_VERSION
+            ver = version_of(one.value) if len(one.value) >= VERSION_BYTES else _NO_VERSION
             self._rows[one.key] = StoredRow(one.key, ver, one.value, one.expires_at_ms)
         return len(taken)
 

@@ -94,6 +94,21 @@ async def test_a_lease_ends_by_itself(store, clock):
     assert await fill(store, packed(2), token=THEIRS) == 1
 
 
+async def test_a_lease_may_be_taken_over_and_given_back(store, clock):
+    """
+    Its holder was killed, and each of those who waited would read the record until the lease ended.
+    """
+    await lease(store, USER)
+
+    assert await fill(store, THEIRS, expires_at_ms=clock.now_ms() + ENOUGH_MS) == 1
+    assert await fill(store, packed(1)) == 0
+    assert await lease(store, USER) == {USER: THEIRS}
+    assert await fill(store, THEIRS, token=THEIRS, expires_at_ms=0) == 1
+    assert await lease(store, USER) == {}
+    assert await fill(store, THEIRS) == 1
+    assert await write(store, 0) == 1
+
+
 async def test_what_was_filled_in_is_forgotten_in_time(store, clock):
     """
     That there is no row is true for a while at the most; and a past instant must end a lease at once.

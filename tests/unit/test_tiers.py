@@ -571,6 +571,34 @@ async def test_who_holds_a_lease_and_has_died_is_not_waited_for(reader, cache, r
     assert await values(reader, OTHER) == [1]
 
 
+async def test_of_those_who_wait_for_a_dead_holder_one_reads_for_all(cache, record, clock, metrics):
+    """
+    A worker that was killed, or had no processor, held the hottest row's lease: every other one read the row in the
+    record, again and again until the lease ended.
+    """
+    await write(1, record, key=OTHER)
+    await cache.lease([OTHER], token=new_token(), lease_ms=60_000, deadline_ms=100)
+    readers = [TieredReader(local=None, cache=cache, record=record, clock=clock, metrics=metrics) for _ in range(4)]
+
+    told = await asyncio.gather(*(values(reader, OTHER) for reader in readers))
+
+    assert told == [[1]] * 4
+    assert record.asked == [[OTHER]]
+    assert await cache.read([OTHER], deadline_ms=100) == {OTHER: stored(1, OTHER).value}
+
+
+async def test_who_cannot_read_the_record_gives_the_lease_back(reader, cache, record, clock, metrics):
+    """
+    One process cannot reach the record, and everybody waited for what it would never fill in.
+    """
+    await write(1, record, key=OTHER)
+    record.before_answer = fail
+    with pytest.raises(StoreTimeoutError):
+        await values(reader, OTHER)
+
+    assert await cache.read([OTHER], deadline_ms=100) == {}
+
+
 async def test_a_cache_that_gives_no_answer_is_asked_less_and_less(reader, cache, record, metrics):
     """
     Each read would wait for its whole deadline first, and then go to the record all the same.
