@@ -6,7 +6,7 @@ measured time, and the instants may differ.
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,10 +47,11 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """One request's keys, and the body of the answer or the reason why there is none."""
+    """One request's keys and features, and the body of the answer or the reason why there is none."""
 
     entity: str
     keys: Sequence[Key]
+    features: Sequence[str]
     body: bytes
     failure: str
 
@@ -59,6 +60,7 @@ async def check_served(
     base_url: str,
     oracle: Oracle,
     *,
+    served: Collection[str] | None = None,
     headers: Mapping[str, str] = NO_HEADERS,
     concurrency: int = CONCURRENCY,
     keys_per_request: int = KEYS_PER_REQUEST,
@@ -68,6 +70,7 @@ async def check_served(
     Args:
         base_url: Of the feature server, as ``http://127.0.0.1:6566``.
         oracle: Knows the same events that the platform has seen.
+        served: Compare those features alone, by ``group:feature``; None for all that the oracle knows.
         headers: Sent with each request, such as an API key.
         concurrency: How many requests are under way at once.
         keys_per_request: How many keys of one entity a request asks for.
@@ -76,13 +79,16 @@ async def check_served(
         The result. A request that fails is no error: its values are wrong, and the description says why.
     """
     result = CheckResult()
+    features = {
+        entity: [name for name in oracle.empty(entity) if served is None or name in served] for entity in ENTITIES
+    }
     batches = [
         (entity, keys[start : start + keys_per_request])
         for entity in ENTITIES
+        if features[entity]
         for keys in [oracle.keys(entity)]
         for start in range(0, len(keys), keys_per_request)
     ]
-    features = {entity: list(oracle.empty(entity)) for entity in ENTITIES}
     waiting = iter(batches)
     reads: list[_Read] = []
 
@@ -119,13 +125,13 @@ async def _read(
             body = await response.read()
             failure = "" if response.status == 200 else f"status {response.status}: {body[:300]!r}"
     except (aiohttp.ClientError, TimeoutError) as error:
-        return _Read(entity, keys, body=b"", failure=f"{type(error).__name__}: {error}")
-    return _Read(entity, keys, body=body, failure=failure)
+        return _Read(entity, keys, features, body=b"", failure=f"{type(error).__name__}: {error}")
+    return _Read(entity, keys, features, body=body, failure=failure)
 
 
 def _compare(read: _Read, oracle: Oracle, result: CheckResult) -> None:
     empty = oracle.empty(read.entity)
-    values = len(read.keys) * len(empty)
+    values = len(read.keys) * len(read.features)
     result.values_checked += values
     if read.failure:
         result.wrong(f"{read.entity}, {len(read.keys)} keys from {read.keys[0]}: {read.failure}", values=values)
@@ -137,7 +143,7 @@ def _compare(read: _Read, oracle: Oracle, result: CheckResult) -> None:
         return
     for key, row in zip(read.keys, rows, strict=True):
         expected = oracle.expected(read.entity, key, instant_ms)
-        for name, problem in _problems(expected, row, empty):
+        for name, problem in _problems(read.features, expected, row, empty):
             result.wrong(f"{name} of {read.entity} {key} at {instant_ms}: {problem}")
 
 
@@ -161,10 +167,14 @@ def _parse(read: _Read) -> tuple[int, list[dict[str, tuple[Any, str]]]]:
 
 
 def _problems(
-    expected: Mapping[str, Value], row: Mapping[str, tuple[Any, str]], empty: Mapping[str, Value]
+    features: Sequence[str],
+    expected: Mapping[str, Value],
+    row: Mapping[str, tuple[Any, str]],
+    empty: Mapping[str, Value],
 ) -> Iterator[tuple[str, str]]:
     """Yield (feature, what is wrong) for each feature of one key that is not as it must be."""
-    for name, value in expected.items():
+    for name in features:
+        value = expected[name]
         if name not in row:
             yield name, "not in the answer"
             continue

@@ -11,6 +11,8 @@ import aiohttp
 
 from demo.log import IMPRESSIONS, DemoEvent
 
+WATCHED = "user_taste:impressions_all"
+
 _POLL_S = 0.005
 _GIVE_UP_S = 60.0
 _EVERY = 4
@@ -96,7 +98,7 @@ class FreshnessProbe:
 
     async def _served(self, session: aiohttp.ClientSession, users: Sequence[str]) -> dict[str, int]:
         """Return the count that is served of each user; none where a read failed: the next one may not."""
-        request = {"entities": {"user_id": list(map(int, users))}, "features": ["user_taste:impressions_all"]}
+        request = {"entities": {"user_id": list(map(int, users))}, "features": [WATCHED]}
         try:
             async with session.post(f"{self._base_url}/get-online-features", json=request) as answer:
                 if answer.status != HTTPStatus.OK:

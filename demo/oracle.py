@@ -79,6 +79,12 @@ class Oracle:
         return self.expected(entity, (), 0)
 
 
+def known_features() -> list[str]:
+    """Return the features that the oracle knows, by ``group:feature``."""
+    oracle = Oracle([])
+    return [name for entity in ENTITIES for name in oracle.empty(entity)]
+
+
 def same(expected: object, served: object) -> bool:
     """Return whether a served value is the expected one: exactly, or within 1e-9 of it if a float is expected.
 

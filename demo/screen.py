@@ -18,6 +18,7 @@ _PHASES = {
 }
 
 _WRONG_LINES_MAX = 5
+_NAMED_MAX = 3
 
 
 def demo_screen(progress: Progress) -> RenderableType:
@@ -47,6 +48,8 @@ def demo_screen(progress: Progress) -> RenderableType:
         style = "bold green" if report.values_wrong == 0 else "bold red"
         checked = Text(f"{report.values_checked:,}", style=style)
         table.add_row("values checked", checked, Text(f"{report.values_wrong} wrong", style=style))
+        if report.not_compared:
+            table.add_row("not compared", f"{len(report.not_compared)}", _named(report.not_compared))
         for line in report.first_wrong[:_WRONG_LINES_MAX]:
             table.add_row("", "", Text(line, style="red"))
         table.add_row(
@@ -55,3 +58,9 @@ def demo_screen(progress: Progress) -> RenderableType:
     bar = Table.grid()
     bar.add_row(ProgressBar(total=max(progress.total, 1), completed=figures.accounted, width=70))
     return Group(Text(_PHASES[progress.phase], style="bold"), bar, table)
+
+
+def _named(features: list[str]) -> str:
+    """Return what is said of features that are not compared."""
+    more = f" and {len(features) - _NAMED_MAX} more" if len(features) > _NAMED_MAX else ""
+    return f"{', '.join(features[:_NAMED_MAX])}{more}: the demo counts only the features that it came with"

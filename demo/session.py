@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import quantiles
 from typing import Any
@@ -12,9 +12,9 @@ from typing import Any
 from core.errors import BrokerError, FreshetError
 from demo.check import NO_HEADERS, check_served
 from demo.figures import Figures, Ingest
-from demo.freshness import FreshnessProbe
+from demo.freshness import WATCHED, FreshnessProbe
 from demo.log import DemoEvent, happening, load_log
-from demo.oracle import Oracle
+from demo.oracle import Oracle, known_features
 from demo.replay import LIVE_EVENTS_PER_S, Replay
 
 LIVE_SHARE = 0.05
@@ -35,6 +35,7 @@ class Report:
 
     Attributes:
         applied: None if no worker told it, as for ``duplicates`` and ``late``; then those late are dead letters too.
+        not_compared: Features that the definitions have and the oracle does not know, or the other way round.
     """
 
     events: int = 0
@@ -49,16 +50,18 @@ class Report:
     freshness_ms_p99: float | None = None
     read_ms_p50: float | None = None
     read_ms_p99: float | None = None
+    not_compared: list[str] = field(default_factory=list)
     first_wrong: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what is printed; descriptions of wrong values only if there are any, and nothing that is not known."""
+        """Return what is printed; what is wrong or not compared only if there is any, and nothing that is not known."""
         facts = asdict(self)
         for name in ("applied", "duplicates", "late"):
             if facts[name] is None:
                 del facts[name]
-        if not facts["first_wrong"]:
-            del facts["first_wrong"]
+        for name in ("not_compared", "first_wrong"):
+            if not facts[name]:
+                del facts[name]
         return facts
 
 
@@ -89,6 +92,7 @@ class Session:
         places: Sequence[str],
         kafka: Mapping[str, Any],
         *,
+        served: Collection[str],
         read: Callable[[], tuple[Figures, Ingest]],
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
@@ -97,11 +101,13 @@ class Session:
         Args:
             places: Base URLs of workers that serve. Freshness is measured at the first, values are checked at each.
             kafka: How the broker is reached, as librdkafka names it.
+            served: The features that the definitions have, by ``group:feature``.
             read: Returns how the platform stands; called in threads.
             headers: Sent with each read of features, such as an API key.
         """
         self._places = places
         self._kafka = kafka
+        self._served = frozenset(served)
         self._read = read
         self._headers = headers
         self._stop = threading.Event()
@@ -163,7 +169,8 @@ class Session:
         loop = asyncio.get_running_loop()
 
         def on_sent(event: DemoEvent) -> None:
-            loop.call_soon_threadsafe(probe.sent, event, time.perf_counter())
+            if WATCHED in self._served:
+                loop.call_soon_threadsafe(probe.sent, event, time.perf_counter())
 
         await asyncio.to_thread(replay.live, events, on_sent, events_per_s=events_per_s)
         if not self._stop.is_set():
@@ -173,7 +180,9 @@ class Session:
     async def _check(self, events: list[DemoEvent], probe: FreshnessProbe, loading_s: float) -> Report:
         self.progress.phase = "checking"
         oracle = await asyncio.to_thread(Oracle, events)
-        results = [await check_served(place, oracle, headers=self._headers) for place in self._places]
+        results = [
+            await check_served(place, oracle, served=self._served, headers=self._headers) for place in self._places
+        ]
         figures, _ = await asyncio.to_thread(self._read)
         is_told = figures.committed is None
         freshness, reads = _percentiles(probe.ms), _percentiles([ms for one in results for ms in one.read_ms])
@@ -195,6 +204,7 @@ class Session:
             freshness_ms_p99=freshness[1],
             read_ms_p50=reads[0],
             read_ms_p99=reads[1],
+            not_compared=sorted(self._served.symmetric_difference(known_features())),
             first_wrong=wrong,
         )
 

@@ -1,13 +1,17 @@
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from rich.console import Console
 
 from demo.check import CheckResult, check_served
 from demo.log import DemoEvent
 from demo.oracle import ENTITIES, Oracle, Value, same
+from demo.screen import demo_screen
+from demo.session import Progress, Report
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -196,7 +200,9 @@ def test_tops_and_firsts_have_an_order_where_they_tie():
     assert oracle.expected("user_tab", (7, 4), NOON_MS)["user_tab_engagement:first_video_1d"] == 9
 
 
-async def check(damage: Callable[[dict[str, Any]], object] = lambda answer: None) -> CheckResult:
+async def check(
+    damage: Callable[[dict[str, Any]], object] = lambda answer: None, served: Collection[str] | None = None
+) -> CheckResult:
     """
     Check a server that answers like the oracle, except for some damage to each answer about users.
     """
@@ -231,7 +237,7 @@ async def check(damage: Callable[[dict[str, Any]], object] = lambda answer: None
     app = web.Application()
     app.router.add_post("/get-online-features", answer)
     async with TestServer(app) as server:
-        return await check_served(str(server.make_url("")).rstrip("/"), oracle)
+        return await check_served(str(server.make_url("")).rstrip("/"), oracle, served=served)
 
 
 async def test_the_check_reads_every_feature_of_every_key():
@@ -242,6 +248,33 @@ async def test_the_check_reads_every_feature_of_every_key():
 
     assert (result.values_checked, result.values_wrong, result.first_wrong) == (22 + 2 * 22 + 9, 0, [])
     assert len(result.read_ms) == 3
+
+
+async def test_what_the_definitions_have_no_more_is_not_asked_for():
+    """
+    Whoever took a feature out of ``features/`` was told that a hundred thousand values are wrong.
+    """
+    result = await check(served=["user_taste:tab", "video_quality:likes_7d", "video_quality:of_my_own"])
+
+    assert (result.values_checked, result.values_wrong) == (1 + 2, 0)
+
+
+def test_features_that_are_not_compared_are_told():
+    """
+    A feature of the reader's own is served and nobody counts it: "0 wrong" must not be taken for a promise about it.
+    """
+    mine = [f"user_engagement:mine_{number}d" for number in range(5)]
+    progress = Progress(phase="done", report=Report(values_checked=3, not_compared=mine))
+    screen = Console(width=200, file=io.StringIO())
+
+    screen.print(demo_screen(progress))
+
+    told = screen.file.getvalue()
+    assert (
+        "user_engagement:mine_0d, user_engagement:mine_1d, user_engagement:mine_2d and 2 more: the demo counts" in told
+    )
+    assert progress.report.as_json()["not_compared"] == mine
+    assert "not_compared" not in Report().as_json()
 
 
 @pytest.mark.parametrize(
