@@ -37,7 +37,7 @@ simulate: $(READY) ## Run the pipeline in simulated worlds where everything goes
 
 simulate-caches: $(READY) ## Read and write rows through simulated caches in every order: SEEDS=1000000 SEED=0
 	@$(BIN)/python -m tests.simulation.races --seed $(or $(SEED),0)
-	@$(BIN)/python -m tests.simulation.caches --seeds $(or $(SEEDS),100000) --seed $(or $(SEED),0)
+	@$(BIN)/python -m tests.simulation.cache_runs --seeds $(or $(SEEDS),100000) --seed $(or $(SEED),0)
 
 fuzz: $(READY) ## Give the pipeline malformed events: PAYLOADS=1000000 SEED=17, or BATCH=4 of a seed alone
 	@$(BIN)/python -m tests.fuzz --payloads $(or $(PAYLOADS),1000000) --seed $(or $(SEED),0) --batch $(or $(BATCH),-1)

@@ -5,20 +5,15 @@ one is killed in others.
 
 What runs is the reading side as it is (``serving.tiers`` with its fills, flights and copies) and what writes the cache
 (``agents.cache_debt``). The stores, the network before them, evictions and time are simulated.
-``make simulate-caches`` runs many; its last line is one line of JSON, its status 1 if anything went wrong.
+``tests.simulation.cache_runs`` runs many.
 """
 
 import asyncio
-import json
-import os
 import random
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-
-import typer
 
 from agents.cache_debt import CacheDebt
 from agents.store_write import try_write
@@ -36,7 +31,7 @@ from serving.wanted import Terms, Wanted
 from stores.memory import MemoryStore
 from tests.simulation.loop import Process, StuckError, VirtualLoop
 from tests.simulation.network import Network
-from tests.simulation.runs import chunks, short_lived, undisturbed
+from tests.simulation.runs import undisturbed
 from tests.simulation.stores import SimulatedStore, run_now
 from tests.simulation.worker import METRICS, WallClock
 
@@ -44,7 +39,6 @@ THROUGH, AROUND = "spend@v1", "quiet@v1"
 KEYS = (RowKey("user#i0", THROUGH), RowKey("user#i1", THROUGH), RowKey("user#i0", AROUND))
 MEANING = bytes(8)
 _TTLS_S = (0.05, 0.5, 30.0)
-_CHUNK = 200
 _BUSY_S = 0.12
 _LATER_S = 3.5
 """Until when something happens in some worlds: leases and copies have ended by then."""
@@ -302,27 +296,3 @@ def run_caches(seeds: Sequence[int]) -> Sum:
                 total.wrong[seed] = wrong
     total.cpu_s = time.process_time() - started
     return total
-
-
-def main(seeds: int = 100_000, seed: int = 0, processes: int = 0) -> None:
-    """Run the interleavings of so many seeds, from one on, on so many cores (0 for all)."""
-    total, started = Sum(), time.monotonic()
-    with short_lived(processes or os.cpu_count() or 1) as pool:
-        for some in pool.map(run_caches, chunks(seed, seeds, _CHUNK)):
-            total.add(some)
-            for wrong, how in some.wrong.items():
-                print(f"seed {wrong} is wrong: {how[0]}", flush=True)
-    figures = {
-        "interleavings": total.interleavings,
-        "interleavings_per_s": round(total.interleavings / total.cpu_s, 1),
-        "wrong": len(total.wrong),
-        "steps": total.steps,
-        "took_s": round(time.monotonic() - started),
-        "seed": seed,
-    }
-    print(json.dumps(figures))
-    sys.exit(bool(total.wrong))
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -7,9 +7,9 @@ does it.
 
 import asyncio
 import contextvars
-import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
+from heapq import heappop, heappush
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -38,19 +38,19 @@ class StuckError(Exception):
 class _Handle:
     """A callback; asyncio cancels it by this interface."""
 
-    __slots__ = ("args", "callback", "cancelled_", "context", "process", "when_")
+    __slots__ = ("args", "callback", "context", "when_")
 
     def __init__(self, callback: Any, args: Any, context: contextvars.Context, when: float) -> None:
-        self.callback, self.args, self.context, self.when_ = callback, args, context, when
-        self.process = context.get(_process)
-        self.cancelled_ = False
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self.when_ = when
 
     def cancel(self) -> None:
-        self.cancelled_ = True
         self.callback = self.args = None
 
     def cancelled(self) -> bool:
-        return self.cancelled_
+        return self.callback is None
 
     def when(self) -> float:
         return self.when_
@@ -93,17 +93,24 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return asyncio.Task(coro, loop=self, name=name, context=context)
 
     def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:
-        handle = _Handle(callback, args, context or contextvars.copy_context(), self._now)
+        handle = _Handle(callback, args, contextvars.copy_context() if context is None else context, self._now)
         self._ready.append(handle)
         return handle
 
     def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        when = self._now + delay
+        return self._push(
+            when, _Handle(callback, args, contextvars.copy_context() if context is None else context, when)
+        )
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
-        handle = _Handle(callback, args, context or contextvars.copy_context(), when)
+        return self._push(
+            when, _Handle(callback, args, contextvars.copy_context() if context is None else context, when)
+        )
+
+    def _push(self, when: float, handle: _Handle) -> _Handle:
         self._number += 1
-        heapq.heappush(self._timers, (when, self._number, handle))
+        heappush(self._timers, (when, self._number, handle))
         return handle
 
     # -- processes
@@ -116,7 +123,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def later(self, delay_s: float, callback: Callable[..., Any], *args: Any) -> None:
         """Call something that belongs to no process, whoever asks for it: it is on the wire."""
-        self.call_at(self._now + delay_s, callback, *args, context=self._wire)
+        when = self._now + delay_s
+        self._push(when, _Handle(callback, args, self._wire, when))
 
     def kill(self, process: Process) -> None:
         """End a process between two of its steps."""
@@ -146,18 +154,18 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def _run_until(self, future: "asyncio.Future[Any]") -> None:
         # One loop with everything at hand: it runs several hundred times in a schedule's few milliseconds.
-        ready, timers, pop, done = self._ready, self._timers, heapq.heappop, future.done
+        ready, timers, done = self._ready, self._timers, future.done
         while not done():
             if not ready:
                 if not timers:
                     raise StuckError("nothing will ever happen any more")
                 self._now = now = max(self._now, timers[0][0])
                 while timers and timers[0][0] <= now:
-                    ready.append(pop(timers)[2])
+                    ready.append(heappop(timers)[2])
             handle = ready.popleft()
-            if handle.cancelled_:
+            if handle.callback is None:
                 continue
-            process = handle.process
+            process = handle.context.get(_process)
             if process is not None:
                 if not process.is_alive:
                     continue

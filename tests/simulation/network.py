@@ -6,13 +6,16 @@ One source of chance per schedule draws all of it.
 import asyncio
 import random
 import zlib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
+from struct import Struct
 from typing import Any, TypeVar
 
 from tests.simulation.loop import VirtualLoop
 
 T = TypeVar("T")
+
+_TIME = Struct("<d")
 
 
 class LostError(Exception):
@@ -42,7 +45,7 @@ class Network:
         self.loss, self.late, self.latest_s = loss, late, latest_s
         self.was_late = False
         self.last_arrival_s = 0.0
-        self._lives: Counter[str] = Counter()
+        self._lives: defaultdict[str, int] = defaultdict(int)
         self.trace = 0
 
     def is_cut(self, service: str) -> bool:
@@ -63,11 +66,12 @@ class Network:
         Raises:
             LostError: No answer within that time.
         """
-        answer: asyncio.Future[T] = self.loop.create_future()
+        loop = self.loop
+        answer: asyncio.Future[T] = loop.create_future()
         way_s = self._way_s(slow_s)
-        self.last_arrival_s = max(self.last_arrival_s, self.loop.time() + way_s)
-        self.loop.later(way_s, self._arrive, service, self._lives[service], serve, answer)
-        timer = self.loop.call_later(timeout_s, _give_up, answer)
+        self.last_arrival_s = max(self.last_arrival_s, loop.time() + way_s)
+        loop.later(way_s, self._arrive, service, self._lives[service], serve, answer)
+        timer = loop.call_later(timeout_s, _give_up, answer)
         try:
             return await answer
         finally:
@@ -88,7 +92,7 @@ class Network:
         if life != self._lives[service] or self.is_cut(service) or self.chance.random() < self.loss:
             return
         self.carried += 1
-        self.trace = zlib.crc32(f"{self.loop.time():.6f} {service}".encode(), self.trace)
+        self.trace = zlib.crc32(_TIME.pack(self.loop.time()) + service.encode(), self.trace)
         try:
             result, error = serve(), None
         except Exception as raised:  # noqa: BLE001  # the answer is an error, whatever it is

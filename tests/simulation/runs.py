@@ -75,8 +75,8 @@ def chunks(first: int, count: int, size: int) -> list[range]:
 def short_lived(processes: int) -> Iterator[ProcessPoolExecutor]:
     """Open so many processes that end after one call each: nobody need collect the garbage they leave, 7 % of all."""
     server = multiprocessing.get_context("forkserver")
-    # They begin with everything imported.
-    server.set_forkserver_preload(["tests.simulation.runs", "tests.simulation.caches"])
+    # They begin with everything imported, that of the module that is run too.
+    server.set_forkserver_preload(["tests.simulation.runs", "tests.simulation.caches", "typer"])
     with ProcessPoolExecutor(processes, server, initializer=gc.disable, max_tasks_per_child=1) as pool:
         yield pool
 

@@ -21,6 +21,7 @@ class SimulatedStore(Store):
 
     def __init__(self, name: str, held: MemoryStore, network: Network) -> None:
         self.name = name
+        self._refuses = f"{name} refuses"
         self._held = held
         self._network = network
 
@@ -46,7 +47,7 @@ class SimulatedStore(Store):
     async def close(self) -> None: ...
 
     async def _ask(self, serve: Callable[[], T], deadline_ms: int) -> T:
-        if self._network.is_cut(f"{self.name} refuses"):
+        if self._network.is_cut(self._refuses):
             raise StoreError(f"{self.name} is down")
         try:
             return await self._network.ask(self.name, serve, timeout_s=deadline_ms / 1000)

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulation.caches import run_caches
+from tests.simulation.cache_runs import run_many_caches
+from tests.simulation.caches import Sum as CachesSum
 from tests.simulation.loop import Process, StuckError, VirtualLoop
 from tests.simulation.races import RACES, run_race
 from tests.simulation.runs import Sum, run_seeds
@@ -17,7 +18,7 @@ from tests.simulation.shrink import shrink
 from tests.simulation.world import run
 
 SEEDS = range(5_000)
-CACHES = range(3_000)
+CACHES = 20_000
 ORDERS = range(1_500)
 STEPS_MIN = 100
 
@@ -40,8 +41,13 @@ def test_no_interleaving_of_caches_leaves_an_old_row_or_none():
     Rows are written, filled in by readers, evicted, copied, and late, in every order: in the end everybody is told the
     newest row, and nobody was told an older one after a newer one.
     """
-    for first in CACHES[::500]:
-        assert run_caches(range(first, first + 500)).wrong == {}
+    total = CachesSum()
+    for some in run_many_caches(0, CACHES):
+        total.add(some)
+        assert total.wrong == {}, f"make simulate-caches SEEDS=1 SEED={next(iter(total.wrong))}"
+
+    assert total.interleavings == CACHES
+    assert total.steps > CACHES * STEPS_MIN
 
 
 @pytest.mark.parametrize("race", RACES)

@@ -61,6 +61,7 @@ class _NoMetrics:
     """Metrics that nobody scrapes."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
+        setattr(self, name, _nothing)
         return _nothing
 
 
