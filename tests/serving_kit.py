@@ -55,6 +55,8 @@ from tables.apply import apply_pack
 from tables.table import GroupTable, TablePartition, freeze
 from tests.clock import ManualClock
 
+NOW_MS = 1_700_000_000_000
+
 _DEADLINE_MS = 1_000
 _ids = count(1)
 

@@ -6,6 +6,9 @@ _STORES = "tests/contract/test_stores.py::"
 _DYNAMODB = "tests/contract/test_dynamodb.py::"
 _CACHES = "tests/contract/test_caches.py::"
 _TIERS = "tests/unit/test_tiers.py::"
+_NEVER_OLDER = "tests/unit/test_never_older.py::"
+_NO_ROW = "tests/unit/test_no_row.py::"
+_COPIES = "tests/unit/test_copies.py::"
 _HTTP = "tests/unit/test_serving_http.py::"
 _UNTOLD = "tests/unit/test_untold_copies.py::"
 _AT_ONCE = "tests/unit/test_at_once.py::"
@@ -99,7 +102,7 @@ STORING = (
         file="serving/local.py",
         old="                if row.key in self._copies:",
         new="                if row.key in self._copies and self._copies[row.key].row is not None:",
-        caught_by=(_TIERS + "test_the_first_event_of_a_key_ends_that_it_has_no_row",),
+        caught_by=(_NO_ROW + "test_the_first_event_of_a_key_ends_that_it_has_no_row",),
     ),
     Mutant(
         "a read remembers that there is no row although one was created meanwhile",
@@ -107,7 +110,7 @@ STORING = (
         file="serving/local.py",
         old="and key not in self._announced and",
         new="and",
-        caught_by=(_TIERS + "test_a_row_that_is_created_while_it_is_looked_for_is_found_afterwards",),
+        caught_by=(_NO_ROW + "test_a_row_that_is_created_while_it_is_looked_for_is_found_afterwards",),
     ),
     Mutant(
         "a read from before a clearing leaves what it has read",
@@ -116,8 +119,8 @@ STORING = (
         old="return next(iter(self._reads.values()), self._announcements) <= self._cleared_at",
         new="return False",
         caught_by=(
-            _TIERS + "test_a_read_from_before_a_clearing_leaves_no_copy",
-            _TIERS + "test_a_read_from_before_a_clearing_does_not_leave_that_there_is_no_row",
+            _COPIES + "test_a_read_from_before_a_clearing_leaves_no_copy",
+            _NO_ROW + "test_a_read_from_before_a_clearing_does_not_leave_that_there_is_no_row",
         ),
     ),
     Mutant(
@@ -153,7 +156,7 @@ STORING = (
         file="serving/tiers.py",
         old="return version_of(loaded.value) if loaded is not None else 0",
         new="return 1 << 62",
-        caught_by=(_TIERS + "test_who_joins_a_load_is_told_nothing_older_than_was_served_meanwhile", CACHES),
+        caught_by=(_NEVER_OLDER + "test_who_joins_a_load_is_told_nothing_older_than_was_served_meanwhile", CACHES),
     ),
     Mutant(
         "a load does not know what was announced since it began",
@@ -161,7 +164,9 @@ STORING = (
         file="serving/tiers.py",
         old="        with self.reading():\n            return self._copied(wanted, await self._fills.load(wanted), began)",
         new="        with nullcontext():\n            return self._copied(wanted, await self._fills.load(wanted), began)",
-        caught_by=(_TIERS + "test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_came[False-True]",),
+        caught_by=(
+            _NEVER_OLDER + "test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_came[False-True]",
+        ),
     ),
     Mutant(
         "a load past the cache does not know what was announced since it began",
@@ -169,7 +174,9 @@ STORING = (
         file="serving/tiers.py",
         old="        with self.reading():\n            return self._copied(wanted, await self._fills.recorded(wanted), began)",
         new="        with nullcontext():\n            return self._copied(wanted, await self._fills.recorded(wanted), began)",
-        caught_by=(_TIERS + "test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_came[True-True]",),
+        caught_by=(
+            _NEVER_OLDER + "test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_came[True-True]",
+        ),
     ),
     Mutant(
         "that there is no row is never forgotten by the cache",
@@ -185,7 +192,9 @@ STORING = (
         file="serving/tiers.py",
         old="if self._local is None or not terms.is_copied or self._is_below_floor(want.key, None):",
         new="if self._local is None or not terms.is_copied:",
-        caught_by=(_TIERS + "test_a_load_that_found_nothing_does_not_hide_a_row_that_was_found_since[displaced]",),
+        caught_by=(
+            _NEVER_OLDER + "test_a_load_that_found_nothing_does_not_hide_a_row_that_was_found_since[displaced]",
+        ),
     ),
     Mutant(
         "a copy stays that is older than what was served",
@@ -193,7 +202,7 @@ STORING = (
         file="serving/local.py",
         old="        if copy is None or copy.row is None or copy.row.ver < ver:",
         new="        if copy is None or copy.row is None:",
-        caught_by=(_TIERS + "test_no_copy_stays_that_is_older_than_what_was_served",),
+        caught_by=(_NEVER_OLDER + "test_no_copy_stays_that_is_older_than_what_was_served",),
     ),
     Mutant(
         "who joins a load claims what is known of its partition since",
@@ -267,7 +276,7 @@ STORING = (
         file="serving/tiers.py",
         old="        self._raise_floor(want.key, row.ver)\n        drawn",
         new="        drawn",
-        caught_by=(_TIERS + "test_who_was_served_a_copy_that_a_forsaken_load_left_is_served_no_older_row",),
+        caught_by=(_NEVER_OLDER + "test_who_was_served_a_copy_that_a_forsaken_load_left_is_served_no_older_row",),
     ),
     Mutant(
         "who does not hear of changes keeps a row older than it has served",

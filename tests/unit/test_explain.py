@@ -31,21 +31,9 @@ from features.videos import IMPRESSIONS, USER
 from serving.explain import parse_explain
 from serving.models import Explanation
 from tests.clock import ManualClock
-from tests.serving_kit import FailingStore, ServingKit, click, impression, visit
+from tests.serving_kit import NOW_MS, FailingStore, ServingKit, click, impression, visit
 
-NOW_MS = 1_700_000_000_000
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
-
-
-@pytest.fixture
-def kit():
-    return ServingKit(ManualClock(NOW_MS))
-
-
-@pytest.fixture
-async def client(kit):
-    async with TestClient(TestServer(kit.web_app())) as client:
-        yield client
 
 
 async def explain(client, feature: str, **key: Any) -> Explanation:

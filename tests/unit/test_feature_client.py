@@ -9,16 +9,9 @@ from aiohttp.test_utils import TestServer
 
 from client import AsyncFeatureClient, FeatureClient, ReadError
 from core.errors import StoreError
-from tests.clock import ManualClock
-from tests.serving_kit import FailingStore, ServingKit, impression
+from tests.serving_kit import NOW_MS, FailingStore, impression
 
-NOW_MS = 1_700_000_000_000
 IMPRESSIONS = "user_engagement:impressions_1h"
-
-
-@pytest.fixture
-def kit():
-    return ServingKit(ManualClock(NOW_MS))
 
 
 @pytest.fixture

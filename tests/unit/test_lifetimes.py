@@ -15,30 +15,15 @@ from core.rows import pack_row
 from core.windows import NEVER_MS, hours, seconds
 from serving.local import LocalCopies
 from serving.tiers import TieredReader
-from tests.clock import ManualClock, Seconds
+from tests.clock import Seconds
 from tests.fakes import idle, until
-from tests.unit.test_tiers import MEANING, OTHER, USER, CountingStore, SlowStore, fail, values, write
+from tests.tiers_kit import MEANING, OTHER, USER, CountingStore, SlowStore, fail, values, write
 
 MANY = [RowKey(f"user#i{number}", "spend@v1") for number in range(10, 1_010)]
 SOFT_MS, HARD_MS = 30_000, 3_600_000
 JITTERED = ServingPolicy(soft_ttl=seconds(30), hard_ttl=hours(1), negative_ttl=seconds(30), jitter=0.2)
 EAGER = ServingPolicy(soft_ttl=seconds(30), hard_ttl=hours(1), jitter=0, early_refresh=1)
 LOAD_S = 0.005
-
-
-@pytest.fixture
-def clock():
-    return ManualClock()
-
-
-@pytest.fixture
-def cache(clock):
-    return CountingStore("cache", clock)
-
-
-@pytest.fixture
-def record(clock):
-    return CountingStore("record", clock)
 
 
 @pytest.fixture

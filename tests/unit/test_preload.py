@@ -18,8 +18,7 @@ from serving.local import LocalCopies
 from serving.read_plans import terms_of
 from serving.tiers import TieredReader
 from serving.wanted import Wanted
-from tests.clock import ManualClock
-from tests.unit.test_tiers import CountingStore
+from tests.tiers_kit import CountingStore
 
 HOT = FeatureGroup(
     "hot",
@@ -34,11 +33,6 @@ PLANS = {group.name: plan_group(group) for group in REGISTRY.groups}
 NUMBERS = dict.fromkeys(PLANS, 1)
 SOFT_MS = 300_000
 USERS = [f"i{number}" for number in range(100)]
-
-
-@pytest.fixture
-def clock():
-    return ManualClock()
 
 
 @pytest.fixture

@@ -19,10 +19,8 @@ from serving.models import Mistake
 from serving.push import COLUMNS_MAX, ROWS_MAX
 from serving.push_events import EVENT_BYTES_MAX, EventMaker, Outgoing
 from serving.push_routes import PushRoutes
-from tests.clock import ManualClock
-from tests.serving_kit import REGISTRY, ServingKit
+from tests.serving_kit import NOW_MS, REGISTRY, ServingKit
 
-NOW_MS = 1_700_000_000_000
 CLICK = {"user_id": [1], "video_id": [7], "tab": [0]}
 
 
@@ -43,11 +41,6 @@ class Topics:
     @property
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(event.value) for _, event in self.sent]
-
-
-@pytest.fixture
-def kit():
-    return ServingKit(ManualClock(NOW_MS))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from msgspec import structs
 
@@ -10,18 +9,11 @@ from core.plans import GroupPlan, plan_group
 from core.ports import RowKey
 from core.rows import Row, unpack_row
 from serving.ready import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, ReadyRow, ReadyRows, serve_row
-from tests.clock import ManualClock
-from tests.serving_kit import REGISTRY, ServingKit, click, impression
+from tests.serving_kit import NOW_MS, REGISTRY, ServingKit, click, impression
 
-NOW_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000
 GROUPS = {group.name: plan_group(group) for group in REGISTRY.groups}
 ENGAGEMENT, STATE, TASTE = GROUPS["user_engagement"], GROUPS["user_state"], GROUPS["user_taste"]
-
-
-@pytest.fixture
-def kit():
-    return ServingKit(ManualClock(NOW_MS))
 
 
 async def stored(kit: ServingKit, plan: GroupPlan) -> tuple[RowKey, Row]:

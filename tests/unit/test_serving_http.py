@@ -18,22 +18,10 @@ from serving.answers import Answer
 from serving.reads import Reads
 from tests.clock import ManualClock
 from tests.fakes import idle
-from tests.serving_kit import REGISTRY, USER_STATE, FailingStore, ServingKit, click, impression, visit
+from tests.serving_kit import NOW_MS, REGISTRY, USER_STATE, FailingStore, ServingKit, click, impression, visit
 
-NOW_MS = 1_700_000_000_000
 EPOCH = "1970-01-01T00:00:00Z"
 HOUR_MS = 3_600_000
-
-
-@pytest.fixture
-def kit():
-    return ServingKit(ManualClock(NOW_MS))
-
-
-@pytest.fixture
-async def client(kit):
-    async with TestClient(TestServer(kit.web_app())) as client:
-        yield client
 
 
 async def read(client, **request: Any) -> dict[str, Any]:

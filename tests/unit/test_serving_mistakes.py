@@ -17,23 +17,11 @@ from core.windows import hours
 from features.videos import IMPRESSIONS, USER
 from serving.requests import BODY_BYTES_MAX
 from tests.clock import ManualClock
-from tests.serving_kit import ServingKit, impression, visit
+from tests.serving_kit import NOW_MS, ServingKit, impression, visit
 
-NOW_MS = 1_700_000_000_000
 DEADLINE_S = 5
 PATH = "/get-online-features"
 GOOD = {"entities": {"user_id": [1]}, "features": ["user_engagement:impressions_1h"]}
-
-
-@pytest.fixture
-def kit():
-    return ServingKit(ManualClock(NOW_MS))
-
-
-@pytest.fixture
-async def client(kit):
-    async with TestClient(TestServer(kit.web_app())) as client:
-        yield client
 
 
 async def post(client: TestClient, body: Any, **headers: str) -> tuple[int, Any]:
