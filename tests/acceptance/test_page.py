@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from contextlib import contextmanager
 from itertools import count
 
@@ -13,16 +12,13 @@ from app.worker_process import start_worker
 from core.access import Scope, new_key
 from tests.acceptance.browser import open_browser
 from tests.acceptance.conftest import environment_of, free_port, http, read_values, until
+from tests.acceptance.kafka import now_ms
 
 DEADLINE_MS = 20_000
 HOSTILE = '<img src=x onerror="document.title=1">'
 ASKED = "offers%3Aseen_per_price"
 _ids = count(1)
 expect.set_options(timeout=DEADLINE_MS)
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def impression(user: int, **more: object) -> bytes:

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from itertools import count
 from pathlib import Path
@@ -20,13 +19,10 @@ from demo.figures import read_figures
 from features import REGISTRY
 from services.embedded import start_embedded
 from tests.acceptance.conftest import environment_of, free_port, http, new_sender, read_values, start, until
+from tests.acceptance.kafka import now_ms
 
 FRESHET = Path(sys.executable).with_name("freshet")
 _ids = count(1)
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def event(user: int, **more: object) -> dict[str, object]:
