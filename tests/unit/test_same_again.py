@@ -21,7 +21,7 @@ from stores.memory import MemoryStore
 from tests.clock import ManualClock
 from tests.fakes import idle
 from tests.serving_kit import USER_STATE, ServingKit, click, impression
-from tests.unit.test_tiers import CountingStore
+from tests.tiers_kit import CountingStore
 
 NOW_MS = 1_700_000_000_000
 FEATURES = ["user_engagement:clicks_1h", "user_engagement:impressions_1d", "user_engagement:ctr_1h"]

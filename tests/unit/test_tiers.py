@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from core.errors import FormatError, StoreError
+from core.errors import FormatError, StoreError, StoreTimeoutError
 from core.leases import NO_ROW, new_token
 from core.ports import Filling, RowKey, StoredRow
 from serving.tiers import TieredReader
