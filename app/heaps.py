@@ -1,17 +1,21 @@
 """Heaps of the C library: one for all threads, so that what one thread gives back can be used by the others."""
 
 import ctypes
+import os
 import sys
 
 _M_ARENA_MAX = -8
 
 
 def share_one_heap() -> None:
-    """Let glibc keep a single heap; to be called before threads are started, and without effect elsewhere.
+    """Let glibc keep a single heap, unless ``MALLOC_ARENA_MAX`` says how many; without effect elsewhere.
 
     By default each thread gets one of its own, up to eight per core. Rows, replies and packed bytes are made in one
     thread and let go in another, so every heap kept room that only its own thread could fill again: a worker under a
     steady load grew by a megabyte in four minutes, none of it Python objects.
     """
-    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+    if sys.platform != "linux" or "MALLOC_ARENA_MAX" in os.environ:
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)

@@ -129,7 +129,7 @@ class ReadyEntities:
             self.forget((next(iter(self._shapes)),))
 
     def forget(self, pks: Iterable[str]) -> None:
-        """Forget entities: a copy of one of their rows has changed."""
+        """Forget entities of which a row has changed."""
         for pk in pks:
             for read, key in self._shapes.pop(pk, ()):
                 known = self._known[read]
@@ -145,7 +145,7 @@ class ReadyEntities:
 
 
 def are_good(entities: Sequence[ReadyEntity], *, instant_ms: int, now_ms: int) -> bool:
-    """Whether all of these are served at an instant, and none of their copies is old by now."""
+    """Whether all of these are served at an instant, and no copy that one was made of is old by now."""
     from_ms: int = max(map(_from, entities))
     until_ms: int = min(map(_until, entities))
     sure_until_ms: int = min(map(_sure_until, entities))

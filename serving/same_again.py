@@ -15,11 +15,9 @@ from core.rows import Row
 from serving.entity_maker import EntityMaker, FoundRows, addresses, answer_of, instant_ms
 from serving.read_plans import EntityRead, ReadPlan
 from serving.ready import ReadyRows
-from serving.ready_entities import Address, ReadyEntity, are_good
+from serving.ready_entities import BYTES_MAX, Address, ReadyEntity, are_good
 from serving.tiers import CacheValues, TieredReader
 from serving.wanted import Wanted
-
-BYTES_MAX = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)

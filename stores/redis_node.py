@@ -24,7 +24,7 @@ from core.errors import ConfigurationError, StoreError, StoreTimeoutError
 _STEPS, _LOOKS = 5, 3
 """Of a deadline, and turns of the loop after it: a reply is read in one, who waits for it goes on in the next."""
 SHARED_MAX = 64
-"""So many small commands go together at the most: their replies are some kilobytes each."""
+"""So many small commands go together at the most: each waits for the replies to all."""
 
 
 @dataclass(frozen=True, slots=True)
