@@ -30,6 +30,7 @@ from core.aggregations import (
     Variance,
 )
 from core.choice import when
+from core.entity import Entity
 from core.expressions import Explode, Expr, col, explode
 from core.on_demand import OnDemandFeature, OnDemandGroup, OnDemandSource
 from core.values import ValueType
@@ -44,21 +45,6 @@ __all__ = [
 
 
 PUBLISH_EVERY = milliseconds(50)
-
-
-@dataclass(frozen=True, slots=True)
-class Entity:
-    """What features describe: a user, an article, a user in a tab.
-
-    Attributes:
-        name: Name of the entity and of its repartition topic, ``freshet.<name>``.
-        keys: Names of the key columns, in the order in which they make up the key.
-        partitions: Partitions of its repartition topic; state is keyed by it, so it cannot be changed later.
-    """
-
-    name: str
-    keys: tuple[str, ...]
-    partitions: int = field(default=8, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

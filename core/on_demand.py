@@ -8,14 +8,12 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from core.entity import Entity
 from core.keys import INT64_MAX, INT64_MIN
 from core.values import TEXT_BYTES_MAX, Value, ValueType
 from core.windows import milliseconds
-
-if TYPE_CHECKING:
-    from core.definitions import Entity
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class OnDemandSource:
     """
 
     name: str
-    entity: "Entity" = field(kw_only=True)
+    entity: Entity = field(kw_only=True)
     fetch: Callable[..., Awaitable[Sequence[Mapping[str, Value] | None]]] = field(kw_only=True)
     returns: Mapping[str, ValueType] = field(kw_only=True)
     owner: str = field(kw_only=True)
