@@ -132,11 +132,11 @@ async def test_a_worker_that_hangs_or_dribbles_is_not_waited_for_longer_than_the
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
     def read():
-        with FeatureClient(url, deadline_ms=20) as client:
+        with FeatureClient(url, deadline_ms=200) as client:
             client.read(["g:f"], user_id=[1])
 
     async def read_async():
-        async with AsyncFeatureClient(url, deadline_ms=20) as client:
+        async with AsyncFeatureClient(url, deadline_ms=200) as client:
             await client.read(["g:f"], user_id=[1])
 
     async with server:
