@@ -15,8 +15,6 @@ from app.endpoints import embedded_topics
 from app.kafka.access import KafkaAccess
 from app.settings import Settings
 from app.worker_process import WorkerProcess, start_worker
-from core.catalogue import catalogue
-from core.definitions import Registry
 from core.errors import ConfigurationError, FreshetError
 from demo.figures import read_worker
 from demo.narration import Narration
@@ -65,9 +63,7 @@ async def open_demo(
         await asyncio.to_thread(worker.wait_ready)
         kafka = KafkaAccess((services.broker,)).for_librdkafka()
         yield (
-            Session(
-                [worker.base_url], kafka, served=served_names(registry), read=partial(read_worker, worker.base_url)
-            ),
+            Session([worker.base_url], kafka, registry=registry, read=partial(read_worker, worker.base_url)),
             worker,
             services,
         )
@@ -118,11 +114,6 @@ async def running(
         session.stop()
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
-
-
-def served_names(registry: Registry) -> list[str]:
-    """Return the features of definitions, by ``group:feature``."""
-    return [f"{entry.group}:{entry.feature}" for entry in catalogue(registry)]
 
 
 def require_alive(worker: WorkerProcess, services: EmbeddedServices) -> None:

@@ -14,7 +14,7 @@ from itertools import chain
 import aiohttp
 
 from app.dead_letters import ends_of
-from app.demo import REGISTRY, served_names
+from app.demo import REGISTRY
 from app.kafka.access import KafkaAccess, kafka_access
 from app.kafka.admin import KafkaAdmin
 from app.kafka.groups import group_of
@@ -57,9 +57,7 @@ async def run_demo_at(settings: Settings, places: Sequence[str], *, say: Callabl
         await _require_serving(base_url, headers)
     await asyncio.to_thread(_require_beginning, access, registry)
     followed = _Followed(access, KafkaAdmin(access), registry)
-    session = Session(
-        bases, access.for_librdkafka(), served=served_names(registry), read=followed.read, headers=headers
-    )
+    session = Session(bases, access.for_librdkafka(), registry=registry, read=followed.read, headers=headers)
     narration = Narration(say)
     run = asyncio.create_task(session.run())
     try:

@@ -15,6 +15,14 @@ from importlib import resources
 
 IMPRESSIONS, CLICKS, CONVERSIONS = "impressions", "clicks", "conversions"
 
+_OF_ALL = ("event_id", "time_ms", "user_id", "video_id", "tab")
+FIELDS = {
+    IMPRESSIONS: frozenset((*_OF_ALL, "watch_ms", "duration_ms")),
+    CLICKS: frozenset(_OF_ALL),
+    CONVERSIONS: frozenset((*_OF_ALL, "kind")),
+}
+"""The fields that the events of each topic have."""
+
 LOG_FILE = "kuairand_two_days.csv.gz"
 
 # Column of the log to the kind of conversion it stands for.

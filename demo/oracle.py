@@ -13,7 +13,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from demo.log import CLICKS, CONVERSIONS, IMPRESSIONS, DemoEvent
 
@@ -21,6 +21,9 @@ from demo.log import CLICKS, CONVERSIONS, IMPRESSIONS, DemoEvent
 Value: TypeAlias = int | float | str | list[int] | None
 Key: TypeAlias = tuple[int, ...]
 T = TypeVar("T", bound=Hashable)
+Compute: TypeAlias = Callable[[Sequence[DemoEvent], int], Any]
+"""From a key's events, oldest first, and an instant to a value."""
+MORE: Mapping[str, Mapping[str, Compute]] = {}
 
 # Entity to the fields that make up its key, in order.
 ENTITIES: Mapping[str, tuple[str, ...]] = {
@@ -38,8 +41,14 @@ _FLOAT_TOLERANCE = 1e-9
 class Oracle:
     """Knows all events and answers for any key at any instant."""
 
-    def __init__(self, events: Iterable[DemoEvent]) -> None:
-        """Index the events; of those with the same topic and id only the first counts."""
+    def __init__(self, events: Iterable[DemoEvent], more: Mapping[str, Mapping[str, Compute]] = MORE) -> None:
+        """Index the events; of those with the same topic and id only the first counts.
+
+        Args:
+            events: All of them.
+            more: By entity and ``group:feature``, how features are computed that are not known here.
+        """
+        self._more = more
         self._histories: dict[str, defaultdict[Key, list[DemoEvent]]] = {
             entity: defaultdict(list) for entity in ENTITIES
         }
@@ -55,6 +64,10 @@ class Oracle:
             for history in histories.values():
                 history.sort(key=lambda event: (event.time_ms, event.event_id), reverse=True)
 
+    def history(self, entity: str, key: Key) -> list[DemoEvent]:
+        """Return the events of a key, each once, oldest first."""
+        return self._histories[entity].get(key, [])[::-1]
+
     def keys(self, entity: str) -> list[Key]:
         """Return every key of an entity that some event touches, in the order of first touch."""
         return list(self._histories[entity])
@@ -68,21 +81,22 @@ class Oracle:
             instant_ms: The instant of the answer, milliseconds since the epoch, UTC.
         """
         history = _History(self._histories[entity].get(key, []), instant_ms)
-        return {
+        values = {
             f"{group}:{name}": value
             for group, compute in _GROUPS[entity].items()
             for name, value in compute(history).items()
         }
+        oldest_first = self.history(entity, key)
+        more = self._more.get(entity, {})
+        return values | {name: more[name](oldest_first, instant_ms) for name in more if name not in values}
+
+    def features(self) -> list[str]:
+        """Return all features that are known, by ``group:feature``."""
+        return [name for entity in ENTITIES for name in self.empty(entity)]
 
     def empty(self, entity: str) -> dict[str, Value]:
         """Return the value that each feature has when nothing ever happened, by ``group:feature``."""
         return self.expected(entity, (), 0)
-
-
-def known_features() -> list[str]:
-    """Return the features that the oracle knows, by ``group:feature``."""
-    oracle = Oracle([])
-    return [name for entity in ENTITIES for name in oracle.empty(entity)]
 
 
 def same(expected: object, served: object) -> bool:

@@ -63,4 +63,4 @@ def demo_screen(progress: Progress) -> RenderableType:
 def _named(features: list[str]) -> str:
     """Return what is said of features that are not compared."""
     more = f" and {len(features) - _NAMED_MAX} more" if len(features) > _NAMED_MAX else ""
-    return f"{', '.join(features[:_NAMED_MAX])}{more}: the demo counts only the features that it came with"
+    return f"{', '.join(features[:_NAMED_MAX])}{more}: what they must be is not known here"

@@ -4,17 +4,20 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import quantiles
 from typing import Any
 
+from core.catalogue import catalogue
+from core.definitions import Registry
 from core.errors import BrokerError, FreshetError
+from demo.batch import batch_features
 from demo.check import NO_HEADERS, check_served
 from demo.figures import Figures, Ingest
 from demo.freshness import WATCHED, FreshnessProbe
 from demo.log import DemoEvent, happening, load_log
-from demo.oracle import Oracle, known_features
+from demo.oracle import ENTITIES, Oracle
 from demo.replay import LIVE_EVENTS_PER_S, Replay
 
 LIVE_SHARE = 0.05
@@ -92,7 +95,7 @@ class Session:
         places: Sequence[str],
         kafka: Mapping[str, Any],
         *,
-        served: Collection[str],
+        registry: Registry,
         read: Callable[[], tuple[Figures, Ingest]],
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
@@ -101,13 +104,14 @@ class Session:
         Args:
             places: Base URLs of workers that serve. Freshness is measured at the first, values are checked at each.
             kafka: How the broker is reached, as librdkafka names it.
-            served: The features that the definitions have, by ``group:feature``.
+            registry: The definitions that the workers have.
             read: Returns how the platform stands; called in threads.
             headers: Sent with each read of features, such as an API key.
         """
         self._places = places
         self._kafka = kafka
-        self._served = frozenset(served)
+        self._served = frozenset(f"{entry.group}:{entry.feature}" for entry in catalogue(registry))
+        self._more = batch_features(registry, ENTITIES)
         self._read = read
         self._headers = headers
         self._stop = threading.Event()
@@ -179,7 +183,7 @@ class Session:
 
     async def _check(self, events: list[DemoEvent], probe: FreshnessProbe, loading_s: float) -> Report:
         self.progress.phase = "checking"
-        oracle = await asyncio.to_thread(Oracle, events)
+        oracle = await asyncio.to_thread(Oracle, events, self._more)
         results = [
             await check_served(place, oracle, served=self._served, headers=self._headers) for place in self._places
         ]
@@ -204,7 +208,7 @@ class Session:
             freshness_ms_p99=freshness[1],
             read_ms_p50=reads[0],
             read_ms_p99=reads[1],
-            not_compared=sorted(self._served.symmetric_difference(known_features())),
+            not_compared=sorted(self._served.symmetric_difference(oracle.features())),
             first_wrong=wrong,
         )
 

@@ -271,7 +271,8 @@ def test_features_that_are_not_compared_are_told():
 
     told = screen.file.getvalue()
     assert (
-        "user_engagement:mine_0d, user_engagement:mine_1d, user_engagement:mine_2d and 2 more: the demo counts" in told
+        "user_engagement:mine_0d, user_engagement:mine_1d, user_engagement:mine_2d and 2 more: what they must be"
+        in told
     )
     assert progress.report.as_json()["not_compared"] == mine
     assert "not_compared" not in Report().as_json()
