@@ -6,8 +6,9 @@ client may ask another worker. The limit is looked at once for as many answers a
 many of them are late, then by one each time, and falls by a fifth when many are, or by a half when most are, as TCP
 finds its window. It does not rise where it is not needed: what was never tried would let a whole crowd in.
 
-That takes a while, and nobody knows before what a read costs. So the limit is also no higher than the number of reads
-that ended within the time after which one is late, as soon as there is a crowd: who comes behind as many is late.
+That takes a while, and nobody knows before what a read costs. So while answers wait for nothing but this process, the
+limit is also no higher than the number of reads that end within the time after which one is late: who comes behind as
+many is late.
 """
 
 import time
@@ -52,11 +53,17 @@ class Admission:
         self._most = max(self._most, self._waiting)
         return self._monotonic()
 
-    def end(self, began_at: float, *, is_answered: bool) -> None:
-        """Note that a read waits no more; without an answer from the stores it was late, however soon it ended."""
+    def end(self, began_at: float, *, is_answered: bool, is_behind: bool) -> None:
+        """Note that a read waits no more.
+
+        Args:
+            began_at: When it began.
+            is_answered: Whether the stores gave an answer; without one it was late, however soon it ended.
+            is_behind: Whether others wait for nothing but us.
+        """
         self._waiting -= 1
         now = self._monotonic()
-        self._measure_pace(now)
+        self._measure_pace(now, is_behind=is_behind)
         if began_at < self._looked_at:
             # It tells of another limit than the present one.
             return
@@ -65,11 +72,12 @@ class Admission:
         if self._answers >= self.limit:
             self._look(now)
 
-    def _measure_pace(self, now: float) -> None:
-        if self._waiting < LIMIT_MIN / 2:
-            # Where few wait, their pace is that of those who ask.
+    def _measure_pace(self, now: float, *, is_behind: bool) -> None:
+        if not is_behind:
+            # Their pace is that of the stores, or of those who ask.
             self._ended.clear()
-            self._in_time = LIMIT_MAX
+            if self._waiting < LIMIT_MIN / 2:
+                self._in_time = LIMIT_MAX
             return
         self._ended.append(now)
         took_s = now - self._ended[0]

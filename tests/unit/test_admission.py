@@ -27,7 +27,7 @@ def wait(
         began = [admission.begin() for _ in range(reads) if not admission.is_full]
         time.now += seconds
         for one in began:
-            admission.end(one, is_answered=is_answered)
+            admission.end(one, is_answered=is_answered, is_behind=False)
         admitted += len(began)
         time.now += 0.001
     return admitted
@@ -113,11 +113,11 @@ def test_what_began_before_the_limit_changed_says_nothing_of_the_new_one(admissi
     early = [admission.begin() for _ in range(LIMIT_START)]
     time.now += LATE_S
     for one in early[:-10]:
-        admission.end(one, is_answered=True)
+        admission.end(one, is_answered=True, is_behind=False)
     admission._look(time.now)
     fallen = admission.limit
     for one in early[-10:]:
-        admission.end(one, is_answered=True)
+        admission.end(one, is_answered=True, is_behind=False)
 
     assert (admission.limit, admission._answers) == (fallen, 0)
 
@@ -131,10 +131,22 @@ def test_a_first_crowd_is_let_in_as_far_as_its_pace_allows(admission, time):
 
     for one in waiting[:LIMIT_MIN]:
         time.now += 0.003
-        admission.end(one, is_answered=True)
+        admission.end(one, is_answered=True, is_behind=True)
     assert admission.is_full
     assert admission.limit == LIMIT_MIN
 
     for one in waiting[LIMIT_MIN:]:
-        admission.end(one, is_answered=True)
+        admission.end(one, is_answered=True, is_behind=False)
     assert admission.limit > LIMIT_MIN
+
+
+def test_a_store_that_is_slow_is_no_crowd(admission, time):
+    """
+    Redis gave no answer, each read went to the record after 50 ms, and readers were refused until the breaker opened.
+    """
+    waiting = [admission.begin() for _ in range(LIMIT_START // 2)]
+    for one in waiting[:LIMIT_MIN]:
+        time.now += 0.003
+        admission.end(one, is_answered=True, is_behind=False)
+
+    assert not admission.is_full
