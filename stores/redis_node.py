@@ -240,6 +240,7 @@ class _Deadline:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._step_s = seconds / _STEPS
+        self._step_at = self._loop.time()
         self._steps, self._looks = (_STEPS, _LOOKS) if seconds > 0 else (0, 0)
         self._next: asyncio.Handle | None = None
         self._step()
@@ -251,7 +252,9 @@ class _Deadline:
     def _step(self) -> None:
         if self._steps:
             self._steps -= 1
-            self._next = self._loop.call_later(self._step_s, self._step)
+            # A timer that is a little late makes not all the others late, too.
+            self._step_at = max(self._step_at + self._step_s, self._loop.time() + self._step_s / 2)
+            self._next = self._loop.call_at(self._step_at, self._step)
         elif self._looks:
             self._looks -= 1
             self._next = self._loop.call_soon(self._step)
