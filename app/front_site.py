@@ -14,7 +14,7 @@ from serving.front_door import FrontDoor
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 256
+_AT_ONCE = 32
 _PAUSE_S = 0.1
 
 

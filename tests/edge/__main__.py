@@ -18,7 +18,8 @@ from tests.edge.slow import dribble
 from tests.edge.sockets import send_bytes
 from tests.edge.worker import open_worker, port_of
 
-_SLOW_S = 8.0
+_SLOW_S = 10.0
+"""Long enough to see what it costs others that they are closed."""
 _CLOSED_S = 15.0
 """A few seconds more than the deadline of a request: this process dribbles a thousand of them itself."""
 
