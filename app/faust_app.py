@@ -21,8 +21,8 @@ from app.kafka.access import KafkaAccess
 from app.logs import logging_config
 from app.settings import REFUSED_BY_BROWSERS, Settings, refuse_open
 from core.errors import ConfigurationError, FreshetError
-from serving.front_door import FrontDoor
-from serving.requests import BODY_BYTES_MAX
+from serving.answers.requests import BODY_BYTES_MAX
+from serving.web.front_door import FrontDoor
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from typing_extensions import override
 from yarl import URL
 
-from serving.front_door import FrontDoor
+from serving.web.front_door import FrontDoor
 
 log = logging.getLogger(__name__)
 

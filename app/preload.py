@@ -14,9 +14,9 @@ from core.keys import partition_key
 from core.plans import GroupPlan
 from core.ports import RowKey
 from core.rows import unpack_change
-from serving.read_plans import terms_of
-from serving.tiers import TieredReader
-from serving.wanted import Wanted
+from serving.answers.read_plans import terms_of
+from serving.tiers.reader import TieredReader
+from serving.tiers.wanted import Wanted
 from tables.table import GroupTable, TablePartition
 
 log = logging.getLogger(__name__)

@@ -40,23 +40,23 @@ from core.plans import plan_group
 from core.ports import Cache, RowKey, Store, StoredRow
 from core.topics import repartition_topic, row_name
 from core.windows import to_ms
-from serving.access import Gate
+from serving.answers.progress_board import ProgressBoard
+from serving.answers.read_plans import Planner
+from serving.answers.reads_log import ReadsLog
+from serving.answers.server import FeatureServer
 from serving.canary import Canaries
-from serving.console import Console, console_routes
-from serving.explain import Explainer
-from serving.front_door import FrontDoor
-from serving.function_pool import FunctionPool
-from serving.heads import PATH
-from serving.hedges import Hedges
-from serving.http import Routes
-from serving.local import LocalCopies
-from serving.progress_board import ProgressBoard
-from serving.push_routes import PushRoutes
-from serving.read_plans import Planner
-from serving.reads import Reads
-from serving.reads_log import ReadsLog
-from serving.server import FeatureServer
-from serving.tiers import TieredReader
+from serving.explain.explainer import Explainer
+from serving.on_demand.function_pool import FunctionPool
+from serving.push.routes import PushRoutes
+from serving.tiers.hedges import Hedges
+from serving.tiers.local import LocalCopies
+from serving.tiers.reader import TieredReader
+from serving.web.access import Gate
+from serving.web.console import Console, console_routes
+from serving.web.front_door import FrontDoor
+from serving.web.heads import PATH
+from serving.web.http import Routes
+from serving.web.reads import Reads
 from tables.changelog import ChangelogWriter
 from tables.engine import Engine, in_memory
 from tables.mend import ChangelogMender

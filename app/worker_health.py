@@ -12,7 +12,7 @@ from app.settings import Role
 from core.errors import StoreError
 from core.metrics import Metrics
 from core.ports import RowKey, Store
-from serving.health import Health
+from serving.web.health import Health
 from tables.owned import OwnedTables
 from tables.restore_progress import RestoreProgress
 

@@ -25,7 +25,7 @@ from core.definitions import Entity, FeatureGroup
 from core.keys import encode_key, partition_key
 from demo.log import IMPRESSIONS, DemoEvent, load_log
 from features import REGISTRY
-from serving.reads_log import FIELDS
+from serving.answers.reads_log import FIELDS
 
 _FEED = ("user_engagement", "user_taste")
 _RANKER = ("video_popularity", "video_quality")

@@ -37,7 +37,7 @@ from core.rows import unpack_row
 from core.topics import repartition_topic
 from core.windows import hours
 from services.redis_server import start_redis
-from serving.local import LocalCopies
+from serving.tiers.local import LocalCopies
 from stores.redis import RedisStore
 from stores.sqlite import SqliteStore
 from tables.changelog import ChangelogWriter

@@ -19,9 +19,9 @@ from core.metrics import Metrics
 from core.plans import GroupPlan
 from core.ports import Clock, RowKey
 from core.topics import row_name
-from serving.read_plans import terms_of
-from serving.tiers import TieredReader
-from serving.wanted import Wanted
+from serving.answers.read_plans import terms_of
+from serving.tiers.reader import TieredReader
+from serving.tiers.wanted import Wanted
 
 log = logging.getLogger(__name__)
 

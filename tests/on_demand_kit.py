@@ -12,7 +12,7 @@ import features
 from core.definitions import FeatureService, OnDemandFeature, OnDemandGroup, OnDemandSource, ValueType
 from core.on_demand import OnDemandFeature as Feature
 from core.windows import milliseconds
-from serving.on_demand import ABSENT, FAILED, Computed, Functions, judge, judge_fetched
+from serving.on_demand.functions import ABSENT, FAILED, Computed, Functions, judge, judge_fetched
 
 SEEN = "user_engagement:impressions_1h"
 

@@ -39,17 +39,17 @@ from core.topics import DEAD_LETTERS, repartition_topic, row_name
 from core.versions import version
 from core.windows import hours
 from features.videos import IMPRESSIONS, USER
-from serving.console import Console, console_routes
-from serving.explain import Explainer
-from serving.http import Routes
-from serving.local import LocalCopies
-from serving.on_demand import Functions
-from serving.progress_board import ProgressBoard
-from serving.read_plans import Planner
-from serving.reads import Reads
-from serving.requests import BODY_BYTES_MAX
-from serving.server import FeatureServer
-from serving.tiers import TieredReader
+from serving.answers.progress_board import ProgressBoard
+from serving.answers.read_plans import Planner
+from serving.answers.requests import BODY_BYTES_MAX
+from serving.answers.server import FeatureServer
+from serving.explain.explainer import Explainer
+from serving.on_demand.functions import Functions
+from serving.tiers.local import LocalCopies
+from serving.tiers.reader import TieredReader
+from serving.web.console import Console, console_routes
+from serving.web.http import Routes
+from serving.web.reads import Reads
 from stores.memory import MemoryStore
 from tables.apply import apply_pack
 from tables.table import GroupTable, TablePartition, freeze

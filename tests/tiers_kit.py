@@ -10,8 +10,8 @@ from core.errors import StoreTimeoutError
 from core.ports import RowKey, StoredRow
 from core.rows import Row, pack_row, unpack_row
 from core.windows import seconds
-from serving.local import LocalCopies
-from serving.wanted import Terms, Wanted
+from serving.tiers.local import LocalCopies
+from serving.tiers.wanted import Terms, Wanted
 from stores.memory import MemoryStore
 from tests.clock import ManualClock
 

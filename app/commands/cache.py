@@ -14,8 +14,8 @@ from app.cache_report import MB, TIERS, Bill, chart, figures_of, groups_table, p
 from app.settings import load_settings
 from core.definitions import FeatureGroup
 from core.errors import ConfigurationError
+from serving.answers.reads_log import FIELDS
 from serving.cache_model import Access, Sizes, run_model
-from serving.reads_log import FIELDS
 
 cli = typer.Typer(no_args_is_help=True, help="Tell what caches are worth, by a log of reads.")
 out = Console()

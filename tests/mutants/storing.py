@@ -99,7 +99,7 @@ STORING = (
     Mutant(
         "that a key has no row outlives its first event",
         rule="2",
-        file="serving/local.py",
+        file="serving/tiers/local.py",
         old="                if row.key in self._copies:",
         new="                if row.key in self._copies and self._copies[row.key].row is not None:",
         caught_by=(_NO_ROW + "test_the_first_event_of_a_key_ends_that_it_has_no_row",),
@@ -107,7 +107,7 @@ STORING = (
     Mutant(
         "a read remembers that there is no row although one was created meanwhile",
         rule="2",
-        file="serving/local.py",
+        file="serving/tiers/local.py",
         old="and key not in self._announced and",
         new="and",
         caught_by=(_NO_ROW + "test_a_row_that_is_created_while_it_is_looked_for_is_found_afterwards",),
@@ -115,7 +115,7 @@ STORING = (
     Mutant(
         "a read from before a clearing leaves what it has read",
         rule="2",
-        file="serving/local.py",
+        file="serving/tiers/local.py",
         old="return next(iter(self._reads.values()), self._announcements) <= self._cleared_at",
         new="return False",
         caught_by=(
@@ -153,7 +153,7 @@ STORING = (
     Mutant(
         "who joins a load is told what was there when it began",
         rule="2",
-        file="serving/tiers.py",
+        file="serving/tiers/reader.py",
         old="return version_of(loaded.value) if loaded is not None else 0",
         new="return 1 << 62",
         caught_by=(_NEVER_OLDER + "test_who_joins_a_load_is_told_nothing_older_than_was_served_meanwhile", CACHES),
@@ -161,7 +161,7 @@ STORING = (
     Mutant(
         "a load does not know what was announced since it began",
         rule="2",
-        file="serving/tiers.py",
+        file="serving/tiers/reader.py",
         old="        with self.reading():\n            return self._copied(wanted, await self._fills.load(wanted), began)",
         new="        with nullcontext():\n            return self._copied(wanted, await self._fills.load(wanted), began)",
         caught_by=(
@@ -171,7 +171,7 @@ STORING = (
     Mutant(
         "a load past the cache does not know what was announced since it began",
         rule="2",
-        file="serving/tiers.py",
+        file="serving/tiers/reader.py",
         old="        with self.reading():\n            return self._copied(wanted, await self._fills.recorded(wanted), began)",
         new="        with nullcontext():\n            return self._copied(wanted, await self._fills.recorded(wanted), began)",
         caught_by=(
@@ -181,7 +181,7 @@ STORING = (
     Mutant(
         "that there is no row is never forgotten by the cache",
         rule="2",
-        file="serving/fills.py",
+        file="serving/tiers/fills.py",
         old="return Filling(want.key, NO_ROW, nothing_until_ms)",
         new="return Filling(want.key, NO_ROW, None)",
         caught_by=(_TIERS + "test_what_is_filled_in_is_forgotten_after_a_while[30000]",),
@@ -189,7 +189,7 @@ STORING = (
     Mutant(
         "a load that found nothing hides a row that was found since",
         rule="2",
-        file="serving/tiers.py",
+        file="serving/tiers/reader.py",
         old="if self._local is None or not terms.is_copied or self._is_below_floor(want.key, None):",
         new="if self._local is None or not terms.is_copied:",
         caught_by=(
@@ -199,7 +199,7 @@ STORING = (
     Mutant(
         "a copy stays that is older than what was served",
         rule="2",
-        file="serving/local.py",
+        file="serving/tiers/local.py",
         old="        if copy is None or copy.row is None or copy.row.ver < ver:",
         new="        if copy is None or copy.row is None:",
         caught_by=(_NEVER_OLDER + "test_no_copy_stays_that_is_older_than_what_was_served",),
@@ -207,7 +207,7 @@ STORING = (
     Mutant(
         "who joins a load claims what is known of its partition since",
         rule="2",
-        file="serving/tiers.py",
+        file="serving/tiers/reader.py",
         old="                    gaps.untold.update(joined)",
         new="                    gaps.untold.update(())",
         caught_by=(_UNTOLD + "test_who_joins_a_load_claims_no_event_that_came_since_it_began",),
@@ -215,7 +215,7 @@ STORING = (
     Mutant(
         "a copy that hears of no change is as complete as its partition",
         rule="2",
-        file="serving/tiers.py",
+        file="serving/tiers/reader.py",
         old="if not (hears and copy.is_told)",
         new="if not hears",
         caught_by=(_UNTOLD + "test_an_answer_is_not_said_to_be_complete_beyond_what_its_copy_holds",),
@@ -223,7 +223,7 @@ STORING = (
     Mutant(
         "what was made of a user's rows outlives a change of one",
         rule="2",
-        file="serving/local.py",
+        file="serving/tiers/local.py",
         old="        self._changed(row.key.pk for row in rows)",
         new="        self._changed(())",
         caught_by=(_AT_ONCE + "test_answers_are_those_of_a_server_without_copies",),
@@ -231,7 +231,7 @@ STORING = (
     Mutant(
         "what was made of a copy that was displaced outlives a change",
         rule="2",
-        file="serving/local.py",
+        file="serving/tiers/local.py",
         old="        self._changed(row.key.pk for row in rows)",
         new="        self._changed(row.key.pk for row in rows if row.key in self._copies)",
         caught_by=(_AT_ONCE + "test_a_change_is_heard_of_although_the_copy_was_displaced",),
@@ -239,7 +239,7 @@ STORING = (
     Mutant(
         "what was made of a user's rows outlives a tile that leaves a window",
         rule="2",
-        file="serving/ready_entities.py",
+        file="serving/answers/ready_entities.py",
         old="from_ms <= instant_ms < until_ms and",
         new="from_ms <= instant_ms and",
         caught_by=(_AT_ONCE + "test_answers_are_those_of_a_server_without_copies",),
@@ -247,7 +247,7 @@ STORING = (
     Mutant(
         "what was made of a user's rows outlives the copies",
         rule="2",
-        file="serving/ready_entities.py",
+        file="serving/answers/ready_entities.py",
         old=" and sure_until_ms >= now_ms",
         new="",
         caught_by=(_AT_ONCE + "test_what_was_remembered_grows_old_with_its_copies",),
@@ -255,7 +255,7 @@ STORING = (
     Mutant(
         "what was made of a row outlives that another request was served a newer one",
         rule="2",
-        file="serving/tiers.py",
+        file="serving/tiers/reader.py",
         old="            self._newer((key.pk,))\n",
         new="",
         caught_by=(
@@ -265,7 +265,7 @@ STORING = (
     Mutant(
         "what was made of a row is served whatever the cache has now",
         rule="2",
-        file="serving/same_again.py",
+        file="serving/answers/same_again.py",
         old="if entity is not None and entity.packed == tuple(map(get, entity.address.keys)) else None",
         new="if entity is not None else None",
         caught_by=(_SAME_AGAIN + "test_a_row_that_the_cache_has_anew_is_served",),
@@ -273,7 +273,7 @@ STORING = (
     Mutant(
         "a copy may be served that nobody has noted as served",
         rule="2",
-        file="serving/tiers.py",
+        file="serving/tiers/reader.py",
         old="        self._raise_floor(want.key, row.ver)\n        drawn",
         new="        drawn",
         caught_by=(_NEVER_OLDER + "test_who_was_served_a_copy_that_a_forsaken_load_left_is_served_no_older_row",),
@@ -281,7 +281,7 @@ STORING = (
     Mutant(
         "who does not hear of changes keeps a row older than it has served",
         rule="2",
-        file="serving/tiers.py",
+        file="serving/tiers/reader.py",
         old=" or row.fingerprint != terms.fingerprint or self._is_below_floor(want.key, row):",
         new=" or row.fingerprint != terms.fingerprint:",
         caught_by=(_LIFETIMES + "test_no_copy_is_older_than_what_was_served[local]",),
@@ -289,7 +289,7 @@ STORING = (
     Mutant(
         "a group that is written around the cache is read from what the cache has from before",
         rule="2",
-        file="serving/wanted.py",
+        file="serving/tiers/wanted.py",
         old='"is_cached": self.written_through and self',
         new='"is_cached": self',
         caught_by=(_TIERS + "test_a_group_that_is_written_around_the_cache_is_not_looked_for_there", CACHES),
@@ -297,7 +297,7 @@ STORING = (
     Mutant(
         "copies that were made together end together",
         rule="3",
-        file="serving/lifetimes.py",
+        file="serving/tiers/lifetimes.py",
         old="return ttl_ms - int(ttl_ms * jitter * drawn)",
         new="return ttl_ms",
         caught_by=(
@@ -310,7 +310,7 @@ STORING = (
     Mutant(
         "everybody who reads a copy that is about to end reads it again",
         rule="3",
-        file="serving/flights.py",
+        file="serving/tiers/flights.py",
         old="mine = [want for want in wanted if self._key_of(want) not in self._under_way]",
         new="mine = list(wanted)",
         caught_by=(
@@ -321,7 +321,7 @@ STORING = (
     Mutant(
         "an outage is remembered as the time that a load takes",
         rule="3",
-        file="serving/lifetimes.py",
+        file="serving/tiers/lifetimes.py",
         old="min(max(load_ms, LOAD_MS_MIN), LOAD_MS_MAX)",
         new="max(load_ms, LOAD_MS_MIN)",
         caught_by=(_LIFETIMES + "test_an_outage_is_not_remembered_as_the_time_that_a_load_takes",),
@@ -340,7 +340,7 @@ STORING = (
     Mutant(
         "each reader of a row loads it",
         rule="2",
-        file="serving/flights.py",
+        file="serving/tiers/flights.py",
         old="if key not in self._under_way]",
         new="]",
         caught_by=("tests/unit/test_flights.py::test_ten_thousand_readers_are_one_load",),
@@ -348,7 +348,7 @@ STORING = (
     Mutant(
         "who goes away takes the load from the others",
         rule="2",
-        file="serving/flights.py",
+        file="serving/tiers/flights.py",
         old="await asyncio.shield(flight)",
         new="await flight",
         caught_by=(
@@ -359,7 +359,7 @@ STORING = (
     Mutant(
         "a load that has failed is joined for ever",
         rule="3",
-        file="serving/flights.py",
+        file="serving/tiers/flights.py",
         old="            del self._under_way[key]",
         new="            pass",
         caught_by=(RACES + "[failed_leader]",),
@@ -367,7 +367,7 @@ STORING = (
     Mutant(
         "who waits for a lease waits until it ends",
         rule="3",
-        file="serving/fills.py",
+        file="serving/tiers/fills.py",
         old="_LOOKS_S = (0.004, 0.008, 0.016, 0.032, 0.032)",
         new="_LOOKS_S = (0.004,) * 1_000",
         caught_by=(RACES + "[killed_holder]",),
@@ -375,7 +375,7 @@ STORING = (
     Mutant(
         "everybody reads for himself what a dead process was to fill in",
         rule="3",
-        file="serving/fills.py",
+        file="serving/tiers/fills.py",
         old="        for theirs in {held[want.key] for want in wanted}:",
         new="        for theirs in set[bytes]():",
         caught_by=(_TIERS + "test_of_those_who_wait_for_a_dead_holder_one_reads_for_all",),
@@ -383,7 +383,7 @@ STORING = (
     Mutant(
         "who cannot read the record lets the others wait for it",
         rule="3",
-        file="serving/fills.py",
+        file="serving/tiers/fills.py",
         old="        except StoreError:\n            await self._give_back(cache, ours, token)\n            raise",
         new="        except StoreError:\n            raise",
         caught_by=(_TIERS + "test_who_cannot_read_the_record_gives_the_lease_back",),
@@ -399,7 +399,7 @@ STORING = (
     Mutant(
         "every slow read is begun twice, even where everything is slow",
         rule="3",
-        file="serving/hedges.py",
+        file="serving/tiers/hedges.py",
         old=" and self._saved >= 1:",
         new=":",
         caught_by=("tests/unit/test_hedges.py::test_where_everything_is_slow_few_reads_are_begun_twice",),
@@ -407,7 +407,7 @@ STORING = (
     Mutant(
         "a prepared row is served although a newer one came",
         rule="2",
-        file="serving/ready.py",
+        file="serving/answers/ready.py",
         old="ready.row is row and",
         new="",
         caught_by=("tests/unit/test_ready.py::test_a_new_version_of_a_row_is_prepared_anew",),
@@ -415,7 +415,7 @@ STORING = (
     Mutant(
         "bytes that have changed are taken for those that were decoded",
         rule="2",
-        file="serving/decoded.py",
+        file="serving/tiers/decoded.py",
         old="known is not None and known[0] == value",
         new="known is not None",
         caught_by=("tests/unit/test_decoded.py::test_other_bytes_are_decoded_anew",),
@@ -423,7 +423,7 @@ STORING = (
     Mutant(
         "a default that is served because nothing could be read is passed off as that there is no row",
         rule="Values",
-        file="serving/ready.py",
+        file="serving/answers/ready.py",
         old="return ReadyRow(None, 0, NEVER_MS, none.values, INVALID, EPOCH)",
         new="return none",
         caught_by=(
@@ -434,7 +434,7 @@ STORING = (
     Mutant(
         "a prepared row is served beyond its tile boundary",
         rule="Time",
-        file="serving/ready.py",
+        file="serving/answers/ready.py",
         old="ready.from_ms <= instant_ms < ready.until_ms",
         new="ready.from_ms <= instant_ms",
         caught_by=(

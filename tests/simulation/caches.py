@@ -3,7 +3,7 @@
 Copies end early and are read again before they do, processes that do not hear of changes hold copies in some worlds, and
 one is killed in others.
 
-What runs is the reading side as it is (``serving.tiers`` with its fills, flights and copies) and what writes the cache
+What runs is the reading side as it is (``serving.tiers.reader`` with its fills, flights and copies) and what writes the cache
 (``agents.cache_debt``). The stores, the network before them, evictions and time are simulated.
 ``tests.simulation.cache_runs`` runs many.
 """
@@ -24,10 +24,10 @@ from core.ports import Cache, Filling, RowKey, StoredRow
 from core.rows import pack_row
 from core.versions import version_of
 from core.windows import NEVER_MS, seconds
-from serving.floor import VersionFloor
-from serving.local import LocalCopies
-from serving.tiers import TieredReader
-from serving.wanted import Terms, Wanted
+from serving.tiers.floor import VersionFloor
+from serving.tiers.local import LocalCopies
+from serving.tiers.reader import TieredReader
+from serving.tiers.wanted import Terms, Wanted
 from stores.memory import MemoryStore
 from tests.simulation.loop import Process, StuckError, VirtualLoop
 from tests.simulation.network import Network

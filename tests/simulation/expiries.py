@@ -17,10 +17,10 @@ from core.definitions import ServingPolicy
 from core.metrics import Metrics
 from core.ports import RowKey, StoredRow
 from core.windows import seconds
-from serving.floor import VersionFloor
-from serving.local import LocalCopies
-from serving.tiers import TieredReader
-from serving.wanted import Terms, Wanted
+from serving.tiers.floor import VersionFloor
+from serving.tiers.local import LocalCopies
+from serving.tiers.reader import TieredReader
+from serving.tiers.wanted import Terms, Wanted
 from stores.memory import MemoryStore
 from tests.simulation.caches import MEANING, packed
 from tests.simulation.loop import VirtualLoop

@@ -23,11 +23,11 @@ from core.leases import is_lease
 from core.ports import Filling, RowKey, StoredRow
 from core.versions import version_of
 from core.windows import seconds
-from serving.fills import LEASE_MS
-from serving.floor import VersionFloor
-from serving.local import LocalCopies
-from serving.tiers import TieredReader
-from serving.wanted import Terms, Wanted
+from serving.tiers.fills import LEASE_MS
+from serving.tiers.floor import VersionFloor
+from serving.tiers.local import LocalCopies
+from serving.tiers.reader import TieredReader
+from serving.tiers.wanted import Terms, Wanted
 from stores.memory import MemoryStore
 from tests.simulation.caches import MEANING, packed
 from tests.simulation.loop import Process, VirtualLoop

@@ -10,7 +10,7 @@ import random
 
 import typer
 
-from serving.hedges import SHARE, Hedges
+from serving.tiers.hedges import SHARE, Hedges
 from tests.simulation.loop import VirtualLoop
 
 _STEPS_MAX = 1 << 40

@@ -4,8 +4,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from core.metrics import Metrics
-from serving.local import LocalCopies
-from serving.tiers import TieredReader
+from serving.tiers.local import LocalCopies
+from serving.tiers.reader import TieredReader
 from tests.clock import ManualClock
 from tests.serving_kit import NOW_MS, ServingKit
 from tests.tiers_kit import CountingStore

@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from core.access import KEYS_MAX, ApiKey, Scope, find_key, new_key, parse_keys
 from core.errors import ConfigurationError
-from serving.access import SCOPES, Gate
+from serving.web.access import SCOPES, Gate
 from tests.clock import ManualClock
 from tests.serving_kit import ServingKit
 

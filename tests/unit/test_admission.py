@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.admission import LIMIT_MAX, LIMIT_MIN, LIMIT_START, Admission
+from serving.web.admission import LIMIT_MAX, LIMIT_MIN, LIMIT_START, Admission
 from tests.clock import Seconds
 
 IN_TIME_S, LATE_S = 0.01, 0.2

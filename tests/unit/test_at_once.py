@@ -12,10 +12,10 @@ from core.ports import RowKey
 from core.rows import unpack_row
 from core.windows import minutes, to_ms
 from features.videos import USER, USER_ENGAGEMENT
-from serving.local import Copy, LocalCopies
-from serving.ready_entities import Address, ReadyEntities, ReadyEntity
-from serving.requests import FeaturesRequest
-from serving.server import FeatureServer
+from serving.answers.ready_entities import Address, ReadyEntities, ReadyEntity
+from serving.answers.requests import FeaturesRequest
+from serving.answers.server import FeatureServer
+from serving.tiers.local import Copy, LocalCopies
 from tests.clock import ManualClock
 from tests.serving_kit import ServingKit, click, impression
 

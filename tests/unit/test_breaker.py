@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.breaker import Breaker
+from serving.tiers.breaker import Breaker
 from tests.clock import Seconds
 
 

@@ -23,7 +23,7 @@ from core.errors import BrokerError
 from core.plans import plan_group
 from core.windows import hours, minutes
 from serving.canary import Canaries
-from serving.tiers import TieredReader
+from serving.tiers.reader import TieredReader
 from tests.clock import ManualClock
 from tests.serving_kit import REGISTRY, ServingKit
 

@@ -6,7 +6,7 @@ from core.definitions import ServingPolicy
 from core.errors import StoreTimeoutError
 from core.ports import RowKey
 from core.windows import seconds
-from serving.tiers import TieredReader
+from serving.tiers.reader import TieredReader
 from tests.tiers_kit import OTHER, SOFT_TTL_MS, USER, fail, row, stored, values, version_of_copy, write
 
 

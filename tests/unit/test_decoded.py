@@ -2,7 +2,7 @@
 
 from core.ports import RowKey
 from core.rows import Row, pack_row, unpack_row
-from serving.decoded import DecodedRows
+from serving.tiers.decoded import DecodedRows
 
 USER = RowKey("user#i1", "spend@v1")
 

@@ -28,7 +28,7 @@ from core.plans import plan_group
 from core.row_size import ROW_BYTES_MAX
 from core.windows import days
 from features.videos import IMPRESSIONS, USER
-from serving.explain import parse_explain
+from serving.explain.explainer import parse_explain
 from serving.models import Explanation
 from tests.clock import ManualClock
 from tests.serving_kit import NOW_MS, FailingStore, ServingKit, click, impression, visit

@@ -6,7 +6,7 @@ import gc
 import pytest
 
 from core.errors import StoreError
-from serving.flights import LOADS_MAX, Flights
+from serving.tiers.flights import LOADS_MAX, Flights
 from tests.fakes import idle
 
 

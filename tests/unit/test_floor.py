@@ -1,7 +1,7 @@
 """Versions below which nothing is served."""
 
 from core.ports import RowKey
-from serving.floor import VersionFloor
+from serving.tiers.floor import VersionFloor
 
 ROWS = [RowKey(f"user#i{number}", "spend@v1") for number in range(9)]
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from serving.answers import Answer
-from serving.front_door import FrontDoor
-from serving.heads import read_head
-from serving.reads import DEADLINE_MS, Reads
-from serving.requests import BODY_BYTES_MAX
+from serving.answers.requests import BODY_BYTES_MAX
 from serving.turns import Turns
+from serving.web.answer import Answer
+from serving.web.front_door import FrontDoor
+from serving.web.heads import read_head
+from serving.web.reads import DEADLINE_MS, Reads
 from tests.clock import ManualClock, Seconds
 from tests.serving_kit import ServingKit, impression
 

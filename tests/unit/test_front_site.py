@@ -11,8 +11,8 @@ from aiohttp import ClientSession, TCPConnector, web
 from app.front_site import FrontSite, Reception
 from app.settings import Role, load_settings
 from core.errors import ConfigurationError
-from serving.answers import Answer
-from serving.front_door import FrontDoor
+from serving.web.answer import Answer
+from serving.web.front_door import FrontDoor
 
 
 class Named:

@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import ConfigurationError
 from core.metrics import Metrics
-from serving.function_pool import FunctionPool
+from serving.on_demand.function_pool import FunctionPool
 from tests.on_demand_kit import (
     ANGRY_USER,
     GROUP,

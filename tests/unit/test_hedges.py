@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from core.errors import StoreError, StoreTimeoutError
-from serving.hedges import SHARE, Hedges
+from serving.tiers.hedges import SHARE, Hedges
 from tests.simulation.loop import VirtualLoop
 
 USUAL_S, SLOW_S = 0.004, 0.4

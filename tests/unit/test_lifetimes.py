@@ -13,8 +13,8 @@ from core.metrics import Metrics
 from core.ports import RowKey, StoredRow
 from core.rows import pack_row
 from core.windows import NEVER_MS, hours, seconds
-from serving.local import LocalCopies
-from serving.tiers import TieredReader
+from serving.tiers.local import LocalCopies
+from serving.tiers.reader import TieredReader
 from tests.clock import Seconds
 from tests.fakes import idle, until
 from tests.tiers_kit import MEANING, OTHER, USER, CountingStore, SlowStore, fail, values, write

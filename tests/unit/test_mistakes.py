@@ -10,9 +10,9 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from core.access import Scope, new_key
 from core.errors import RequestError
-from serving.access import Gate
-from serving.mistakes import FEAST_PATHS, failure
 from serving.models import Mistake
+from serving.web.access import Gate
+from serving.web.mistakes import FEAST_PATHS, failure
 from tests.clock import ManualClock
 from tests.serving_kit import ServingKit
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from core.errors import StoreError
-from serving.tiers import TieredReader
+from serving.tiers.reader import TieredReader
 from tests.fakes import idle, until
 from tests.serving_kit import FailingStore
 from tests.tiers_kit import OTHER, SOFT_TTL_MS, USER, CountingStore, SlowStore, fail, stored, values, write

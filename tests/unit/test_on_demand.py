@@ -10,8 +10,8 @@ from core.catalogue import catalogue
 from core.check import check_registry
 from core.definitions import FeatureService, OnDemandFeature, OnDemandGroup, ValueType
 from core.windows import milliseconds
-from serving.console import Catalogue
-from serving.on_demand import Computed, only_valid, with_invalid
+from serving.on_demand.functions import Computed, only_valid, with_invalid
+from serving.web.console import Catalogue
 from tests.clock import ManualClock
 from tests.on_demand_kit import (
     ANGRY_USER,

@@ -9,8 +9,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from pydantic import TypeAdapter
 
 from core.errors import StoreError
-from serving.console import Catalogue
-from serving.figures import Figures
+from serving.answers.requests import FeaturesRequest
 from serving.models import (
     Explanation,
     FeastMistake,
@@ -20,7 +19,8 @@ from serving.models import (
     OnlineFeaturesRequest,
     Readiness,
 )
-from serving.requests import FeaturesRequest
+from serving.web.console import Catalogue
+from serving.web.figures import Figures
 from tests.clock import ManualClock
 from tests.serving_kit import FailingStore, ServingKit, impression
 

@@ -14,10 +14,10 @@ from core.ports import RowKey, StoredRow
 from core.rows import pack_change, pack_row
 from core.windows import NEVER_MS, hours, minutes
 from features.videos import IMPRESSIONS, USER
-from serving.local import LocalCopies
-from serving.read_plans import terms_of
-from serving.tiers import TieredReader
-from serving.wanted import Wanted
+from serving.answers.read_plans import terms_of
+from serving.tiers.local import LocalCopies
+from serving.tiers.reader import TieredReader
+from serving.tiers.wanted import Wanted
 from tests.tiers_kit import CountingStore
 
 HOT = FeatureGroup(

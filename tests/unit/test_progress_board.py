@@ -3,7 +3,7 @@
 from core.errors import StoreTimeoutError
 from core.ports import StoredRow
 from core.progress import progress_key, progress_row
-from serving.progress_board import ProgressBoard
+from serving.answers.progress_board import ProgressBoard
 from stores.memory import MemoryStore
 from tests.serving_kit import FailingStore
 from tests.tiers_kit import CountingStore

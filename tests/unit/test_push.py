@@ -16,9 +16,9 @@ from core.definitions import Count, Entity, FeatureGroup, Registry, Source, aggr
 from core.errors import BrokerError, EventError
 from core.windows import hours
 from serving.models import Mistake
-from serving.push import COLUMNS_MAX, ROWS_MAX
-from serving.push_events import EVENT_BYTES_MAX, EventMaker, Outgoing
-from serving.push_routes import PushRoutes
+from serving.push.events import EVENT_BYTES_MAX, EventMaker, Outgoing
+from serving.push.requests import COLUMNS_MAX, ROWS_MAX
+from serving.push.routes import PushRoutes
 from tests.serving_kit import NOW_MS, REGISTRY, ServingKit
 
 CLICK = {"user_id": [1], "video_id": [7], "tab": [0]}

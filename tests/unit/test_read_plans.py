@@ -2,7 +2,7 @@
 
 from itertools import islice, permutations
 
-from serving.read_plans import Planner
+from serving.answers.read_plans import Planner
 from tests.clock import ManualClock
 from tests.serving_kit import ServingKit
 

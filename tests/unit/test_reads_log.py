@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from app.cli import cli
 from core.ports import RowKey, StoredRow
-from serving.reads_log import FIELDS, ReadsLog
+from serving.answers.reads_log import FIELDS, ReadsLog
 from tests.clock import ManualClock
 
 KEYS = [RowKey(f"user#i{number}", "user_engagement@v1") for number in range(1_000)]

@@ -8,7 +8,8 @@ from msgspec import structs
 from core.plans import GroupPlan, plan_group
 from core.ports import RowKey
 from core.rows import Row, unpack_row
-from serving.ready import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, ReadyRow, ReadyRows, serve_row
+from serving.answers.ready import ReadyRow, ReadyRows, serve_row
+from serving.statuses import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE
 from tests.serving_kit import NOW_MS, REGISTRY, ServingKit, click, impression
 
 HOUR_MS = 3_600_000

@@ -15,8 +15,8 @@ from core.definitions import Registry, ServingPolicy
 from core.leases import NO_ROW, new_token
 from core.ports import Clock, RowKey
 from core.windows import minutes, seconds, to_ms
-from serving.requests import FeaturesRequest
-from serving.server import FeatureServer
+from serving.answers.requests import FeaturesRequest
+from serving.answers.server import FeatureServer
 from stores.memory import MemoryStore
 from tests.clock import ManualClock
 from tests.fakes import idle

@@ -13,9 +13,9 @@ from core.errors import StoreError, StoreTimeoutError
 from core.ports import RowKey, StoredRow
 from core.versions import version_bytes
 from features.videos import IMPRESSIONS
-from serving.admission import LIMIT_START
-from serving.answers import Answer
-from serving.reads import Reads
+from serving.web.admission import LIMIT_START
+from serving.web.answer import Answer
+from serving.web.reads import Reads
 from tests.clock import ManualClock
 from tests.fakes import idle
 from tests.serving_kit import NOW_MS, REGISTRY, USER_STATE, FailingStore, ServingKit, click, impression, visit

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from core.definitions import Count, FeatureGroup, Registry, aggregate
 from core.windows import hours
 from features.videos import IMPRESSIONS, USER
-from serving.requests import BODY_BYTES_MAX
+from serving.answers.requests import BODY_BYTES_MAX
 from tests.clock import ManualClock
 from tests.serving_kit import NOW_MS, ServingKit, impression, visit
 

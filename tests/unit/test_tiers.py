@@ -7,7 +7,7 @@ import pytest
 from core.errors import FormatError, StoreError, StoreTimeoutError
 from core.leases import NO_ROW, new_token
 from core.ports import Filling, RowKey, StoredRow
-from serving.tiers import TieredReader
+from serving.tiers.reader import TieredReader
 from tests.tiers_kit import DIRECT, FAILURES_MAX, NOBODY, OTHER, SOFT_TTL_MS, USER, fail, stored, values, write
 
 

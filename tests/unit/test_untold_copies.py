@@ -14,8 +14,8 @@ from core.definitions import Registry, ServingPolicy
 from core.errors import StoreTimeoutError
 from core.ports import RowKey
 from features.videos import USER_ENGAGEMENT
-from serving.local import LocalCopies
-from serving.requests import FeaturesRequest
+from serving.answers.requests import FeaturesRequest
+from serving.tiers.local import LocalCopies
 from stores.memory import MemoryStore
 from tests.clock import ManualClock
 from tests.serving_kit import ServingKit, impression

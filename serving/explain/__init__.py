@@ -1,0 +1,1 @@
+"""Why a served number is what it is."""

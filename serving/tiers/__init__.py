@@ -1,0 +1,1 @@
+"""How rows are read: local copies, then the cache, then the record."""

@@ -1,0 +1,1 @@
+"""HTTP: routes, the front door, the page, and what is told of mistakes."""

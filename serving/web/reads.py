@@ -1,0 +1,84 @@
+"""Reads as bytes: from the body of a request to the body of its answer, whoever carries them.
+
+Two carry them: the worker's web server and, where there is nothing but this to do, the front door before it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from core.errors import StoreError
+from core.metrics import Metrics
+from serving.answers.requests import parse_request
+from serving.answers.server import FeatureServer
+from serving.web.admission import Admission
+from serving.web.answer import RETRY_AFTER_S, Answer
+from serving.web.heads import PATH
+from serving.web.mistakes import ANSWERED, failure, told
+
+DEADLINE_HEADER = "Freshet-Deadline-Ms"
+DEADLINE_MS = 5_000
+"""For who names none; nobody is given more."""
+
+_BUSY = told(503, "too many reads wait for the stores; try again", retry_after=RETRY_AFTER_S)
+
+
+class Reads:
+    """Answers ``get-online-features`` for one worker."""
+
+    def __init__(self, server: Callable[[], FeatureServer], metrics: Metrics) -> None:
+        """Answer for a server that is asked for at each request: the routes are there before it."""
+        self._server = server
+        self._metrics = metrics
+        self._admission = Admission()
+
+    def answer(self, body: bytes, *, deadline_ms: int = DEADLINE_MS) -> Answer | Coroutine[Any, Any, Answer]:
+        """Return the answer to the body of a request, at once where nothing has to be waited for.
+
+        Whoever is given a coroutine has to await it: its place among those who wait is taken until it ends.
+
+        Args:
+            body: JSON.
+            deadline_ms: How long its client waits for it.
+        """
+        started = time.perf_counter()
+        if self._admission.is_full and self._server().always_waits:
+            # Before anything is done for it: a request of many keys costs as much to be planned as to be answered.
+            return self._told(_BUSY, started)
+        try:
+            answered = self._server().answer(parse_request(body))
+        except ANSWERED as error:
+            return self._told(failure(error, path=PATH), started)
+        if isinstance(answered, bytes):
+            return self._told(Answer(200, answered), started)
+        if self._admission.is_full:
+            answered.close()
+            return self._told(_BUSY, started)
+        # Counted here, not where it begins: others who come in the same turn would be planned in vain.
+        return self._wait(answered, self._admission.begin(), started, min(deadline_ms, DEADLINE_MS))
+
+    def refuse(self, answer: Answer) -> Answer:
+        """Count a request whose body never came whole."""
+        return self._told(answer, time.perf_counter())
+
+    async def _wait(
+        self, answered: Coroutine[Any, Any, bytes], began_at: float, started: float, deadline_ms: int
+    ) -> Answer:
+        is_answered = True
+        try:
+            async with asyncio.timeout(deadline_ms / 1000):
+                answer = Answer(200, await answered)
+        except ANSWERED as error:
+            is_answered = not isinstance(error, StoreError)
+            answer = failure(error, path=PATH)
+        except TimeoutError:
+            is_answered = False
+            answer = told(504, f"the stores gave no answer within {deadline_ms} ms")
+        finally:
+            self._admission.end(began_at, is_answered=is_answered, is_behind=self._server().is_behind)
+        return self._told(answer, started)
+
+    def _told(self, answer: Answer, started: float) -> Answer:
+        self._metrics.request(answer.status, time.perf_counter() - started)
+        return answer
