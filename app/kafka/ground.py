@@ -16,7 +16,7 @@ from app.kafka.groups import require_alone
 from app.kafka.probe import require_kafka
 from app.kafka.topic_ids import epochs, remember_topic_ids
 from app.kafka.topics import judge_topics, plan_topics
-from app.settings import Role, Settings
+from app.settings import Settings
 from core.definitions import Registry
 from core.errors import BrokerError, ConfigurationError
 from core.ports import Store
@@ -83,12 +83,6 @@ def _look(settings: Settings, access: KafkaAccess, registry: Registry) -> Mappin
     require_kafka(access)
     admin = KafkaAdmin(access)
     if not admin.is_served:
-        if settings.role is not Role.ALL:
-            raise ConfigurationError(
-                f"Kafka at {access} is the embedded broker of another worker, which does everything itself: one of "
-                f"role {settings.role.value} beside it would do the same work twice; roles are divided on real "
-                f"brokers (`freshet services up`, docs/how-to/real-services.md)"
-            )
         return None
     require_alone(admin, settings.role)
     plans = plan_topics(registry, settings.role)

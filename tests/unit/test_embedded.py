@@ -13,17 +13,11 @@ import pytest
 import redis
 from confluent_kafka import Consumer, Producer
 
-from app.clock import SystemClock
-from app.kafka.access import kafka_access
-from app.kafka.ground import find_ground
-from app.settings import load_settings
-from core.errors import BrokerError, ConfigurationError
+from core.errors import BrokerError
 from demo.log import load_log
 from demo.replay import Replay
-from features import REGISTRY
 from services.broker import EmbeddedBroker
 from services.embedded import start_embedded
-from stores.memory import MemoryStore
 
 DEADLINE_S = 5.0
 
@@ -82,17 +76,6 @@ def test_a_topic_that_cannot_be_is_refused():
     """
     with pytest.raises(BrokerError, match="'clicks' with 0 partitions"):
         EmbeddedBroker({"clicks": 0})
-
-
-@pytest.mark.parametrize("role", ["dispatcher", "aggregator"])
-async def test_no_role_is_shared_on_the_embedded_broker_of_another_worker(broker, role):
-    """
-    An aggregator that was pointed at the demo's broker began to read beside the worker that owns it.
-    """
-    settings = load_settings(role=role, broker=broker.bootstrap, redis="none", record="memory")
-
-    with pytest.raises(ConfigurationError, match=f"embedded broker of another worker.* role {role} beside it"):
-        await find_ground(settings, kafka_access(settings), REGISTRY, MemoryStore(SystemClock()))
 
 
 def test_a_replay_stays_within_its_bound_and_delivers_everything(broker):
