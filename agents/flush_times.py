@@ -70,7 +70,8 @@ class FlushTimes:
         """
         if now_ms - self._newest_ms > _ALONE_AGE_MS:
             return math.inf
-        return self._last + max(_ALONE_S, self._stretched_s(now, now_ms)) - now
+        # A flush of few rows is mostly waiting for stores: the next may follow it at once.
+        return self._last + max(_ALONE_S, self._took_s) - now
 
     def goes_alone(self, group: GroupTable) -> bool:
         """Whether new rows of a changed group may go out alone at all, and there are any."""
