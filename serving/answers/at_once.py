@@ -5,11 +5,11 @@ from typing import Any, cast
 
 from core.errors import RequestError
 from core.ports import Clock
-from serving.answers.entity_maker import EntityMaker, FoundRows, addresses, all_good, answer_of, instant_ms
+from serving.answers.entity_maker import EntityMaker, FoundRows, addresses, answer_of, not_good
 from serving.answers.progress_board import ProgressBoard
 from serving.answers.read_plans import EntityRead, ReadPlan
 from serving.answers.ready import ReadyRows
-from serving.answers.ready_entities import ReadyEntity, are_good
+from serving.answers.ready_entities import ReadyEntity
 from serving.tiers.reader import TieredReader
 
 
@@ -54,11 +54,12 @@ class AtOnce:
                 # Whoever encodes them says what is wrong.
                 return None
             mine = self._entities.find(read, keys)
-            if None in mine or not all_good(cast("list[ReadyEntity]", mine), now_ms=now_ms):
-                made = self._make(read, keys, mine, now_ms)
-                if made is None:
+            missing = not_good(mine, now_ms=now_ms)
+            if missing:
+                made = self._find(read, keys, mine, missing, now_ms)
+                if made is None or not self._entities.fill(read, keys, mine, made, now_ms=now_ms):
                     return None
-                new += made
+                new += len(missing)
             rows += len(keys) * len(read.groups)
             found.append(cast("list[ReadyEntity]", mine))
         progress = self._progress.known({entity.address.place for mine in found for entity in mine})
@@ -71,43 +72,37 @@ class AtOnce:
             self._reader.count_copies(rows)
         return answer
 
-    def _make(self, read: EntityRead, keys: Sequence[Any], mine: list[ReadyEntity | None], now_ms: int) -> int | None:
-        """Put what is missing into a list, and what is good no more; return how many, or None if a copy is missing."""
-        instant = instant_ms([entity for entity in mine if entity is not None], now_ms)
-        missing = [
-            number
-            for number, entity in enumerate(mine)
-            if entity is None or not are_good((entity,), instant_ms=instant, now_ms=now_ms)
-        ]
-        found = self._find(read, [keys[number] for number in missing], [mine[number] for number in missing], now_ms)
-        if found is None:
-            return None
-        rows = dict(zip(missing, found, strict=True))
-        return len(missing) if self._entities.fill(read, keys, mine, rows, now_ms=now_ms) else None
-
     def _find(
-        self, read: EntityRead, keys: Sequence[Any], known: Sequence[ReadyEntity | None], now_ms: int
-    ) -> list[FoundRows] | None:
+        self,
+        read: EntityRead,
+        keys: Sequence[Any],
+        mine: Sequence[ReadyEntity | None],
+        missing: Sequence[int],
+        now_ms: int,
+    ) -> dict[int, FoundRows] | None:
         """Return what is here of entities, or None if anything is not surely known.
 
         Args:
             read: Of which groups.
             keys: Values of the entities' key columns.
-            known: What was made of them before, of copies that may be good although a tile boundary has passed.
+            mine: What was made of them before, of copies that may be good although a tile boundary has passed.
+            missing: Places of those that are wanted.
             now_ms: The present.
         """
-        unsure = [number for number, entity in enumerate(known) if entity is None or entity.sure_until_ms < now_ms]
+        sure = {
+            number: entity
+            for number in missing
+            if (entity := mine[number]) is not None and entity.sure_until_ms >= now_ms
+        }
+        unsure = [keys[number] for number in missing if number not in sure]
         # Where one is not here many are not, and whoever asks the stores for them encodes all keys once more.
-        if unsure and self._look_up(read, [keys[unsure[0]]], now_ms) is None:
+        if self._look_up(read, unsure[:1], now_ms) is None:
             return None
-        looked_up = self._look_up(read, [keys[number] for number in unsure], now_ms)
+        looked_up = self._look_up(read, unsure, now_ms)
         if looked_up is None:
             return None
         found = iter(looked_up)
-        return [
-            self._again(entity) if entity is not None and entity.sure_until_ms >= now_ms else next(found)
-            for entity in known
-        ]
+        return {number: self._again(sure[number]) if number in sure else next(found) for number in missing}
 
     def _look_up(self, read: EntityRead, keys: Sequence[Any], now_ms: int) -> list[FoundRows] | None:
         if not keys:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from core.keys import known_partition, partition_key
 from core.ports import RowKey
@@ -94,7 +94,7 @@ class EntityMaker:
             entity = mine[number] = _entity(rows, one, instant)
             self._entities.keep(read, keys[number], entity)
         # What was good may be none at a later instant.
-        return all_good(cast("list[ReadyEntity]", mine), now_ms=now_ms)
+        return not not_good(mine, now_ms=now_ms)
 
 
 def addresses(read: EntityRead, keys: Sequence[Any]) -> list[Address]:
@@ -119,9 +119,17 @@ def instant_ms(entities: Sequence[ReadyEntity], now_ms: int) -> int:
     return max(now_ms, max(map(_valid_from, entities), default=0))
 
 
-def all_good(entities: Sequence[ReadyEntity], *, now_ms: int) -> bool:
-    """Whether an answer may be made of these entities now."""
-    return are_good(entities, instant_ms=instant_ms(entities, now_ms), now_ms=now_ms)
+def not_good(entities: Sequence[ReadyEntity | None], *, now_ms: int) -> list[int]:
+    """Return the places in a list where none is, or one of which an answer cannot be made now."""
+    known = [entity for entity in entities if entity is not None]
+    instant = instant_ms(known, now_ms)
+    if len(known) == len(entities) and are_good(known, instant_ms=instant, now_ms=now_ms):
+        return []
+    return [
+        number
+        for number, entity in enumerate(entities)
+        if entity is None or not are_good((entity,), instant_ms=instant, now_ms=now_ms)
+    ]
 
 
 def answer_of(

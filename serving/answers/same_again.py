@@ -12,10 +12,10 @@ from typing import Any, cast
 from core.errors import RequestError
 from core.ports import Clock, RowKey
 from core.rows import Row
-from serving.answers.entity_maker import EntityMaker, FoundRows, addresses, answer_of, instant_ms
+from serving.answers.entity_maker import EntityMaker, FoundRows, addresses, answer_of, not_good
 from serving.answers.read_plans import EntityRead, ReadPlan
 from serving.answers.ready import ReadyRows
-from serving.answers.ready_entities import BYTES_MAX, Address, ReadyEntity, are_good
+from serving.answers.ready_entities import BYTES_MAX, Address, ReadyEntity
 from serving.tiers.reader import CacheValues, TieredReader
 from serving.tiers.wanted import Wanted
 
@@ -104,7 +104,7 @@ class SameAgain:
         found: list[list[ReadyEntity]] = []
         for one in asked:
             mine = self._same(one, told.values)
-            missing = _not_good(mine, now_ms)
+            missing = not_good(mine, now_ms=now_ms)
             if missing:
                 made = self._find(one, missing, told)
                 if made is None or not self._entities.fill(one.read, one.row_keys, mine, made, now_ms=now_ms):
@@ -140,19 +140,6 @@ class SameAgain:
                 mine.append(rows[key])
             found[number] = FoundRows(address, mine, packed=tuple(values[key] for key in address.keys))
         return found
-
-
-def _not_good(mine: Sequence[ReadyEntity | None], now_ms: int) -> list[int]:
-    """Return the numbers of what is missing in a list, or is good no more."""
-    known = [entity for entity in mine if entity is not None]
-    instant = instant_ms(known, now_ms)
-    if len(known) == len(mine) and are_good(known, instant_ms=instant, now_ms=now_ms):
-        return []
-    return [
-        number
-        for number, entity in enumerate(mine)
-        if entity is None or not are_good((entity,), instant_ms=instant, now_ms=now_ms)
-    ]
 
 
 def _wanted(read: EntityRead, places: Iterable[Address]) -> "chain[Wanted]":
