@@ -1,37 +1,29 @@
 """Answers from copies alone are those that the stores would give, whatever was remembered of entities."""
 
 import asyncio
-import inspect
 import json
 import random
-from typing import Any
 
 import pytest
 
 from core.ports import RowKey
 from core.rows import unpack_row
-from core.windows import minutes, to_ms
+from core.windows import to_ms
 from features.videos import USER, USER_ENGAGEMENT
 from serving.answers.ready_entities import Address, ReadyEntities, ReadyEntity
-from serving.answers.requests import FeaturesRequest
-from serving.answers.server import FeatureServer
 from serving.tiers.local import Copy, LocalCopies
 from tests.clock import ManualClock
+from tests.entity_reads import (
+    NOW_MS,
+    ROW,
+    answer,
+    assert_equal,
+    plain_server,
+    request,
+    some_request,
+    something_happens,
+)
 from tests.serving_kit import ServingKit, click, impression
-
-NOW_MS = 1_700_000_000_000
-FEATURES = ["user_engagement:clicks_1h", "user_engagement:impressions_1d", "user_engagement:ctr_1h"]
-ROW = RowKey("user#i1", "user_engagement@v1")
-MORE = [*FEATURES, "video_popularity:impressions_1h", "user_state:last_tab"]
-
-
-def request(users: list[Any], features: list[str] = FEATURES, **more: Any) -> FeaturesRequest:
-    return FeaturesRequest(entities={"user_id": users, **more}, features=features)
-
-
-async def answer(server: FeatureServer, asked: FeaturesRequest) -> Any:
-    answered = server.answer(asked)
-    return json.loads(await answered if inspect.isawaitable(answered) else answered)
 
 
 @pytest.fixture
@@ -39,13 +31,6 @@ def kit():
     kit = ServingKit(ManualClock(NOW_MS), keeps_copies=True)
     kit.web_app()
     return kit
-
-
-def server_without_copies(kit: ServingKit) -> FeatureServer:
-    other = ServingKit(kit.clock)
-    other.record, other.cache = kit.record, None
-    other.web_app()
-    return other.server
 
 
 @pytest.mark.parametrize(("bytes_max", "at_least"), [(1 << 20, 20), (3_000, 5)])
@@ -58,27 +43,16 @@ async def test_answers_are_those_of_a_server_without_copies(seed, bytes_max, at_
     kit = ServingKit(ManualClock(NOW_MS), keeps_copies=True)
     kit.local = LocalCopies(bytes_max=bytes_max, is_announced=lambda _: True)
     kit.web_app()
-    chance, plain = random.Random(seed), server_without_copies(kit)  # noqa: S311  # to be repeated
+    chance, plain = random.Random(seed), plain_server(kit)  # noqa: S311  # to be repeated
     at_once = 0
     for _ in range(150):
-        match chance.randrange(4):
-            case 0:
-                user, video = chance.randrange(6), chance.randrange(3)
-                make, topic = chance.choice([(impression, "impressions"), (click, "clicks")])
-                await kit.take(topic, make(kit.clock.now_ms(), user=user, video=video))
-            case 1:
-                kit.clock.advance(chance.choice([0, 1, 40, 7_000, to_ms(minutes(5)), 3_600_000]))
-        users = [chance.randrange(8) for _ in range(chance.choice([1, 2, 20]))]
-        asked = request(users, chance.choice([FEATURES, MORE]), video_id=[chance.randrange(4) for _ in users])
-        if asked.features is FEATURES:
-            asked = request(users)
+        await something_happens(kit, chance)
+        asked = some_request(chance)
         answered, expected = kit.server.answer(asked), await answer(plain, asked)
         at_once += isinstance(answered, bytes)
         answered = json.loads(answered if isinstance(answered, bytes) else await answered)
 
-        assert answered["results"] == expected["results"]
-        assert answered["metadata"]["feature_names"] == expected["metadata"]["feature_names"]
-        assert answered["metadata"]["min_as_of_ms"] <= expected["metadata"]["min_as_of_ms"]
+        assert_equal(answered, expected)
         # The refresh of progress that may have begun.
         await asyncio.sleep(0)
     assert at_once > at_least

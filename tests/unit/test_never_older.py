@@ -74,6 +74,17 @@ async def test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_cam
     assert await values(reader, USER) == [2]
 
 
+async def served_beside_a_slow_load(local, record, clock, metrics):
+    """Return a reader that has served version 1, what holds up its load from before, which had found nothing, and that."""
+    slow, cache = SlowStore(record), CountingStore("cache", clock)
+    reader = TieredReader(local=local, cache=cache, record=slow, clock=clock, metrics=metrics)
+    first = asyncio.create_task(values(reader, USER))
+    await until(lambda: slow.found is not None)
+    await write(1, record, cache)
+    assert await values(reader, USER) == [1]
+    return reader, slow, first
+
+
 @pytest.mark.parametrize("is_displaced", [False, True], ids=["copied", "displaced"])
 async def test_a_load_that_found_nothing_does_not_hide_a_row_that_was_found_since(
     local, record, clock, metrics, is_displaced
@@ -83,12 +94,7 @@ async def test_a_load_that_found_nothing_does_not_hide_a_row_that_was_found_sinc
     nothing, and who asked next was told that there is none. A copy that is there shows that the load is the older of
     the two; where it was displaced, what was served is all that tells.
     """
-    slow, cache = SlowStore(record), CountingStore("cache", clock)
-    reader = TieredReader(local=local, cache=cache, record=slow, clock=clock, metrics=metrics)
-    first = asyncio.create_task(values(reader, USER))
-    await until(lambda: slow.found is not None)
-    await write(1, record, cache)
-    assert await values(reader, USER) == [1]
+    reader, slow, first = await served_beside_a_slow_load(local, record, clock, metrics)
     if is_displaced:
         copy = local.get(USER, oldest_ms=0, oldest_none_ms=0)
         local.put(USER._replace(pk="user#i9"), copy.row, size=99_700, read_at_ms=clock.now_ms())
@@ -104,12 +110,7 @@ async def test_no_copy_stays_that_is_older_than_what_was_served(local, record, c
     A slow load had found nothing, a second read the first version of a row, and the slow one, looking again, the second
     one, which was not announced yet: it was served, and who asked next was told the first again.
     """
-    slow, cache = SlowStore(record), CountingStore("cache", clock)
-    reader = TieredReader(local=local, cache=cache, record=slow, clock=clock, metrics=metrics)
-    first = asyncio.create_task(values(reader, USER))
-    await until(lambda: slow.found is not None)
-    await write(1, record, cache)
-    assert await values(reader, USER) == [1]
+    reader, slow, first = await served_beside_a_slow_load(local, record, clock, metrics)
     await write(2, record)
     slow.may.set()
     assert await first == [2]

@@ -1,8 +1,6 @@
 """Answers from the cache where it has what it had before."""
 
 import asyncio
-import inspect
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,19 +12,23 @@ from typing_extensions import override
 from core.definitions import Registry, ServingPolicy
 from core.leases import NO_ROW, new_token
 from core.ports import Clock, RowKey
-from core.windows import minutes, seconds, to_ms
-from serving.answers.requests import FeaturesRequest
-from serving.answers.server import FeatureServer
+from core.windows import seconds
 from stores.memory import MemoryStore
 from tests.clock import ManualClock
+from tests.entity_reads import (
+    FEATURES,
+    NOW_MS,
+    ROW,
+    answer,
+    assert_equal,
+    plain_server,
+    request,
+    some_request,
+    something_happens,
+)
 from tests.fakes import idle
 from tests.serving_kit import USER_STATE, ServingKit, click, impression
 from tests.tiers_kit import CountingStore
-
-NOW_MS = 1_700_000_000_000
-FEATURES = ["user_engagement:clicks_1h", "user_engagement:impressions_1d", "user_engagement:ctr_1h"]
-MORE = [*FEATURES, "video_popularity:impressions_1h", "user_state:last_tab"]
-ROW = RowKey("user#i1", "user_engagement@v1")
 
 
 class Forgetful(MemoryStore):
@@ -58,15 +60,6 @@ def kit():
     return kit
 
 
-def request(users: list[Any], features: list[str] = FEATURES, **more: Any) -> FeaturesRequest:
-    return FeaturesRequest(entities={"user_id": users, **more}, features=features)
-
-
-async def answer(server: FeatureServer, asked: FeaturesRequest) -> Any:
-    answered = server.answer(asked)
-    return json.loads(await answered if inspect.isawaitable(answered) else answered)
-
-
 async def clicks(kit: ServingKit, features: list[str] = FEATURES) -> Any:
     return (await answer(kit.server, request([1], features)))["results"][1]["values"]
 
@@ -83,33 +76,19 @@ async def test_answers_are_those_of_a_server_that_remembers_nothing(kit, seed):
     """
     Events, readers and time in any order, and a cache that loses rows: each answer is made of what the cache has now.
     """
-    other = ServingKit(kit.clock)
-    other.record, other.cache = kit.record, None
-    other.web_app()
+    plain = plain_server(kit)
     chance = random.Random(seed)  # noqa: S311  # to be repeated
     same = 0
     for _ in range(150):
-        match chance.randrange(4):
-            case 0:
-                user, video = chance.randrange(6), chance.randrange(3)
-                make, topic = chance.choice([(impression, "impressions"), (click, "clicks")])
-                await kit.take(topic, make(kit.clock.now_ms(), user=user, video=video))
-            case 1:
-                kit.clock.advance(chance.choice([0, 1, 40, 7_000, to_ms(minutes(5)), 3_600_000]))
-            case 2:
-                key = ROW._replace(pk=f"user#i{chance.randrange(6)}")
-                kit.cache.instead = {key: chance.choice([None, b"garbage", new_token()])}
-        users = [chance.randrange(8) for _ in range(chance.choice([1, 2, 20]))]
-        asked = request(users, chance.choice([FEATURES, MORE]), video_id=[chance.randrange(4) for _ in users])
-        if asked.features is FEATURES:
-            asked = request(users)
+        if await something_happens(kit, chance) == 2:
+            key = ROW._replace(pk=f"user#i{chance.randrange(6)}")
+            kit.cache.instead = {key: chance.choice([None, b"garbage", new_token()])}
+        asked = some_request(chance)
         before = remembered(kit)
-        answered, expected = await answer(kit.server, asked), await answer(other.server, asked)
+        answered, expected = await answer(kit.server, asked), await answer(plain, asked)
         same += before is not None and remembered(kit) is before
 
-        assert answered["results"] == expected["results"]
-        assert answered["metadata"]["feature_names"] == expected["metadata"]["feature_names"]
-        assert answered["metadata"]["min_as_of_ms"] <= expected["metadata"]["min_as_of_ms"]
+        assert_equal(answered, expected)
         await asyncio.sleep(0)
     assert same > 5
 
