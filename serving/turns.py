@@ -29,11 +29,6 @@ class Turns:
         self._line: deque[Callable[[], None]] = deque()
         self._ends_at: float | None = None
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether anything waits for its turn."""
-        return bool(self._line)
-
     def do(self, work: Callable[[], None]) -> None:
         """Do something at once if this turn has time for it, or else in one of the next."""
         if self._line or not self._has_time():

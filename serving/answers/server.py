@@ -84,11 +84,6 @@ class FeatureServer:
         """Whether every answer has to wait for a store: this process keeps no copies."""
         return not self._reader.keeps_copies
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether answers wait for nothing but this process."""
-        return self._turns.is_behind
-
     def answer(self, request: FeaturesRequest) -> bytes | Coroutine[Any, Any, bytes]:
         """Return the body of the answer in Feast's shape, at once where nothing has to be waited for.
 

@@ -76,7 +76,7 @@ class Reads:
             is_answered = False
             answer = told(504, f"the stores gave no answer within {deadline_ms} ms")
         finally:
-            self._admission.end(began_at, is_answered=is_answered, is_behind=self._server().is_behind)
+            self._admission.end(began_at, is_answered=is_answered)
         return self._told(answer, started)
 
     def _told(self, answer: Answer, started: float) -> Answer:

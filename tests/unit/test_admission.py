@@ -14,8 +14,13 @@ def time():
 
 
 @pytest.fixture
-def admission(time):
-    return Admission(monotonic=time)
+def cpu():
+    return Seconds()
+
+
+@pytest.fixture
+def admission(time, cpu):
+    return Admission(monotonic=time, cpu=cpu)
 
 
 def wait(
@@ -27,7 +32,7 @@ def wait(
         began = [admission.begin() for _ in range(reads) if not admission.is_full]
         time.now += seconds
         for one in began:
-            admission.end(one, is_answered=is_answered, is_behind=False)
+            admission.end(one, is_answered=is_answered)
         admitted += len(began)
         time.now += 0.001
     return admitted
@@ -113,40 +118,57 @@ def test_what_began_before_the_limit_changed_says_nothing_of_the_new_one(admissi
     early = [admission.begin() for _ in range(LIMIT_START)]
     time.now += LATE_S
     for one in early[:-10]:
-        admission.end(one, is_answered=True, is_behind=False)
+        admission.end(one, is_answered=True)
     admission._look(time.now)
     fallen = admission.limit
     for one in early[-10:]:
-        admission.end(one, is_answered=True, is_behind=False)
+        admission.end(one, is_answered=True)
 
     assert (admission.limit, admission._answers) == (fallen, 0)
 
 
-def test_a_first_crowd_is_let_in_as_far_as_its_pace_allows(admission, time):
+def test_a_crowd_is_let_in_as_far_as_this_process_can_keep_up(admission, time, cpu):
     """
-    A worker that has just started does not know what a read costs; its first crowd was let in and waited for 0.8 s.
+    A worker that has just started does not know what a read costs; its first crowd was let in and waited for 0.3 s.
     """
     waiting = [admission.begin() for _ in range(LIMIT_START // 2)]
     assert not admission.is_full
 
     for one in waiting[:LIMIT_MIN]:
         time.now += 0.003
-        admission.end(one, is_answered=True, is_behind=True)
+        cpu.now += 0.002
+        admission.end(one, is_answered=True)
     assert admission.is_full
     assert admission.limit == LIMIT_MIN
 
-    for one in waiting[LIMIT_MIN:]:
-        admission.end(one, is_answered=True, is_behind=False)
-    assert admission.limit > LIMIT_MIN
+    for one in waiting[LIMIT_MIN : 2 * LIMIT_MIN]:
+        time.now += 0.001
+        cpu.now += 0.0004
+        admission.end(one, is_answered=True)
+    assert admission.limit == 2 * LIMIT_MIN
 
 
-def test_a_store_that_is_slow_is_no_crowd(admission, time):
+def test_threads_beside_the_loop_make_no_pace_slower_than_the_clock(admission, time, cpu):
+    """
+    A record in a file is written by threads: they compute while the loop answers.
+    """
+    for _ in range(LIMIT_MIN):
+        one = admission.begin()
+        time.now += 0.0005
+        cpu.now += 0.001
+        admission.end(one, is_answered=True)
+
+    assert admission.limit == pytest.approx(0.02 / 0.0005, abs=1)
+
+
+def test_a_store_that_is_slow_is_no_crowd(admission, time, cpu):
     """
     Redis gave no answer, each read went to the record after 50 ms, and readers were refused until the breaker opened.
     """
     waiting = [admission.begin() for _ in range(LIMIT_START // 2)]
     for one in waiting[:LIMIT_MIN]:
         time.now += 0.003
-        admission.end(one, is_answered=True, is_behind=False)
+        cpu.now += 0.001
+        admission.end(one, is_answered=True)
 
     assert not admission.is_full
