@@ -189,4 +189,5 @@ def _entity(rows: Sequence[ReadyRow], found: FoundRows, instant: int) -> ReadyEn
         until_ms=min(ready.until_ms for ready in rows),
         sure_until_ms=min((copy.sure_until_ms for copy in found.copies), default=NEVER_MS),
         is_told=all(copy.is_told for copy in found.copies),
+        is_present=all(row.is_present for row in rows),
     )

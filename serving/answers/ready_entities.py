@@ -51,6 +51,7 @@ class ReadyEntity:
         until_ms: First instant at which it is not any more.
         sure_until_ms: Until then none of the copies is old.
         is_told: Whether changes of all of the copies are announced here (``Copy``).
+        is_present: Whether every value of every row is there.
     """
 
     address: Address
@@ -63,6 +64,8 @@ class ReadyEntity:
     until_ms: int
     sure_until_ms: int
     is_told: bool
+    is_present: bool
+    _event_times: list[bytes] | None = None
     _values: list[bytes] | None = None
     _cells: list[bytes] | None = None
 
@@ -71,6 +74,12 @@ class ReadyEntity:
         if self._cells is None:
             self._cells = [self.rows[group].cell(place) for group, place in read.features]
         return self._cells
+
+    def event_times(self) -> list[bytes]:
+        """Return the event time of each row, as JSON."""
+        if self._event_times is None:
+            self._event_times = [kept_json(row.event_time) for row in self.rows]
+        return self._event_times
 
     def values(self, read: EntityRead) -> list[bytes]:
         """Return the values of the read's features, each as JSON."""

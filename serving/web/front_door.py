@@ -277,10 +277,10 @@ class _Connection(asyncio.Protocol):
         more = f"Retry-After: {answer.retry_after}\r\n".encode() if answer.retry_after is not None else b""
         if is_last:
             more += b"Connection: close\r\n"
-        self._transport.write(
-            b"%bDate: %b\r\n%bContent-Length: %d\r\n\r\n%b"
-            % (_status_line(answer.status), self._door.date, more, len(answer.body), answer.body)
-        )
+        head = b"%bDate: %b\r\n%bContent-Length: %d\r\n\r\n" % (
+            _status_line(answer.status), self._door.date, more, len(answer.body),
+        )  # fmt: skip
+        self._transport.writelines((head, answer.body))
         self._since = self._door.monotonic()
 
     def _hand_over(self) -> None:

@@ -180,7 +180,17 @@ async def test_a_row_that_is_over_is_there_again_when_the_clock_is_put_back(kit)
 def entity(key: int) -> ReadyEntity:
     address = Address(f"i{key}", ("user", 0), (RowKey(f"user#i{key}", "spend@v1"),))
     return ReadyEntity(
-        address, (), (), (), as_of_ms=0, valid_from_ms=0, from_ms=0, until_ms=1, sure_until_ms=1, is_told=True
+        address,
+        (),
+        (),
+        (),
+        as_of_ms=0,
+        valid_from_ms=0,
+        from_ms=0,
+        until_ms=1,
+        sure_until_ms=1,
+        is_told=True,
+        is_present=True,
     )
 
 
