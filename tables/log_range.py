@@ -88,12 +88,23 @@ async def open_log(kafka: Mapping[str, Any]) -> AsyncIterator[ReadableLog]:
         log.close()
 
 
+class _LastError:
+    """What a client said last. It knows no log: a circle would be freed by Python's collector alone, hours later."""
+
+    def __init__(self) -> None:
+        self.told = ""
+
+    def hear(self, error: KafkaError) -> None:
+        """Note an error."""
+        self.told = f"; it said: {error.str()}"
+
+
 class Log(ReadableLog):
     """A log that librdkafka reads."""
 
     def __init__(self, kafka: Mapping[str, Any]) -> None:
-        self._last_error = ""
-        self._client = Consumer({**_SETTINGS, **kafka, "error_cb": self._hear})
+        self._errors = _LastError()
+        self._client = Consumer({**_SETTINGS, **kafka, "error_cb": self._errors.hear})
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="freshet-log")
 
     def close(self) -> None:
@@ -154,7 +165,8 @@ class Log(ReadableLog):
 
     def _refuse_silence(self, heard_at: float, tps: Iterable[TopicPartition]) -> None:
         if asyncio.get_running_loop().time() - heard_at > _STALLED_S:
-            raise BrokerError(f"the broker has given nothing of {sorted(tps)} for {_STALLED_S:.0f} s{self._last_error}")
+            told = self._errors.told
+            raise BrokerError(f"the broker has given nothing of {sorted(tps)} for {_STALLED_S:.0f} s{told}")
 
     async def _offsets(self, times: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         asked = [_place(tp, time) for tp, time in times.items()]
@@ -176,9 +188,6 @@ class Log(ReadableLog):
 
     async def _call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args, **kwargs))
-
-    def _hear(self, error: KafkaError) -> None:
-        self._last_error = f"; it said: {error.str()}"
 
 
 def _place(tp: TopicPartition, offset: int = OFFSET_END) -> Place:
