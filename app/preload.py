@@ -76,7 +76,7 @@ async def preload_all(
 async def preload(tables: Iterable[TablePartition], *, reader: TieredReader, now_ms: int) -> None:
     """Copy the rows of restored tables whose groups want it, while there is room."""
     copied = 0
-    with reader.reading():
+    with reader.copies.reading():
         for table in tables:
             for group in table.groups:
                 policy = group.plan.group.serving

@@ -29,10 +29,11 @@ class AtOnce:
             bytes_max: Of what is remembered of entities.
         """
         self._reader = reader
+        self._copies = reader.copies
         self._progress = progress
         self._clock = clock
         self._entities = EntityMaker(ready, bytes_max=bytes_max)
-        reader.watch_copies(changed=self._entities.forget, cleared=self._entities.clear)
+        self._copies.watch(changed=self._entities.forget, cleared=self._entities.clear)
 
     def answer(
         self, plan: ReadPlan, entities: Mapping[str, Sequence[Any]], versions: Sequence[Mapping[str, Any]] | None
@@ -44,7 +45,7 @@ class AtOnce:
             entities: Key columns of the request.
             versions: Name and active version of each group, if the request asks for them.
         """
-        if not all(self._reader.may_copy(group.terms) for group in plan.groups):
+        if not all(self._copies.may_hold(group.terms) for group in plan.groups):
             return None
         now_ms, new, rows = self._clock.now_ms(), 0, 0
         found: list[list[ReadyEntity]] = []
@@ -66,7 +67,14 @@ class AtOnce:
         if progress is None:
             return None
         answer = answer_of(
-            plan, entities, found, progress, hears=self._reader.hears(), now_ms=now_ms, new=new, versions=versions
+            plan,
+            entities,
+            found,
+            progress,
+            hears=self._copies.hears(),
+            now_ms=now_ms,
+            new=new,
+            versions=versions,
         )
         if answer is not None:
             self._reader.count_copies(rows)
@@ -114,7 +122,7 @@ class AtOnce:
             return None
         by_group = []
         for number in range(len(read.groups)):
-            copies = self._reader.copies([address.keys[number] for address in places], now_ms=now_ms)
+            copies = self._copies.sure([address.keys[number] for address in places], now_ms=now_ms)
             if copies is None:
                 return None
             by_group.append(copies)
@@ -126,5 +134,5 @@ class AtOnce:
     def _again(self, entity: ReadyEntity) -> FoundRows:
         """Return an entity's copies once more; as nobody has looked them up, they would seem to be of no use."""
         for key, copy in zip(entity.address.keys, entity.copies, strict=True):
-            self._reader.use_copy(key, copy)
+            self._copies.use(key, copy)
         return FoundRows(entity.address, [copy.row for copy in entity.copies], entity.copies)

@@ -82,7 +82,7 @@ class FeatureServer:
     @property
     def always_waits(self) -> bool:
         """Whether every answer has to wait for a store: this process keeps no copies."""
-        return not self._reader.keeps_copies
+        return not self._reader.copies.are_kept
 
     def answer(self, request: FeaturesRequest) -> bytes | Coroutine[Any, Any, bytes]:
         """Return the body of the answer in Feast's shape, at once where nothing has to be waited for.

@@ -6,32 +6,28 @@ rows that only it could tell, and the whole answer if these are all.
 """
 
 import logging
-import math
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import NamedTuple
 
 from core.errors import FormatError, StoreBusyError, StoreError
-from core.leases import NO_ROW, is_lease
 from core.metrics import Metrics
 from core.ports import Cache, Clock, RowKey, Store
 from core.rows import Row, unpack_row
 from core.versions import version_of
-from serving.tiers.decoded import DecodedRows
 from serving.tiers.fills import Fills, Loaded
 from serving.tiers.flights import Flights
 from serving.tiers.floor import VersionFloor
 from serving.tiers.hedges import Hedges
-from serving.tiers.lifetimes import Life, is_due, lead_ms_max, shortened_ms
+from serving.tiers.kept_copies import KeptCopies
 from serving.tiers.local import Copy, LocalCopies
+from serving.tiers.served_rows import UNKNOWN, ServedRows
 from serving.tiers.store_reads import StoreReads, new_breaker
 from serving.tiers.wanted import Gaps, Terms, Wanted
 
 log = logging.getLogger(__name__)
-
-_UNKNOWN = object()
 
 
 class Origin(NamedTuple):
@@ -71,7 +67,11 @@ class CacheValues(NamedTuple):
 
 
 class TieredReader:
-    """Reads rows through the tiers."""
+    """Reads rows through the tiers.
+
+    Attributes:
+        copies: The first tier.
+    """
 
     def __init__(
         self,
@@ -101,17 +101,13 @@ class TieredReader:
             floor: Remembers which versions were served; one of its usual size, if none is given.
             hedges: Begin reads of the record a second time, if given.
         """
-        self._local = local
         self._cache = cache
         self._record = record
         self._clock = clock
         self._metrics = metrics
-        self._hears = hears
         self._monotonic = monotonic
-        self._draw = draw
-        self._floor = floor if floor is not None else VersionFloor()
-        self._decoded = DecodedRows()
-        self._newer: Callable[[Iterable[str]], None] = _nobody
+        self._served = ServedRows(floor if floor is not None else VersionFloor())
+        self.copies = KeptCopies(local, self._served, clock, hears=hears, draw=draw)
         self._stores = StoreReads(cache, record, metrics, monotonic=monotonic, hedges=hedges)
         leases = f"{cache.name} leases" if cache is not None else ""
         breaker = new_breaker(leases, metrics, monotonic)
@@ -121,40 +117,13 @@ class TieredReader:
         self._refreshes = Flights(self._read_again, key_of=_key_of)
         self._renewals = Flights(self._renew, key_of=_key_of)
 
-    @property
-    def keeps_copies(self) -> bool:
-        """Whether this process keeps copies at all."""
-        return self._local is not None
-
-    def hears(self) -> bool:
-        """Whether this process hears of changes of what it owns: nobody can have taken it over."""
-        return self._hears()
-
-    def watch_copies(self, *, changed: Callable[[Iterable[str]], None], cleared: Callable[[], None]) -> None:
-        """Tell somebody of changes of copies, as ``LocalCopies.watch`` says."""
-        if self._local is not None:
-            self._local.watch(changed=changed, cleared=cleared)
-
     def watch_versions(self, newer: Callable[[Iterable[str]], None]) -> None:
         """Tell somebody of the ``pk`` of each row that is served in a newer version than before, or may be."""
-        self._newer = newer
+        self._served.watch(lambda key, _: newer((key.pk,)))
 
     def only_cached(self, terms: Terms) -> bool:
         """Whether a group's rows are in the cache, and this process keeps no copies of them."""
-        return self._cache is not None and terms.is_cached and not self.may_copy(terms)
-
-    def may_copy(self, terms: Terms) -> bool:
-        """Whether this process keeps copies of a group's rows at all."""
-        return self._local is not None and terms.is_copied and (terms.is_held or self._local.hears)
-
-    def copies(self, keys: Sequence[RowKey], *, now_ms: int) -> list[Copy] | None:
-        """Return what is known here of rows, or None if anything is not surely known."""
-        return self._local.get_all(keys, now_ms=now_ms) if self._local is not None else None
-
-    def use_copy(self, key: RowKey, copy: Copy) -> None:
-        """Note that a copy was of use, as ``LocalCopies.use`` says."""
-        if self._local is not None:
-            self._local.use(key, copy)
+        return self._cache is not None and terms.is_cached and not self.copies.may_hold(terms)
 
     def count_copies(self, rows: int) -> None:
         """Count rows that were answered from copies."""
@@ -178,19 +147,9 @@ class TieredReader:
 
     def known(self, wanted: Iterable[Wanted], told: CacheValues) -> dict[RowKey, Row | None]:
         """Return the rows that the cache tells of, and None for those that the record has not."""
-        values, again, floor = told.values or {}, self._decoded.get, self._floor.of
-        found: dict[RowKey, Row | None] = {}
-        for want in wanted:
-            key = want.key
-            value = values.get(key)
-            row = again(key, value) if value is not None else None
-            # Most are what they were: then nothing of it has to be looked at but that it is not older than was served.
-            if row is None or row.ver < floor(key):
-                row = self._known(want, value)
-                if row is _UNKNOWN:
-                    continue
-            found[key] = row
-        return found
+        values = told.values or {}
+        said = ((want.key, self._served.of_cache(want, values.get(want.key))) for want in wanted)
+        return {key: row for key, row in said if row is not UNKNOWN}
 
     async def read(
         self,
@@ -213,12 +172,12 @@ class TieredReader:
             StoreError: The record failed, and not everything could be had; with ``gaps``, these tell of it.
             FormatError: A row of the record cannot be read, or was computed with another definition.
         """
-        copies = self._from_local(wanted)
+        copies = self._from_copies(wanted)
         self._note_copies(copies, origins, gaps)
         found = {key: copy.row for key, copy in copies.items() if copy.row is not None}
         missing = [want for want in wanted if want.key not in copies]
         if missing:
-            with self.reading():
+            with self.copies.reading():
                 found |= await self._from_stores(missing, told, origins, gaps)
         return found
 
@@ -228,10 +187,9 @@ class TieredReader:
         Raises:
             FormatError: It cannot be read.
         """
-        if self._local is None or not self._local.has_room(len(value)):
+        if not self.copies.has_room(len(value)):
             return False
-        row = unpack_row(value)
-        self._copy(want, row, len(value), read_at_ms=read_at_ms, load_ms=0.0)
+        self.copies.keep(want, unpack_row(value), len(value), read_at_ms=read_at_ms, load_ms=0.0)
         return True
 
     async def _from_stores(
@@ -251,7 +209,7 @@ class TieredReader:
                     gaps.untold.update(joined)
                 found |= await self._load(flights, missing, origins)
             except StoreError as error:
-                old = self._old_copies(missing)
+                old = self.copies.find_old(missing)
                 unread = [want.key for want in missing if want.key not in old]
                 # That too many ask is no reason to answer in part: their clients would never hear of it.
                 if unread and (gaps is None or isinstance(error, StoreBusyError)):
@@ -271,7 +229,7 @@ class TieredReader:
 
     async def _read_again(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
         """Renew copies that are about to end, for whoever reads them then."""
-        with self.reading():
+        with self.copies.reading():
             found, flights = await self._ask_cache(wanted, None, None)
             if missing := [want for want in wanted if want.key not in found]:
                 await self._load(flights, missing, None)
@@ -284,75 +242,52 @@ class TieredReader:
         began_ms = self._clock.now_ms()
         loaded = dict(await flights.get(missing))
         # A load that began before this read, or another's filling, may bring an older row than was served meanwhile.
-        floors = {want.key: self._floor.of(want.key) for want in missing}
+        floors = {want.key: self._served.floor(want.key) for want in missing}
         if old := [key for key, floor in floors.items() if _version(loaded.get(key)) < floor]:
             values = await self._stores.ask_record(old)
             for key in old:
                 loaded.pop(key, None)
                 if key in values:
                     loaded[key] = Loaded(values[key], self._record.name)
-                elif self._floor.of(key) == floors[key]:
-                    # It was removed: nobody is told of it any more, and nobody has to look again.
-                    self._floor.put(key, 0)
+                elif self._served.floor(key) == floors[key]:
+                    # Nobody is told of it any more, and nobody has to look again.
+                    self._served.removed(key)
         found: dict[RowKey, Row | None] = {}
         for want in missing:
             one = loaded.get(want.key)
-            found[want.key] = self._decode(want, one.value) if one is not None else None
+            found[want.key] = self._served.decode(want, one.value) if one is not None else None
             if one is not None and origins is not None:
                 origins[want.key] = Origin(one.tier, began_ms)
         return found
 
     async def _fly(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
         began = self._begin()
-        with self.reading():
+        with self.copies.reading():
             return self._copied(wanted, await self._fills.load(wanted), began)
 
     async def _fly_past_the_cache(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
         began = self._begin()
-        with self.reading():
+        with self.copies.reading():
             return self._copied(wanted, await self._fills.recorded(wanted), began)
 
     async def _renew(self, wanted: Sequence[Wanted]) -> dict[RowKey, Loaded]:
         began = self._begin()
-        with self.reading():
+        with self.copies.reading():
             return self._copied(wanted, await self._fills.renew(wanted), began)
 
     def _copied(self, wanted: Sequence[Wanted], loaded: dict[RowKey, Loaded], began: _Began) -> dict[RowKey, Loaded]:
         """Keep copies of what a load has brought: it knows what was announced since it began, whoever joined it not."""
-        if self._local is not None:
+        if self.copies.are_kept:
             load_ms = self._since_ms(began)
             for want in wanted:
                 one = loaded.get(want.key)
                 if one is None:
-                    self._copy_none(want, read_at_ms=began.at_ms)
+                    self.copies.keep_none(want, read_at_ms=began.at_ms)
                 elif want.terms.is_copied:
                     with suppress(FormatError):
                         row = unpack_row(one.value)
-                        self._copy(want, row, len(one.value), read_at_ms=began.at_ms, load_ms=load_ms)
+                        self.copies.keep(want, row, len(one.value), read_at_ms=began.at_ms, load_ms=load_ms)
         return loaded
-
-    def reading(self) -> AbstractContextManager[None]:
-        """Mark a read of rows, from before they are read until copies of them are kept."""
-        return self._local.reading() if self._local is not None else nullcontext()
-
-    def _old_copies(self, missing: Sequence[Wanted]) -> dict[RowKey, Copy]:
-        """Return copies that are old and not too old, while the record fails.
-
-        Only of rows that nobody else writes, or of which each reader may have an old one.
-        """
-        if self._local is None:
-            return {}
-        found = {}
-        now_ms, hears = self._clock.now_ms(), self._hears()
-        for want in missing:
-            terms = want.terms
-            copy = self._local.get(want.key, oldest_ms=now_ms - terms.hard_ms, oldest_none_ms=now_ms - terms.hard_ms)
-            if copy is None or not (hears or terms.is_held) or self._is_below_floor(want.key, copy.row):
-                continue
-            if now_ms - copy.read_at_ms > shortened_ms(terms.hard_ms, jitter=terms.jitter, drawn=copy.drawn):
-                continue
-            found[want.key] = copy
-        return found
 
     def _note_copies(
         self, copies: Mapping[RowKey, Copy], origins: dict[RowKey, Origin] | None, gaps: Gaps | None
@@ -360,8 +295,7 @@ class TieredReader:
         if origins is not None:
             origins |= {key: Origin("local", copy.read_at_ms) for key, copy in copies.items()}
         if gaps is not None and copies:
-            hears = self._hears()
-            gaps.untold.update(key for key, copy in copies.items() if not (hears and copy.is_told))
+            gaps.untold.update(self.copies.untold(copies))
 
     def _note_gaps(self, gaps: Gaps, unread: Collection[RowKey], old: Collection[RowKey], error: StoreError) -> None:
         gaps.unread.update(unread)
@@ -371,25 +305,11 @@ class TieredReader:
         self._metrics.tier("local", hits=0, misses=0, old=len(old))
         self._metrics.tier(self._record.name, hits=0, misses=0, unread=len(unread))
 
-    def _from_local(self, wanted: Sequence[Wanted]) -> dict[RowKey, Copy]:
-        if self._local is None:
+    def _from_copies(self, wanted: Sequence[Wanted]) -> dict[RowKey, Copy]:
+        if not self.copies.are_kept:
             return {}
-        now_ms = self._clock.now_ms()
         asked = [want for want in wanted if want.terms.is_copied]
-        found = {}
-        ending: list[Wanted] = []
-        for want in asked:
-            oldest_ms, oldest_none_ms = now_ms - want.terms.soft_ms, now_ms - want.terms.none_ms
-            copy = self._local.get(want.key, oldest_ms=oldest_ms, oldest_none_ms=oldest_none_ms)
-            if copy is None:
-                continue
-            if copy.sure_until_ms < now_ms:
-                left_ms = _left_ms(copy, want.terms, now_ms)
-                if left_ms < 0:
-                    continue
-                if is_due(left_ms, copy.load_ms, beta=want.terms.early_refresh, drawn=self._draw()):
-                    ending.append(want)
-            found[want.key] = copy
+        found, ending = self.copies.find(asked)
         if ending:
             self._refreshes.begin(ending)
         self._metrics.tier("local", hits=len(found), misses=len(asked) - len(found), early=len(ending))
@@ -408,16 +328,16 @@ class TieredReader:
         if values is None:
             return None
         found = self.known(asked, told)
-        if self._local is not None:
+        if self.copies.are_kept:
             load_ms = self._since_ms(began)
             for want in asked:
                 if want.key not in found:
                     continue
                 row = found[want.key]
                 if row is None:
-                    self._copy_none(want, read_at_ms=began.at_ms)
-                elif want.terms.is_copied:
-                    self._copy(want, row, len(values[want.key]), read_at_ms=began.at_ms, load_ms=load_ms)
+                    self.copies.keep_none(want, read_at_ms=began.at_ms)
+                else:
+                    self.copies.keep(want, row, len(values[want.key]), read_at_ms=began.at_ms, load_ms=load_ms)
         early = self._renew_ending(want for want in asked if found.get(want.key) is not None)
         self._metrics.tier(cache.name, hits=len(found), misses=len(asked) - len(found), early=early)
         if origins is not None:
@@ -431,79 +351,11 @@ class TieredReader:
             self._renewals.begin(ending)
         return len(ending)
 
-    def _known(self, want: Wanted, value: bytes | None) -> Any:
-        """Return the row that a value of the cache says there is, None if there is none, or ``_UNKNOWN``."""
-        # A write to the cache may still be owed; who was served the newer row must not see time go back.
-        floor = self._floor.of(want.key)
-        if value is None or is_lease(value) or version_of(value) < floor:
-            return _UNKNOWN
-        if value == NO_ROW:
-            return None
-        try:
-            return self._decode(want, value)
-        except FormatError as error:
-            log.warning("row of the cache passed over: %s", error)
-            return _UNKNOWN
-
-    def _decode(self, want: Wanted, value: bytes) -> Row:
-        known = self._decoded.get(want.key, value)
-        row = known if known is not None else unpack_row(value)
-        if row.fingerprint != want.terms.fingerprint:
-            raise FormatError(
-                f"the row {want.key.sk} was computed with definition {row.fingerprint.hex()}, served is "
-                f"{want.terms.fingerprint.hex()}: two meanings have one number; see docs/how-to/recover.md"
-            )
-        if known is None:
-            self._decoded.put(want.key, value, row)
-        self._raise_floor(want.key, row.ver)
-        return row
-
-    def _copy(self, want: Wanted, row: Row, size: int, *, read_at_ms: int, load_ms: float) -> None:
-        terms = want.terms
-        if self._local is None or row.fingerprint != terms.fingerprint or self._is_below_floor(want.key, row):
-            return
-        # Whoever began the load may have gone: the copy is served without anybody having decoded the row.
-        self._raise_floor(want.key, row.ver)
-        drawn = self._draw()
-        ends_ms = read_at_ms + shortened_ms(terms.soft_ms, jitter=terms.jitter, drawn=drawn)
-        life = Life(ends_ms - math.ceil(lead_ms_max(load_ms, beta=terms.early_refresh)), drawn, load_ms)
-        self._local.put(want.key, row, size=size, read_at_ms=read_at_ms, life=life, is_held=terms.is_held)
-
-    def _copy_none(self, want: Wanted, *, read_at_ms: int) -> None:
-        terms = want.terms
-        # A load that began before the row was written may land after one that has found it.
-        if self._local is None or not terms.is_copied or self._is_below_floor(want.key, None):
-            return
-        drawn = self._draw()
-        life = Life(read_at_ms + shortened_ms(terms.none_ms, jitter=terms.jitter, drawn=drawn), drawn, 0.0)
-        self._local.put_none(want.key, read_at_ms=read_at_ms, life=life, is_held=terms.is_held)
-
-    def _raise_floor(self, key: RowKey, ver: int) -> None:
-        """Let nothing older than a version be served from now on, be it from a copy."""
-        if ver > self._floor.of(key):
-            self._floor.put(key, ver)
-            self._newer((key.pk,))
-            if self._local is not None:
-                self._local.drop_older(key, ver)
-
-    def _is_below_floor(self, key: RowKey, row: Row | None) -> bool:
-        return (row.ver if row is not None else 0) < self._floor.of(key)
-
     def _begin(self) -> _Began:
         return _Began(self._clock.now_ms(), self._monotonic())
 
     def _since_ms(self, began: _Began) -> float:
         return (self._monotonic() - began.at_s) * 1000
-
-
-def _nobody(_pks: Iterable[str]) -> None:
-    pass
-
-
-def _left_ms(copy: Copy, terms: Terms, now_ms: int) -> int:
-    """Return for how long a copy is not old yet; less than nothing if it is."""
-    ttl_ms = terms.soft_ms if copy.row is not None else terms.none_ms
-    return copy.read_at_ms + shortened_ms(ttl_ms, jitter=terms.jitter, drawn=copy.drawn) - now_ms
 
 
 def _key_of(want: Wanted) -> RowKey:

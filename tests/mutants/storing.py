@@ -162,8 +162,8 @@ STORING = (
         "a load does not know what was announced since it began",
         rule="2",
         file="serving/tiers/reader.py",
-        old="        with self.reading():\n            return self._copied(wanted, await self._fills.load(wanted), began)",
-        new="        with nullcontext():\n            return self._copied(wanted, await self._fills.load(wanted), began)",
+        old="        with self.copies.reading():\n            return self._copied(wanted, await self._fills.load(wanted), began)",
+        new="        with suppress():\n            return self._copied(wanted, await self._fills.load(wanted), began)",
         caught_by=(
             _NEVER_OLDER + "test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_came[False-True]",
         ),
@@ -172,8 +172,8 @@ STORING = (
         "a load past the cache does not know what was announced since it began",
         rule="2",
         file="serving/tiers/reader.py",
-        old="        with self.reading():\n            return self._copied(wanted, await self._fills.recorded(wanted), began)",
-        new="        with nullcontext():\n            return self._copied(wanted, await self._fills.recorded(wanted), began)",
+        old="        with self.copies.reading():\n            return self._copied(wanted, await self._fills.recorded(wanted), began)",
+        new="        with suppress():\n            return self._copied(wanted, await self._fills.recorded(wanted), began)",
         caught_by=(
             _NEVER_OLDER + "test_who_joins_a_load_keeps_no_copy_of_what_was_replaced_before_it_came[True-True]",
         ),
@@ -189,8 +189,8 @@ STORING = (
     Mutant(
         "a load that found nothing hides a row that was found since",
         rule="2",
-        file="serving/tiers/reader.py",
-        old="if self._local is None or not terms.is_copied or self._is_below_floor(want.key, None):",
+        file="serving/tiers/kept_copies.py",
+        old="if self._local is None or not terms.is_copied or self._served.is_below_floor(want.key, None):",
         new="if self._local is None or not terms.is_copied:",
         caught_by=(
             _NEVER_OLDER + "test_a_load_that_found_nothing_does_not_hide_a_row_that_was_found_since[displaced]",
@@ -215,7 +215,7 @@ STORING = (
     Mutant(
         "a copy that hears of no change is as complete as its partition",
         rule="2",
-        file="serving/tiers/reader.py",
+        file="serving/tiers/kept_copies.py",
         old="if not (hears and copy.is_told)",
         new="if not hears",
         caught_by=(_UNTOLD + "test_an_answer_is_not_said_to_be_complete_beyond_what_its_copy_holds",),
@@ -255,9 +255,9 @@ STORING = (
     Mutant(
         "what was made of a row outlives that another request was served a newer one",
         rule="2",
-        file="serving/tiers/reader.py",
-        old="            self._newer((key.pk,))\n",
-        new="",
+        file="serving/tiers/served_rows.py",
+        old="                newer(key, ver)",
+        new="                pass",
         caught_by=(
             _SAME_AGAIN + "test_who_was_served_the_newer_row_by_another_request_is_not_served_what_is_remembered",
         ),
@@ -273,17 +273,17 @@ STORING = (
     Mutant(
         "a copy may be served that nobody has noted as served",
         rule="2",
-        file="serving/tiers/reader.py",
-        old="        self._raise_floor(want.key, row.ver)\n        drawn",
+        file="serving/tiers/kept_copies.py",
+        old="        self._served.serve(want.key, row.ver)\n        drawn",
         new="        drawn",
         caught_by=(_NEVER_OLDER + "test_who_was_served_a_copy_that_a_forsaken_load_left_is_served_no_older_row",),
     ),
     Mutant(
         "who does not hear of changes keeps a row older than it has served",
         rule="2",
-        file="serving/tiers/reader.py",
-        old=" or row.fingerprint != terms.fingerprint or self._is_below_floor(want.key, row):",
-        new=" or row.fingerprint != terms.fingerprint:",
+        file="serving/tiers/kept_copies.py",
+        old="if row.fingerprint != terms.fingerprint or self._served.is_below_floor(want.key, row):",
+        new="if row.fingerprint != terms.fingerprint:",
         caught_by=(_LIFETIMES + "test_no_copy_is_older_than_what_was_served[local]",),
     ),
     Mutant(
