@@ -17,7 +17,7 @@ from rich.table import Table
 
 from bench.serving.domain import USERS
 from bench.serving.load import Load, bodies, pace, saturate
-from bench.serving.servers import FEASTS, OURS, feast, freshet
+from bench.serving.servers import FEASTS, OURS, feast, freshet, wait_idle
 from core.errors import ConfigurationError
 
 _SERVER_CORE, _LOAD_CORE = 0, 1
@@ -76,6 +76,7 @@ def _measure(directory: Path, loads: dict[str, list[Load]], *, rounds: int, seco
 
 def _asker(seconds: int, *, connections: int) -> Callable[[str, list[bytes]], Load]:
     def ask(base_url: str, wanted: list[bytes]) -> Load:
+        wait_idle(_SERVER_CORE)
         # The first requests bring copies into place and are nobody's figure.
         saturate(base_url, wanted, connections=connections, seconds=1, core=_LOAD_CORE)
         return saturate(base_url, wanted, connections=connections, seconds=seconds, core=_LOAD_CORE)

@@ -21,6 +21,7 @@ from tests.feast.environment import feast_python
 _DEADLINE_S = 90.0
 _ROWS_PER_PUSH = 500
 _POLL_S = 0.2
+_LOOK_S, _IDLE_PERCENT = 0.5, 30
 
 OURS: dict[str, Any] = {"feature_service": "all"}
 FEASTS: dict[str, Any] = {
@@ -107,6 +108,18 @@ def feast(directory: Path, *, core: int) -> Iterator[str]:
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
+
+
+def wait_idle(core: int) -> None:
+    """Wait until a core has little to do: Feast's server goes on answering after its clients have gone.
+
+    Raises:
+        TimeoutError: It does not come to rest.
+    """
+    deadline = time.monotonic() + _DEADLINE_S
+    while psutil.cpu_percent(interval=_LOOK_S, percpu=True)[core] > _IDLE_PERCENT:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"core {core} does not come to rest: something else uses it")
 
 
 def _wait_for(url: str) -> None:
