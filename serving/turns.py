@@ -13,9 +13,16 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_WEIGHT, _FADING = 0.25, 0.95
+
 
 class Turns:
-    """Work of one kind: so much of each turn, the rest in the order in which it came."""
+    """Work of one kind: so much of each turn, the rest in the order in which it came.
+
+    Attributes:
+        pace_s: How far apart pieces were done while others stood in line, seconds, whatever else was done in between;
+            it fades while none does.
+    """
 
     def __init__(self, *, budget_s: float, monotonic: Callable[[], float] = time.perf_counter) -> None:
         """Begin with nothing to do.
@@ -28,21 +35,34 @@ class Turns:
         self._monotonic = monotonic
         self._line: deque[Callable[[], None]] = deque()
         self._ends_at: float | None = None
+        self._stood_since = 0.0
+        self.pace_s = 0.0
+
+    def __len__(self) -> int:
+        """Return how many pieces stand in line."""
+        return len(self._line)
 
     def do(self, work: Callable[[], None]) -> None:
         """Do something at once if this turn has time for it, or else in one of the next."""
         if self._line or not self._has_time():
-            self._line.append(work)
+            self._stand(work)
         else:
+            self.pace_s *= _FADING
             work()
 
     async def result(self, work: Callable[[], T]) -> T:
         """Return what work returns, or raise what it raises, when it was its turn."""
         if not self._line and self._has_time():
+            self.pace_s *= _FADING
             return work()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._line.append(partial(_settle, done, work))
+        self._stand(partial(_settle, done, work))
         return await done
+
+    def _stand(self, work: Callable[[], None]) -> None:
+        if not self._line:
+            self._stood_since = self._monotonic()
+        self._line.append(work)
 
     def _has_time(self) -> bool:
         now = self._monotonic()
@@ -54,8 +74,13 @@ class Turns:
 
     def _turn(self) -> None:
         self._ends_at = None
+        stood = len(self._line)
         while self._line and self._has_time():
             self._line.popleft()()
+        if done := stood - len(self._line):
+            now = self._monotonic()
+            self.pace_s += ((now - self._stood_since) / done - self.pace_s) * _WEIGHT
+            self._stood_since = now
 
 
 def _settle(done: "asyncio.Future[T]", work: Callable[[], T]) -> None:

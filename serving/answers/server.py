@@ -80,9 +80,18 @@ class FeatureServer:
         self._turns = Turns(budget_s=_BUDGET_S)
 
     @property
+    def line(self) -> Turns:
+        """Answers that have waited for stores and wait for their turn now."""
+        return self._turns
+
+    @property
     def always_waits(self) -> bool:
         """Whether every answer has to wait for a store: this process keeps no copies."""
         return not self._reader.copies.are_kept
+
+    def waits_for_stores_alone(self, request: FeaturesRequest) -> bool:
+        """Whether all of an answer comes from rows, and nothing of it from functions."""
+        return self._plan_of(request).is_stored
 
     def answer(self, request: FeaturesRequest) -> bytes | Coroutine[Any, Any, bytes]:
         """Return the body of the answer in Feast's shape, at once where nothing has to be waited for.
@@ -93,9 +102,10 @@ class FeatureServer:
             RequestError: The request cannot be answered as it is.
             StoreError: The record failed.
         """
-        plan = self._plan(request)
+        plan, reading = self._plan(request), None
         if self._reads_log is not None:
-            self._reads_log.reads(chain.from_iterable(self._begin(request, plan).keys))
+            reading = self._begin(request, plan)
+            self._reads_log.reads(chain.from_iterable(reading.keys))
         if plan.entities:
             answered = self._at_once.answer(plan, request.entities, self._versions(request, plan))
             if answered is not None:
@@ -104,7 +114,7 @@ class FeatureServer:
             if asked is not None:
                 places = {address.place for one in asked for address in one.addresses}
                 return self._ask_cache(request, plan, asked, places, self._progress.known(places))
-        reading = self._begin(request, plan)
+        reading = reading or self._begin(request, plan)
         # Before the rows: progress that is read after them may speak of events that they do not hold yet.
         return self._wait(reading, self._progress.known(_different(reading.places)))
 
@@ -153,10 +163,13 @@ class FeatureServer:
             raise gaps.why
         return [[rows.get(key) for key in keys] for keys in reading.keys], gaps
 
-    def _plan(self, request: FeaturesRequest) -> ReadPlan:
-        plan = self._planner.plan(
+    def _plan_of(self, request: FeaturesRequest) -> ReadPlan:
+        return self._planner.plan(
             features=request.features, service=request.feature_service, full_names=request.full_feature_names
         )
+
+    def _plan(self, request: FeaturesRequest) -> ReadPlan:
+        plan = self._plan_of(request)
         if not plan.is_stored and self._functions is None:
             raise RequestError(
                 404, "features: what is made on demand is answered by workers of the roles ondemand and all alone"

@@ -12,7 +12,7 @@ from core.errors import StoreError
 from core.metrics import Metrics
 from serving.answers.requests import parse_request
 from serving.answers.server import FeatureServer
-from serving.web.admission import Admission
+from serving.web.admission import LATE_S, Admission
 from serving.web.answer import RETRY_AFTER_S, Answer
 from serving.web.heads import PATH
 from serving.web.mistakes import ANSWERED, failure, told
@@ -21,7 +21,7 @@ DEADLINE_HEADER = "Freshet-Deadline-Ms"
 DEADLINE_MS = 5_000
 """For who names none; nobody is given more."""
 
-_BUSY = told(503, "too many reads wait for the stores; try again", retry_after=RETRY_AFTER_S)
+_BUSY = told(503, "too many reads wait; try again", retry_after=RETRY_AFTER_S)
 
 
 class Reads:
@@ -43,27 +43,32 @@ class Reads:
             deadline_ms: How long its client waits for it.
         """
         started = time.perf_counter()
-        if self._admission.is_full and self._server().always_waits:
+        server = self._server()
+        if server.always_waits and not self._admission.admits(server.line):
             # Before anything is done for it: a request of many keys costs as much to be planned as to be answered.
             return self._told(_BUSY, started)
         try:
-            answered = self._server().answer(parse_request(body))
+            request = parse_request(body)
+            answered = server.answer(request)
         except ANSWERED as error:
             return self._told(failure(error, path=PATH), started)
         if isinstance(answered, bytes):
             return self._told(Answer(200, answered), started)
-        if self._admission.is_full:
+        if not self._admission.admits(server.line):
             answered.close()
             return self._told(_BUSY, started)
+        deadline_ms = min(deadline_ms, DEADLINE_MS)
+        # That a function takes long, or a client has no time, tells nothing of the stores.
+        tells = server.waits_for_stores_alone(request) and deadline_ms / 1000 > LATE_S
         # Counted here, not where it begins: others who come in the same turn would be planned in vain.
-        return self._wait(answered, self._admission.begin(), started, min(deadline_ms, DEADLINE_MS))
+        return self._wait(answered, self._admission.begin(), started, deadline_ms, tells=tells)
 
     def refuse(self, answer: Answer) -> Answer:
         """Count a request whose body never came whole."""
         return self._told(answer, time.perf_counter())
 
     async def _wait(
-        self, answered: Coroutine[Any, Any, bytes], began_at: float, started: float, deadline_ms: int
+        self, answered: Coroutine[Any, Any, bytes], began_at: float, started: float, deadline_ms: int, *, tells: bool
     ) -> Answer:
         is_answered = True
         try:
@@ -76,7 +81,7 @@ class Reads:
             is_answered = False
             answer = told(504, f"the stores gave no answer within {deadline_ms} ms")
         finally:
-            self._admission.end(began_at, is_answered=is_answered)
+            self._admission.end(began_at, is_answered=is_answered, tells=tells)
         return self._told(answer, started)
 
     def _told(self, answer: Answer, started: float) -> Answer:

@@ -101,3 +101,24 @@ async def test_an_error_is_of_whoever_asked_and_the_line_goes_on(turns, time):
 
     assert await asyncio.gather(first, failing, last, return_exceptions=True) == [0, failing.exception(), 2]
     assert isinstance(failing.exception(), ValueError)
+
+
+async def test_the_line_tells_how_far_apart_those_in_it_are_done(turns, time):
+    """
+    Whoever comes can be told that he would wait for too long; what else a turn does is part of it.
+    """
+    for number in range(60):
+        turns.do(lambda n=number: work([], time, n, seconds=0.002))
+    assert (len(turns), turns.pace_s) == (59, 0)
+
+    for _ in range(50):
+        time.now += 0.001
+        await asyncio.sleep(0)
+    assert turns.pace_s == pytest.approx(0.003, rel=0.1)
+
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(turns) == 0
+    for number in range(100):
+        turns.do(lambda n=number: work([], time, n, seconds=0))
+    assert turns.pace_s < 0.0001
