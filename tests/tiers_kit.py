@@ -9,7 +9,7 @@ from core.definitions import ServingPolicy
 from core.errors import StoreTimeoutError
 from core.ports import RowKey, StoredRow
 from core.rows import Row, pack_row, unpack_row
-from core.windows import seconds
+from core.windows import NEVER_MS, seconds
 from serving.tiers.local import LocalCopies
 from serving.tiers.wanted import Terms, Wanted
 from stores.memory import MemoryStore
@@ -39,7 +39,7 @@ def row(ver: int, key: RowKey = USER) -> Row:
 
 
 def version_of_copy(local: LocalCopies, key: RowKey) -> int | None:
-    copy = local.get(key, oldest_ms=0, oldest_none_ms=0)
+    copy = local.get(key, now_ms=NEVER_MS, oldest_ms=0, oldest_none_ms=0)
     return copy.row.ver if copy is not None and copy.row is not None else None
 
 

@@ -1,6 +1,7 @@
 """Answers from this process alone: where it has copies of all rows, nobody has to be waited for."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, cast
 
 from core.errors import RequestError
@@ -104,12 +105,11 @@ class AtOnce:
         }
         unsure = [keys[number] for number in missing if number not in sure]
         # Where one is not here many are not, and whoever asks the stores for them encodes all keys once more.
-        if self._look_up(read, unsure[:1], now_ms) is None:
+        first = self._look_up(read, unsure[:1], now_ms)
+        others = self._look_up(read, unsure[1:], now_ms) if first is not None else None
+        if first is None or others is None:
             return None
-        looked_up = self._look_up(read, unsure, now_ms)
-        if looked_up is None:
-            return None
-        found = iter(looked_up)
+        found = chain(first, others)
         return {number: self._again(sure[number]) if number in sure else next(found) for number in missing}
 
     def _look_up(self, read: EntityRead, keys: Sequence[Any], now_ms: int) -> list[FoundRows] | None:

@@ -25,6 +25,7 @@ class ProgressBoard:
         self._known: dict[tuple[str, int], tuple[int, int]] = {}
         self._answered_at: dict[tuple[str, int], float] = {}
         self._asked: set[tuple[str, int]] = set()
+        self._due: set[tuple[str, int]] = set()
         self._refreshing: asyncio.Future[dict[tuple[str, int], int]] | None = None
 
     def known(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int] | None:
@@ -39,19 +40,28 @@ class ProgressBoard:
         # What was read in the future was read before the clock was put back, nobody knows when.
         if now_ms - oldest_ms > _KNOWN_MS or newest_ms > now_ms:
             return None
-        if now_ms - oldest_ms > _FRESH_MS and self._refreshing is None:
-            self._refreshing = asyncio.ensure_future(self.as_of_ms(found))
-            self._refreshing.add_done_callback(self._refreshed)
+        if now_ms - oldest_ms > _FRESH_MS:
+            self._due.update(place for place, (read_at_ms, _) in found.items() if now_ms - read_at_ms > _FRESH_MS)
+            self._begin_refresh()
         return {place: as_of_ms for place, (_, as_of_ms) in found.items()}
 
     def answered_at(self, partitions: Iterable[tuple[str, int]]) -> float:
         """Return when the newest of what is known of partitions was there, on the event loop's clock."""
         return max((self._answered_at.get(place, -math.inf) for place in partitions), default=-math.inf)
 
+    def _begin_refresh(self) -> None:
+        """Ask for all that is due, in one message; what comes meanwhile is asked for together after it."""
+        if self._refreshing is None and self._due:
+            due, self._due = self._due, set()
+            self._refreshing = asyncio.ensure_future(self.as_of_ms(due))
+            self._refreshing.add_done_callback(self._refreshed)
+
     def _refreshed(self, refreshing: "asyncio.Future[dict[tuple[str, int], int]]") -> None:
         self._refreshing = None
         if not refreshing.cancelled() and (error := refreshing.exception()) is not None:
             log.error("progress not asked for: %s", error)
+        if not refreshing.cancelled():
+            self._begin_refresh()
 
     async def as_of_ms(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Return the progress of (entity, partition) pairs; 0 where none is known."""

@@ -48,6 +48,7 @@ class ReadyRow:
     status: str | None
     event_time: str
     _statuses: list[str] | None = None
+    _written_time: bytes | None = None
     is_present: bool = field(init=False)
     _cells: dict[int, bytes] = field(default_factory=dict)
 
@@ -61,6 +62,12 @@ class ReadyRow:
         if self._statuses is None:
             self._statuses = [self.status or (NULL_VALUE if value is None else PRESENT) for value in self.values]
         return self._statuses
+
+    def written_time(self) -> bytes:
+        """Return the event time as JSON."""
+        if self._written_time is None:
+            self._written_time = kept_json(self.event_time)
+        return self._written_time
 
     def cell(self, place: int) -> bytes:
         """Return the result of one value in an answer that has this row alone, as JSON."""

@@ -78,7 +78,7 @@ class ReadyEntity:
     def event_times(self) -> list[bytes]:
         """Return the event time of each row, as JSON."""
         if self._event_times is None:
-            self._event_times = [kept_json(row.event_time) for row in self.rows]
+            self._event_times = [row.written_time() for row in self.rows]
         return self._event_times
 
     def values(self, read: EntityRead) -> list[bytes]:

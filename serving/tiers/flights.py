@@ -4,10 +4,13 @@ A load belongs to nobody who waits for it: one that goes away takes it from no o
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from core.errors import StoreBusyError
+from core.errors import FreshetError, StoreBusyError
+
+log = logging.getLogger(__name__)
 
 K = TypeVar("K")
 W = TypeVar("W")
@@ -60,15 +63,16 @@ class Flights(Generic[K, W, V]):
         """Load what nobody is loading, together and for nobody who waits; or nothing, if too many are under way."""
         mine = [want for want in wanted if self._key_of(want) not in self._under_way]
         if mine and self._loads < LOADS_MAX:
-            self._begin(mine)
+            self._begin(mine).add_done_callback(_tell)
 
-    def _begin(self, wanted: Sequence[W]) -> None:
+    def _begin(self, wanted: Sequence[W]) -> "asyncio.Task[Mapping[K, V]]":
         keys = [self._key_of(want) for want in wanted]
         flight = asyncio.ensure_future(self._load(wanted))
         self._loads += 1
         self._under_way |= dict.fromkeys(keys, flight)
         self._began_at |= dict.fromkeys(keys, asyncio.get_running_loop().time())
         flight.add_done_callback(lambda landed: self._landed(keys, landed))
+        return flight
 
     def _landed(self, keys: Sequence[K], flight: "asyncio.Future[Mapping[K, V]]") -> None:
         self._loads -= 1
@@ -78,3 +82,9 @@ class Flights(Generic[K, W, V]):
         # If all who waited have gone, nobody else asks what became of it.
         if not flight.cancelled():
             flight.exception()
+
+
+def _tell(flight: "asyncio.Future[Any]") -> None:
+    """Log a bug in a load that nobody waits for; what stores fail at is counted where it happens."""
+    if not flight.cancelled() and (error := flight.exception()) is not None and not isinstance(error, FreshetError):
+        log.error("a load failed", exc_info=error)

@@ -83,7 +83,7 @@ class KeptCopies:
         now_ms = self._clock.now_ms()
         for want in wanted:
             oldest_ms, oldest_none_ms = now_ms - want.terms.soft_ms, now_ms - want.terms.none_ms
-            copy = self._local.get(want.key, oldest_ms=oldest_ms, oldest_none_ms=oldest_none_ms)
+            copy = self._local.get(want.key, now_ms=now_ms, oldest_ms=oldest_ms, oldest_none_ms=oldest_none_ms)
             if copy is None:
                 continue
             if copy.sure_until_ms < now_ms:
@@ -106,7 +106,8 @@ class KeptCopies:
         now_ms, hears = self._clock.now_ms(), self._hears()
         for want in wanted:
             terms = want.terms
-            copy = self._local.get(want.key, oldest_ms=now_ms - terms.hard_ms, oldest_none_ms=now_ms - terms.hard_ms)
+            oldest_ms = now_ms - terms.hard_ms
+            copy = self._local.get(want.key, now_ms=now_ms, oldest_ms=oldest_ms, oldest_none_ms=oldest_ms)
             if copy is None or not (hears or terms.is_held) or self._served.is_below_floor(want.key, copy.row):
                 continue
             if now_ms - copy.read_at_ms > shortened_ms(terms.hard_ms, jitter=terms.jitter, drawn=copy.drawn):

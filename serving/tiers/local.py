@@ -90,16 +90,17 @@ class LocalCopies:
             del self._reads[read]
             self._forget()
 
-    def get(self, key: RowKey, *, oldest_ms: int, oldest_none_ms: int) -> Copy | None:
+    def get(self, key: RowKey, *, now_ms: int, oldest_ms: int, oldest_none_ms: int) -> Copy | None:
         """Return what is known of a key, or None if nothing is.
 
         Args:
             key: The key.
+            now_ms: The present. What was read after it was read before the clock was put back, nobody knows when.
             oldest_ms: Since when a row must have been read.
             oldest_none_ms: Since when it must have been known that there is none.
         """
         copy = self._copies.get(key)
-        if copy is None or copy.read_at_ms < (oldest_ms if copy.row is not None else oldest_none_ms):
+        if copy is None or not now_ms >= copy.read_at_ms >= (oldest_ms if copy.row is not None else oldest_none_ms):
             return None
         return copy
 
@@ -108,7 +109,7 @@ class LocalCopies:
         copies, get = [], self._copies.get
         for key in keys:
             copy = get(key)
-            if copy is None or copy.sure_until_ms < now_ms:
+            if copy is None or not copy.read_at_ms <= now_ms <= copy.sure_until_ms:
                 return None
             copies.append(copy)
         return copies
@@ -157,7 +158,12 @@ class LocalCopies:
         if known is not None and known.row is not None and known.read_at_ms >= read_at_ms:
             return
         is_told = self._is_announced(key)
-        if not self._may_be_old() and key not in self._announced and (is_held or is_told):
+        if (
+            not self._may_be_old()
+            and key not in self._announced
+            and self._copies.maxsize >= _ENTRY_BYTES
+            and (is_held or is_told)
+        ):
             self._copies[key] = Copy(None, read_at_ms, _ENTRY_BYTES, is_told, *life)
             self._changed((key.pk,))
 

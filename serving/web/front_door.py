@@ -138,6 +138,7 @@ class _Connection(asyncio.Protocol):
         self._is_ending = False
         self._is_paused = False
         self._is_in_line = False
+        self._has_gone = False
         self._can_write = True
         self._has_asked = False
         self._since = door.monotonic()
@@ -155,7 +156,7 @@ class _Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         # A client may close its side after its last request; it still waits for the answers.
         self._is_ending = True
-        return self._is_answering or not self._can_write
+        return self._is_answering or self._is_in_line or not self._can_write
 
     @override
     def pause_writing(self) -> None:
@@ -184,7 +185,7 @@ class _Connection(asyncio.Protocol):
     def close_when_idle(self) -> None:
         """Take no further request."""
         self._is_ending = True
-        if not self._is_answering:
+        if not self._is_answering and not self._is_in_line:
             self._transport.close()
 
     def close_if_still(self, now: float, *, deadline_s: float, idle_s: float) -> None:
@@ -206,7 +207,7 @@ class _Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Answer the next request if it has come whole."""
-        if self._is_answering or not self._can_write or self._transport.is_closing():
+        if self._is_answering or not self._can_write or self._has_gone or self._transport.is_closing():
             return
         ends = self._buffer.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX) + 4
         if ends < 4:
@@ -285,6 +286,8 @@ class _Connection(asyncio.Protocol):
 
     def _hand_over(self) -> None:
         """Let the web server have the connection, as if it had come there."""
+        # What waits for its turn here may come to it once more.
+        self._has_gone = True
         behind = self._server()
         self._door.went(self)
         self._transport.set_protocol(behind)

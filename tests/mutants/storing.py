@@ -197,6 +197,14 @@ STORING = (
         ),
     ),
     Mutant(
+        "a copy from before the clock was put back is young",
+        rule="2",
+        file="serving/tiers/local.py",
+        old="not now_ms >= copy.read_at_ms >= (",
+        new="copy.read_at_ms < (",
+        caught_by=(_COPIES + "test_a_copy_from_before_the_clock_was_put_back_is_served_no_more",),
+    ),
+    Mutant(
         "a copy stays that is older than what was served",
         rule="2",
         file="serving/tiers/local.py",

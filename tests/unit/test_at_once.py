@@ -8,7 +8,7 @@ import pytest
 
 from core.ports import RowKey
 from core.rows import unpack_row
-from core.windows import to_ms
+from core.windows import NEVER_MS, to_ms
 from features.videos import USER, USER_ENGAGEMENT
 from serving.answers.ready_entities import Address, ReadyEntities, ReadyEntity
 from serving.tiers.local import Copy, LocalCopies
@@ -110,7 +110,7 @@ async def test_copies_of_which_something_is_served_are_not_displaced_as_if_they_
 
 
 def held(kit: ServingKit) -> Copy | None:
-    return kit.local.get(ROW, oldest_ms=0, oldest_none_ms=0)
+    return kit.local.get(ROW, now_ms=NEVER_MS, oldest_ms=0, oldest_none_ms=0)
 
 
 async def test_a_key_of_another_type_is_refused_although_its_equal_is_remembered(kit):

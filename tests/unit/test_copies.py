@@ -5,7 +5,8 @@ import pytest
 from core.definitions import ServingPolicy
 from core.errors import StoreTimeoutError
 from core.ports import RowKey
-from core.windows import seconds
+from core.windows import NEVER_MS, seconds
+from serving.tiers.local import LocalCopies
 from serving.tiers.reader import TieredReader
 from tests.tiers_kit import OTHER, SOFT_TTL_MS, USER, fail, row, stored, values, version_of_copy, write
 
@@ -25,6 +26,30 @@ async def test_a_copy_is_served_until_it_is_as_old_as_soft_ttl(reader, cache, cl
 
     assert (old, new) == ([1], [2])
     assert len(cache.asked) == 2
+
+
+async def test_a_copy_from_before_the_clock_was_put_back_is_served_no_more(reader, cache, clock):
+    """
+    The machine's clock was an hour ahead and is corrected: nobody knows how old it is, and it would be young for an hour.
+    """
+    await write(1, cache)
+    await values(reader, USER)
+    await write(2, cache)
+
+    clock.advance(-3_600_000)
+
+    assert await values(reader, USER) == [2]
+
+
+async def test_where_there_is_room_for_no_copy_none_is_kept(clock):
+    """
+    A limit of a few bytes is allowed; a key without a row was an error of the server then.
+    """
+    local = LocalCopies(bytes_max=1, is_announced=lambda _: True)
+
+    local.put_none(USER, read_at_ms=clock.now_ms())
+
+    assert local.get(USER, now_ms=NEVER_MS, oldest_ms=0, oldest_none_ms=0) is None
 
 
 async def test_an_announcement_drops_the_older_copy(reader, cache, local):
@@ -79,7 +104,7 @@ def test_an_old_row_stays_out_however_many_other_reads_end_meanwhile(local):
         with local.reading():
             local.announce([stored(2)])
         local.put(USER, row(1), size=10, read_at_ms=0)
-        assert local.get(USER, oldest_ms=0, oldest_none_ms=0) is None
+        assert local.get(USER, now_ms=NEVER_MS, oldest_ms=0, oldest_none_ms=0) is None
         local.put(USER, row(2), size=10, read_at_ms=0)
 
     assert version_of_copy(local, USER) == 2
@@ -94,7 +119,7 @@ def test_the_newest_announcement_counts(local):
         local.announce([stored(2)])
         local.put(USER, row(2), size=10, read_at_ms=0)
 
-    assert local.get(USER, oldest_ms=0, oldest_none_ms=0) is None
+    assert local.get(USER, now_ms=NEVER_MS, oldest_ms=0, oldest_none_ms=0) is None
 
 
 def test_a_read_from_before_a_clearing_leaves_no_copy(local):
@@ -104,7 +129,7 @@ def test_a_read_from_before_a_clearing_leaves_no_copy(local):
     with local.reading():
         local.clear()
         local.put(USER, row(1), size=10, read_at_ms=0)
-        assert local.get(USER, oldest_ms=0, oldest_none_ms=0) is None
+        assert local.get(USER, now_ms=NEVER_MS, oldest_ms=0, oldest_none_ms=0) is None
 
     with local.reading():
         local.put(USER, row(2), size=10, read_at_ms=0)
@@ -132,7 +157,7 @@ def test_that_there_was_no_row_does_not_replace_a_row_that_was_read_since(local)
         assert version_of_copy(local, USER) == 1
 
     local.put_none(USER, read_at_ms=6)
-    assert local.get(USER, oldest_ms=0, oldest_none_ms=0).row is None
+    assert local.get(USER, now_ms=NEVER_MS, oldest_ms=0, oldest_none_ms=0).row is None
 
 
 def test_copies_are_bounded_in_bytes(local):
@@ -144,9 +169,9 @@ def test_copies_are_bounded_in_bytes(local):
         local.put(key, row(1, key), size=800, read_at_ms=1)
     local.put(USER, row(1), size=100_000, read_at_ms=1)
 
-    kept = [key for key in keys if local.get(key, oldest_ms=0, oldest_none_ms=0)]
+    kept = [key for key in keys if local.get(key, now_ms=NEVER_MS, oldest_ms=0, oldest_none_ms=0)]
     assert kept == keys[-100:]
-    assert local.get(USER, oldest_ms=0, oldest_none_ms=0) is None
+    assert local.get(USER, now_ms=NEVER_MS, oldest_ms=0, oldest_none_ms=0) is None
 
 
 async def test_a_key_whose_changes_are_not_announced_here_has_no_copy(reader, cache):

@@ -139,3 +139,29 @@ async def test_loads_of_those_who_have_gone_are_bounded(flights, loader):
     loader.may.set()
     await idle()
     assert await flights.get(["one more"]) == {"one more": "ONE MORE"}
+
+
+async def test_a_bug_in_a_load_that_nobody_waits_for_is_told(flights, loader, caplog):
+    """
+    Copies were read again early by nobody's leave; an error there showed as nothing but more loads.
+    """
+    loader.error = TypeError("no such row")
+    loader.may.set()
+
+    flights.begin(["a"])
+    await idle()
+
+    assert "no such row" in caplog.text
+
+
+async def test_that_a_store_fails_is_no_bug(flights, loader, caplog):
+    """
+    It is counted where it is asked; here it would be told once for each key.
+    """
+    loader.error = StoreError("away")
+    loader.may.set()
+
+    flights.begin(["a"])
+    await idle()
+
+    assert not caplog.records

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -607,3 +607,72 @@ async def test_a_crowd_is_met_in_several_turns_of_the_loop(house):
     assert max(met) <= 2
     for _, writer in clients:
         writer.close()
+
+
+class Line:
+    """Turns of a door that is busy: what is to be done is done when the test says so."""
+
+    def __init__(self) -> None:
+        self.standing: list[Callable[[], None]] = []
+
+    def do(self, work: Callable[[], None]) -> None:
+        self.standing.append(work)
+
+    def turn(self) -> None:
+        standing, self.standing = self.standing, []
+        for work in standing:
+            work()
+
+
+async def test_who_closes_his_side_while_his_request_stands_in_line_is_answered(house):
+    """
+    Only under load: his connection was closed without a byte, because nobody had begun to answer.
+    """
+    line = house.door.turns = Line()
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(post())
+    writer.write_eof()
+    await asyncio.sleep(0.05)
+    line.turn()
+
+    (answer,) = await answers(reader, 1)
+
+    assert values(answer) == [[1], [1]]
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+
+
+async def test_a_request_that_stands_in_line_at_the_end_is_answered(house):
+    """
+    A deployment would lose what a busy worker has taken from the wire already.
+    """
+    line = house.door.turns = Line()
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(post())
+    await asyncio.sleep(0.05)
+    await house.door.close()
+    line.turn()
+
+    (answer,) = await answers(reader, 1)
+
+    assert values(answer) == [[1], [1]]
+    writer.close()
+
+
+async def test_a_connection_that_has_gone_to_the_web_server_does_not_go_once_more(house):
+    """
+    Its request stood in line when the one before it was answered, and went both ways: what it pushed was pushed twice.
+    """
+    line = house.door.turns = Line()
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(b"GET /health HTTP/1.1\r\nHost: freshet\r\n\r\n")
+    await asyncio.sleep(0.05)
+    (connection,) = house.door._connections
+    connection.resume_writing()
+    await asyncio.sleep(0.05)
+    line.turn()
+
+    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 200 OK")
+    await asyncio.sleep(0.05)
+    assert house.through == ["/health"]
+    writer.close()

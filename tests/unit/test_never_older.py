@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from core.errors import StoreError
+from core.windows import NEVER_MS
 from serving.tiers.reader import TieredReader
 from tests.fakes import idle, until
 from tests.serving_kit import FailingStore
@@ -96,9 +97,9 @@ async def test_a_load_that_found_nothing_does_not_hide_a_row_that_was_found_sinc
     """
     reader, slow, first = await served_beside_a_slow_load(local, record, clock, metrics)
     if is_displaced:
-        copy = local.get(USER, oldest_ms=0, oldest_none_ms=0)
+        copy = local.get(USER, now_ms=NEVER_MS, oldest_ms=0, oldest_none_ms=0)
         local.put(USER._replace(pk="user#i9"), copy.row, size=99_700, read_at_ms=clock.now_ms())
-        assert local.get(USER, oldest_ms=0, oldest_none_ms=0) is None
+        assert local.get(USER, now_ms=NEVER_MS, oldest_ms=0, oldest_none_ms=0) is None
     slow.may.set()
     await first
 

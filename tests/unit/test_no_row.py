@@ -4,7 +4,7 @@ import pytest
 
 from core.definitions import ServingPolicy
 from core.ports import StoredRow
-from core.windows import seconds
+from core.windows import NEVER_MS, seconds
 from tests.tiers_kit import DIRECT, NEGATIVE_TTL_MS, OTHER, USER, stored, values, write
 
 
@@ -76,7 +76,7 @@ def test_a_read_from_before_a_clearing_does_not_leave_that_there_is_no_row(local
         local.clear()
         local.put_none(USER, read_at_ms=0)
 
-    assert local.get(USER, oldest_ms=0, oldest_none_ms=0) is None
+    assert local.get(USER, now_ms=NEVER_MS, oldest_ms=0, oldest_none_ms=0) is None
 
 
 @pytest.mark.parametrize("value", [stored(9, OTHER, fingerprint=b"formerly").value, bytes(8) + b"\xc1"])

@@ -137,7 +137,9 @@ async def test_preloading_ends_where_the_room_for_copies_ends(clock, store, capl
     local = LocalCopies(bytes_max=20 * (len(packed("hot", 3)) + 200), is_announced=lambda _: False)
     await preload(reader_of(clock, store, local=local), clock)
 
-    assert sum(local.get(place(user), oldest_ms=0, oldest_none_ms=0) is not None for user in USERS) == 20
+    assert (
+        sum(local.get(place(user), now_ms=NEVER_MS, oldest_ms=0, oldest_none_ms=0) is not None for user in USERS) == 20
+    )
     assert "not all rows preloaded: there is no room" in caplog.text
 
 

@@ -1,5 +1,7 @@
 """The progress of partitions: remembered for a moment, and never told to have gone back."""
 
+import asyncio
+
 from core.errors import StoreTimeoutError
 from core.ports import StoredRow
 from core.progress import progress_key, progress_row
@@ -63,3 +65,24 @@ async def test_progress_that_cannot_be_read_is_what_was_known_last(clock):
 
     assert await board.as_of_ms([("user", 3)]) == {("user", 3): 50}
     assert await down.as_of_ms([("user", 3)]) == {("user", 3): 0}
+
+
+async def test_partitions_that_different_requests_ask_for_are_asked_for_together(clock):
+    """
+    One at a time was asked for, that of whoever came first: with many partitions each third request waited for Redis.
+    """
+    store = CountingStore("cache", clock)
+    board = ProgressBoard(store=store, clock=clock)
+    places = [("user", number) for number in range(64)]
+    await board.as_of_ms(places)
+    clock.advance(251)
+
+    for place in places:
+        assert board.known([place]) == {place: 0}
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+    assert [sorted(keys) for keys in store.asked[1:]] == [
+        [progress_key("user", 0)],
+        sorted(progress_key(*place) for place in places[1:]),
+    ]
