@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from tables.table import GroupTable, LiveRow, TablePartition
 
+_YIELD_EVERY = 2_000
+
 
 class Taken(NamedTuple):
     """Changed rows of a group in one partition, taken to be flushed.
@@ -27,23 +29,23 @@ class Taken(NamedTuple):
 
 
 async def in_key_order(taken: Iterable[Taken]) -> Iterator[tuple[Taken, str, LiveRow]]:
-    """Return every changed row with its key, in order; sorting lets others work."""
-    tables: dict[TablePartition, list[Taken]] = {}
-    for one in taken:
-        tables.setdefault(one.table, []).append(one)
-    entities: dict[str, dict[str, list[Taken]]] = {}
-    for table, groups in tables.items():
-        keys = sorted({key for one in groups for key in one.rows})
-        entities.setdefault(table.entity, {}).update(dict.fromkeys(keys, groups))
-        await asyncio.sleep(0)
+    """Return every changed row with its key, in order; sorting many lets others work."""
+    entities: dict[str, list[tuple[str, int, Taken, LiveRow]]] = {}
+    since_yield = 0
+    for number, one in enumerate(taken):
+        # A key is in one table, and the number tells its groups apart: nothing behind them is compared.
+        rows = sorted((key, number, one, row) for key, row in one.rows.items())
+        entities.setdefault(one.table.entity, []).extend(rows)
+        since_yield += len(rows)
+        if since_yield >= _YIELD_EVERY:
+            since_yield = 0
+            await asyncio.sleep(0)
     return _walk(entities)
 
 
-def _walk(entities: Mapping[str, Mapping[str, list[Taken]]]) -> Iterator[tuple[Taken, str, LiveRow]]:
-    for _, groups_of in sorted(entities.items()):
-        # Each table's keys are sorted already, and to merge some sorted runs is quick.
-        for key in sorted(groups_of):
-            for one in groups_of[key]:
-                row = one.rows.get(key)
-                if row is not None:
-                    yield one, key, row
+def _walk(entities: Mapping[str, list[tuple[str, int, Taken, LiveRow]]]) -> Iterator[tuple[Taken, str, LiveRow]]:
+    for _, rows in sorted(entities.items()):
+        # To merge some sorted runs is quick.
+        rows.sort()
+        for key, _, one, row in rows:
+            yield one, key, row

@@ -31,6 +31,7 @@ class FlushTimes:
         self._begun: dict[str, float] = {}
         self._last = -math.inf
         self._took_s = 0.0
+        self._last_took_s = 0.0
         self._applied_at = -math.inf
         self._newest_ms = 0
 
@@ -38,14 +39,18 @@ class FlushTimes:
         """Note that something was applied, the newest record timestamp in it, and whether all before is flushed."""
         if caught_up and now >= self._applied_at + _QUIET_S:
             # A load that is over is no measure of what comes now.
-            self._took_s = 0.0
+            self._took_s = self._last_took_s = 0.0
         self._applied_at = now
         self._newest_ms = max(self._newest_ms, as_of_ms)
 
     def flushed(self, groups: Iterable[GroupTable], *, began: float, took_s: float) -> None:
         """Note a flush: of all changed rows of some groups, and perhaps of new ones of others."""
-        self._took_s, self._last = took_s, began
-        self._begun.update((group.sk, began) for group in groups)
+        self._last_took_s, self._last = took_s, began
+        due = [group.sk for group in groups]
+        if due:
+            # A flush of few new rows alone is no measure of the next of whole groups.
+            self._took_s = took_s
+        self._begun.update(dict.fromkeys(due, began))
 
     def delay_s(self, dirty: Iterable[GroupTable], now: float, *, now_ms: int) -> float:
         """Return how long until the first of the changed groups is due, or until that must be asked again.
@@ -71,7 +76,7 @@ class FlushTimes:
         if now_ms - self._newest_ms > _ALONE_AGE_MS:
             return math.inf
         # A flush of few rows is mostly waiting for stores: the next may follow it at once.
-        return self._last + max(_ALONE_S, self._took_s) - now
+        return self._last + max(_ALONE_S, self._last_took_s) - now
 
     def goes_alone(self, group: GroupTable) -> bool:
         """Whether new rows of a changed group may go out alone at all, and there are any."""

@@ -31,9 +31,6 @@ Many, because runs wait together for one flush and are no queue, and because a b
 what waits to be published is bounded by the publisher, in updates."""
 
 _BLOCKED_S = 0.002
-_APART_S = ((32, 0.003), (1_000, 0.01))
-"""How long the next fetch waits after one that brought fewer records than that: what comes meanwhile makes one run
-instead of several, and a run, of which each partition has its own, costs as much as many of its records."""
 
 
 class Ownership(Protocol):
@@ -177,7 +174,6 @@ class OwnedPartitions:
                 return
             if run and tp in self.ready:
                 await self._deliver(tp, run, generation)
-        await asyncio.sleep(_apart_s(sum(map(len, runs.values()))))
 
     def finish(self, delivery: Delivery[TopicPartition]) -> None:
         """Note that everything in a run is durable."""
@@ -317,8 +313,3 @@ class OwnedPartitions:
             self._expected, self.ends = dict(begin), dict(ends)
             self.ready = set(assigned)
         log.info("partitions taken over", extra={"partitions": len(assigned), "generation": generation})
-
-
-def _apart_s(records: int) -> float:
-    """Return how long the next fetch waits after one that brought so many records."""
-    return next((seconds for below, seconds in _APART_S if 0 < records < below), 0.0)

@@ -23,7 +23,12 @@ from core.offsets import Delivery
 
 _POLL_S = 0.02
 _RESET = "the handler is closed"
-_FETCH_WAIT_MS = 10
+_PREFETCH_BACKOFF_S = 0.005
+_FETCH_BYTES, _FETCH_WAIT_MS = 1, 10
+_PACES_MS = ((32, 3), (1_000, 12))
+"""How long the broker collects for the next fetch after one that brought fewer records than that: what comes meanwhile
+makes one run instead of several, and a run, of which each partition has its own, costs as much as many records."""
+_COLLECTED_BYTES = 1 << 20
 
 
 class RunMessage(ConsumerMessage):
@@ -53,6 +58,14 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS  # noqa: SLF001  # Faust offers no setting
         return consumer
 
+    async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> Any:
+        records = await super()._fetch_records(consumer, *args, **kwargs)
+        # The next fetch is asked for when this one is taken, so it is the broker that has to wait: were we to wait
+        # before we take it, it would hold what came first, and all else would wait for the one after it.
+        fetcher = consumer._fetcher  # noqa: SLF001  # aiokafka's
+        fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = paced(sum(map(len, records.values())))  # noqa: SLF001
+        return records
+
     def leave_at_stop(self) -> None:
         """Let aiokafka leave the group when it stops, as it does for a member without a name."""
         if self._consumer is not None:
@@ -61,6 +74,8 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         await super().on_start()
         consumer = self._ensure_consumer()
+        # What lies there of a partition that is not read at the moment would hold up all others for 0.1 s.
+        consumer._fetcher._prefetch_backoff = _PREFETCH_BACKOFF_S  # noqa: SLF001  # aiokafka's
         _tell_resets(consumer._client)  # noqa: SLF001  # aiokafka's
         self.transport.fence.watch_coordinator(consumer._coordinator)  # noqa: SLF001  # aiokafka's
 
@@ -256,6 +271,18 @@ class Producer(driver.Producer):
         producer: Any = self._producer
         _tell_resets(producer.client)
         self.transport.fence.guard_sends(producer._sender)  # noqa: SLF001  # aiokafka's
+
+
+def paced(records: int) -> tuple[int, int]:
+    """Return after how many bytes and milliseconds the broker answers the fetch after one that brought so many records.
+
+    Where nothing came, the first record is answered at once; of many, the next are there already.
+
+    >>> [paced(records) for records in (0, 5, 500, 5_000)]
+    [(1, 10), (1048576, 3), (1048576, 12), (1, 10)]
+    """
+    wait_ms = next((pace_ms for below, pace_ms in _PACES_MS if 0 < records < below), None)
+    return (_FETCH_BYTES, _FETCH_WAIT_MS) if wait_ms is None else (_COLLECTED_BYTES, wait_ms)
 
 
 def _tell_resets(client: Any) -> None:

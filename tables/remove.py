@@ -38,5 +38,6 @@ async def take_past(tables: OwnedTables, *, limit: int, now_ms: int) -> dict[Top
                     gone.setdefault(place, []).extend(
                         Tombstone(RowKey(partition_key(table.entity, key), group.sk), ver) for key, ver in dropped
                     )
-                await asyncio.sleep(0)
+                if looked:
+                    await asyncio.sleep(0)
     return gone

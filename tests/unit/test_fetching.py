@@ -1,16 +1,27 @@
-"""How far apart fetches are."""
+"""For how long the broker collects what is fetched next."""
 
 import pytest
 
-from agents.owned_partitions import _apart_s
+from agents.transport import paced
+
+AT_ONCE, COLLECTED = (1, 10), 1 << 20
 
 
 @pytest.mark.parametrize(
-    ("records", "seconds"), [(0, 0), (1, 0.003), (31, 0.003), (32, 0.01), (999, 0.01), (1_000, 0), (500_000, 0)]
+    ("records", "asked"),
+    [
+        (0, AT_ONCE),
+        (1, (COLLECTED, 3)),
+        (31, (COLLECTED, 3)),
+        (32, (COLLECTED, 12)),
+        (999, (COLLECTED, 12)),
+        (1_000, AT_ONCE),
+        (500_000, AT_ONCE),
+    ],
 )
-def test_the_fewer_records_come_the_sooner_the_next_are_fetched_unless_there_are_many(records, seconds):
+def test_the_fewer_records_come_the_sooner_the_next_are_fetched_unless_there_are_many(records, asked):
     """
-    Few records cost little however they come; some are cheaper together; of many the next are there already. Nothing at
-    all was waited for in the fetch itself.
+    Few records cost little however they come; some are cheaper together; of many the next are there already. After
+    nothing at all the first record must not wait for company.
     """
-    assert _apart_s(records) == seconds
+    assert paced(records) == asked

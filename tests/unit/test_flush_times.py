@@ -93,3 +93,15 @@ def test_a_load_that_is_over_does_not_put_off_what_comes_after_it(*, caught_up, 
 
     assert times.delay_s([FAST_GROUP], now, now_ms=NOW_MS) <= max(100.0 + apart_s - now, 0)
     assert times.comes_along(FAST_GROUP, now, now_ms=NOW_MS) is caught_up
+
+
+def test_a_flush_of_new_rows_alone_is_no_measure_of_the_next_of_a_group():
+    """
+    Few new rows take a moment; whole groups were flushed sooner then, just when the core was full.
+    """
+    times = flushed(took_s=0.5)
+    times.flushed([], began=100.9, took_s=0.002)
+    times.applied(100.95, as_of_ms=NOW_MS, caught_up=False)
+
+    assert times.delay_s([FAST_GROUP], 100.96, now_ms=NOW_MS) == pytest.approx(0.04)
+    assert times.alone_in_s(100.9, now_ms=NOW_MS) == pytest.approx(0.01)
