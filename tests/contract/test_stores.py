@@ -355,6 +355,75 @@ async def test_sqlite_removes_expired_rows_from_the_file(record_path):
     connection.close()
 
 
+async def test_sqlite_keeps_a_row_whose_later_version_expires_later(record_path):
+    """
+    It is looked at when its first version would have expired, and once more when the last one does.
+    """
+    clock = ManualClock()
+    store = SqliteStore(record_path, clock)
+    await write(store, row(ver=1, expires_at_ms=clock.now_ms() + 10))
+    await write(store, row(ver=2, expires_at_ms=clock.now_ms() + 20))
+    clock.advance(10)
+    await write(store, row(OTHER))
+    assert await read_ver(store) == 2
+
+    clock.advance(10)
+    await write(store, row(OTHER, ver=2))
+
+    await store.close()
+    connection = sqlite3.connect(record_path)
+    assert connection.execute("SELECT pk FROM rows").fetchall() == [(OTHER.pk,)]
+    connection.close()
+
+
+async def test_sqlite_removes_a_row_that_did_not_expire_before_its_last_version(record_path):
+    """
+    A group whose window ends once had one for all time.
+    """
+    clock = ManualClock()
+    store = SqliteStore(record_path, clock)
+    await write(store, row(ver=1))
+    await write(store, row(ver=2, expires_at_ms=clock.now_ms() + 10))
+    clock.advance(86_400_000)
+
+    await write(store, row(OTHER))
+
+    await store.close()
+    connection = sqlite3.connect(record_path)
+    assert connection.execute("SELECT pk FROM rows").fetchall() == [(OTHER.pk,)]
+    connection.close()
+
+
+async def test_sqlite_opens_a_file_of_a_former_release(record_path):
+    """
+    Whoever upgrades keeps his record; its rows expire as they would have.
+    """
+    clock = ManualClock()
+    connection = sqlite3.connect(record_path)
+    connection.execute(
+        "CREATE TABLE rows (pk TEXT NOT NULL, sk TEXT NOT NULL, ver INTEGER NOT NULL, expires_at_ms INTEGER, "
+        "value BLOB NOT NULL, PRIMARY KEY (pk, sk)) WITHOUT ROWID"
+    )
+    connection.execute("CREATE INDEX rows_by_expiry ON rows (expires_at_ms) WHERE expires_at_ms IS NOT NULL")
+    for number, expires_at_ms in enumerate((clock.now_ms() + 10, None)):
+        connection.execute(
+            "INSERT INTO rows VALUES (?, ?, ?, ?, ?)",
+            (f"user#i{number}", "g@v1", -(2**63) + 7, expires_at_ms, row(ver=7).value),
+        )
+    connection.commit()
+    connection.close()
+
+    store = SqliteStore(record_path, clock)
+    first, second = (RowKey(f"user#i{number}", "g@v1") for number in range(2))
+    assert set(await store.read([first, second], deadline_ms=1_000)) == {first, second}
+    clock.advance(10)
+    await write(store, row(OTHER))
+    await store.close()
+    again = SqliteStore(record_path, clock)
+    assert set(await again.read([first, second, OTHER], deadline_ms=1_000)) == {second, OTHER}
+    await again.close()
+
+
 async def test_sqlite_removes_more_rows_than_a_write_adds(record_path):
     """
     Under load every write adds more rows than a fixed number that it would remove, and the file would grow for ever.
