@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from tables.table import GroupTable
 
-_TIMES, _TIMES_MAX_S = 2.0, 6.0
+_TIMES, _TIMES_MAX_S = 1.3, 6.0
 """A flush that takes long is not begun again before so many times its length; one that has waited for a store is no
 measure of the next."""
 _LATER, _LATER_MAX_S = 0.1, 2.0
