@@ -68,9 +68,9 @@ class Workers:
                 if len(workers) < len(roles):
                     # It applies the definitions; two at once would refuse each other.
                     worker.wait_ready()
-                if pinned:
-                    # Before it has threads: they inherit it.
-                    os.sched_setaffinity(worker.process.pid, {self.core})
+                # Before it has threads: they inherit it, as it has inherited the core that this process is pinned to.
+                cores = {self.core} if pinned else range(os.cpu_count() or 1)
+                os.sched_setaffinity(worker.process.pid, cores)
             yield workers
         finally:
             for worker in workers:
