@@ -30,7 +30,7 @@ from tables.table import PackedRow, TablePartition, freeze
 
 log = logging.getLogger(__name__)
 
-UPDATES_WAITING_MAX = 150_000
+UPDATES_WAITING_MAX = 300_000
 _ROWS_PER_CALL = 1_000
 _PARTS_IN_FLIGHT = 4
 _YIELD_EVERY = 100
@@ -133,13 +133,17 @@ class Publisher:
 
     def _delay_s(self) -> float:
         """Return how long until the first dirty group is due, or new rows may go out alone."""
-        if self._settling or not self._room.is_set():
+        if self._is_hurried():
             return 0
         now, now_ms = asyncio.get_running_loop().time(), self._clock.now_ms()
         dirty = [group for table in self._tables for group in table.groups if group.dirty]
         delay_s = self._times.delay_s(dirty, now, now_ms=now_ms)
         alone_s = self._times.alone_in_s(now, now_ms=now_ms)
         return alone_s if alone_s < delay_s and any(map(self._times.goes_alone, dirty)) else delay_s
+
+    def _is_hurried(self) -> bool:
+        """Whether all is flushed at once: before there is no room any more, or nothing would be applied meanwhile."""
+        return bool(self._settling) or self._updates >= UPDATES_WAITING_MAX / 2
 
     async def _sleep_or_wake(self, delay_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -203,7 +207,7 @@ class Publisher:
         return total
 
     def _take(self, now: float) -> list[Taken]:
-        hurry, now_ms = self._settling or not self._room.is_set(), self._clock.now_ms()
+        hurry, now_ms = self._is_hurried(), self._clock.now_ms()
         may_go_alone = self._times.alone_in_s(now, now_ms=now_ms) <= 0
         taken = []
         for table in self._tables:

@@ -108,8 +108,8 @@ STORING = (
         "a read remembers that there is no row although one was created meanwhile",
         rule="2",
         file="serving/tiers/local.py",
-        old="and key not in self._announced and",
-        new="and",
+        old="            and key not in self._announced\n            and self._copies.maxsize",
+        new="            and self._copies.maxsize",
         caught_by=(_NO_ROW + "test_a_row_that_is_created_while_it_is_looked_for_is_found_afterwards",),
     ),
     Mutant(
