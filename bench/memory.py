@@ -35,7 +35,7 @@ from core.plans import plan_group
 from core.ports import RowKey
 from core.rows import unpack_row
 from core.topics import repartition_topic
-from core.windows import hours
+from core.windows import NEVER_MS, hours
 from services.redis_server import start_redis
 from serving.tiers.local import LocalCopies
 from stores.redis import RedisStore
@@ -203,13 +203,13 @@ class Pipeline:
         """Return how many keys are left in each place; copies are looked for among these users."""
         with redis.Redis.from_url(self._redis_url) as client:
             cached = int(client.dbsize())
-        copies = sum(self._copies.get(place, oldest_ms=0, oldest_none_ms=0) is not None for place in _places(users))
+        copies = [self._copies.get(place, now_ms=NEVER_MS, oldest_ms=0, oldest_none_ms=0) for place in _places(users)]
         return {
             "tables": self._rows,
             "changelog": len(self.log.rows),
             "record": self._recorded - _MARKS,
             "cache": cached - USER.partitions,
-            "local copies": copies,
+            "local copies": sum(copy is not None for copy in copies),
         }
 
     @property

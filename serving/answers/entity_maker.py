@@ -183,10 +183,12 @@ def _entity(rows: Sequence[ReadyRow], found: FoundRows, instant: int) -> ReadyEn
         as_of_ms=min(row.as_of_ms if row is not None else 0 for row in found.rows),
         valid_from_ms=max(row.valid_from_ms if row is not None else 0 for row in found.rows),
         from_ms=max(
-            # A row that is over is served as none, but only from now on.
-            *(ready.from_ms if ready.row is row else instant for ready, row in zip(rows, found.rows, strict=True)),
-            # Nor before it was read: then the clock was put back, and nobody knows how old it is.
-            *(copy.read_at_ms for copy in found.copies),
+            [
+                # A row that is over is served as none, but only from now on.
+                *(ready.from_ms if ready.row is row else instant for ready, row in zip(rows, found.rows, strict=True)),
+                # Nor before it was read: then the clock was put back, and nobody knows how old it is.
+                *(copy.read_at_ms for copy in found.copies),
+            ]
         ),
         until_ms=min(ready.until_ms for ready in rows),
         sure_until_ms=min((copy.sure_until_ms for copy in found.copies), default=NEVER_MS),
