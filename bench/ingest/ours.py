@@ -146,7 +146,7 @@ def _time(workers: Sequence[WorkerProcess], events: int, done: Callable[[Figures
     """Follow workers until all events are done and everything is durable: in changelog and stores.
 
     The clock starts with the last look at which nothing was begun yet, and stops with the first at which all is over:
-    it is up to 0.2 s too slow, never too fast.
+    it is up to 0.15 s too slow, never too fast.
     """
     processes = [psutil.Process(worker.process.pid) for worker in workers]
     started, cpu_started, peak = time.monotonic(), cpu_s(processes), 0
