@@ -20,19 +20,27 @@ class Turns:
     """Work of one kind: so much of each turn, the rest in the order in which it came.
 
     Attributes:
-        pace_s: How far apart pieces were done while others stood in line, seconds, whatever else was done in between;
-            it fades while none does.
+        pace_s: How much this thread computed from one piece to the next while others stood in line, seconds, whatever
+            else it did in between; it fades while none does. While a machine is busy otherwise, time passes without it.
     """
 
-    def __init__(self, *, budget_s: float, monotonic: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        *,
+        budget_s: float,
+        monotonic: Callable[[], float] = time.perf_counter,
+        cpu: Callable[[], float] = time.thread_time,
+    ) -> None:
         """Begin with nothing to do.
 
         Args:
             budget_s: In each turn no work is begun after this; a single piece may take longer.
             monotonic: Tells the time in seconds.
+            cpu: Tells how many seconds this thread has computed.
         """
         self._budget_s = budget_s
         self._monotonic = monotonic
+        self._cpu = cpu
         self._line: deque[Callable[[], None]] = deque()
         self._ends_at: float | None = None
         self._stood_since = 0.0
@@ -61,7 +69,7 @@ class Turns:
 
     def _stand(self, work: Callable[[], None]) -> None:
         if not self._line:
-            self._stood_since = self._monotonic()
+            self._stood_since = self._cpu()
         self._line.append(work)
 
     def _has_time(self) -> bool:
@@ -78,7 +86,7 @@ class Turns:
         while self._line and self._has_time():
             self._line.popleft()()
         if done := stood - len(self._line):
-            now = self._monotonic()
+            now = self._cpu()
             self.pace_s += ((now - self._stood_since) / done - self.pace_s) * _WEIGHT
             self._stood_since = now
 

@@ -17,7 +17,7 @@ def time():
 
 @pytest.fixture
 def turns(time):
-    return Turns(budget_s=BUDGET_S, monotonic=time)
+    return Turns(budget_s=BUDGET_S, monotonic=time, cpu=time)
 
 
 def work(done: list[int], time: Seconds, number: int, *, seconds: float) -> int:
