@@ -285,7 +285,7 @@ class TieredReader:
                     self.copies.keep_none(want, read_at_ms=began.at_ms)
                 elif want.terms.is_copied:
                     with suppress(FormatError):
-                        row = self._served.unpack(want.key, one.value)
+                        row = self._served.unpack(want, one.value)
                         self.copies.keep(want, row, len(one.value), read_at_ms=began.at_ms, load_ms=load_ms)
         return loaded
 

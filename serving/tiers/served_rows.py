@@ -67,27 +67,28 @@ class ServedRows:
         """Return a row that is served from now on.
 
         Raises:
-            FormatError: It cannot be read, or was computed with another definition.
+            FormatError: As ``unpack``.
         """
-        row = self.unpack(want.key, value)
+        row = self.unpack(want, value)
+        self.serve(want.key, row.ver)
+        return row
+
+    def unpack(self, want: Wanted, value: bytes) -> Row:
+        """Return the row that bytes are; the same bytes give the very same row.
+
+        Raises:
+            FormatError: They cannot be read, or were computed with another definition.
+        """
+        known = self._decoded.get(want.key, value)
+        row = known if known is not None else unpack_row(value)
         if row.fingerprint != want.terms.fingerprint:
             raise FormatError(
                 f"the row {want.key.sk} was computed with definition {row.fingerprint.hex()}, served is "
                 f"{want.terms.fingerprint.hex()}: two meanings have one number; see docs/how-to/recover.md"
             )
-        self.serve(want.key, row.ver)
-        return row
-
-    def unpack(self, key: RowKey, value: bytes) -> Row:
-        """Return what bytes say, whether it may be served or not; the same bytes give the very same row.
-
-        Raises:
-            FormatError: They cannot be read.
-        """
-        row = self._decoded.get(key, value)
-        if row is None:
-            row = unpack_row(value)
-            self._decoded.put(key, value, row)
+        if known is None:
+            # Only now: what is remembered is served without being looked at again.
+            self._decoded.put(want.key, value, row)
         return row
 
     def serve(self, key: RowKey, ver: int) -> None:

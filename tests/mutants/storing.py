@@ -197,6 +197,14 @@ STORING = (
         ),
     ),
     Mutant(
+        "what bytes of another definition say is remembered",
+        rule="2",
+        file="serving/tiers/served_rows.py",
+        old="        row = known if known is not None else unpack_row(value)\n",
+        new="        row = known if known is not None else unpack_row(value)\n        self._decoded.put(want.key, value, row)\n",
+        caught_by=(_TIERS + "test_a_row_of_another_meaning_is_a_miss_however_often_it_is_read",),
+    ),
+    Mutant(
         "a copy from before the clock was put back is young",
         rule="2",
         file="serving/tiers/local.py",

@@ -89,6 +89,16 @@ async def test_a_row_of_another_meaning_in_the_cache_is_a_counted_miss(reader, c
     assert counted == {"hit": 1, "miss": 1}
 
 
+async def test_a_row_of_another_meaning_is_a_miss_however_often_it_is_read(cache, record, clock, metrics):
+    """
+    What its bytes say was remembered, and the second reader was served it as if the first had been.
+    """
+    reader = TieredReader(local=None, cache=cache, record=record, clock=clock, metrics=metrics)
+    await cache.write([stored(9, fingerprint=b"formerly")], deadline_ms=100)
+
+    assert [await values(reader, USER) for _ in range(3)] == [[None], [None], [None]]
+
+
 async def test_a_row_that_cannot_be_read_in_the_cache_costs_no_other_row_its_copy(reader, cache, record):
     """
     One corrupt value sent the whole request to the record.
