@@ -150,7 +150,8 @@ class SeenIds:
             and len(set(hashes)) == len(hashes)
         ):
             # Most runs are like this, and to go through them one by one takes more than twice as long.
-            young.update(zip(hashes, zip(positions, repeat(now), (check & 0xFF for check in checks)), strict=False))
+            masked = [check & 0xFF for check in checks]
+            young.update(zip(hashes, zip(positions, repeat(now, len(hashes)), masked, strict=True), strict=True))
             return [Verdict.FIRST] * len(hashes)
         entries = enumerate(zip(hashes, positions, checks, times, strict=True), first)
         for number, (name, position, check, time_ms) in entries:

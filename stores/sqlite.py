@@ -164,15 +164,21 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """Make the table, or bring one of a former release up to date."""
+    """Make the table, or bring one of a former release up to date; without a lock where it is as it should be."""
+    if "look_at_ms" in _columns(connection):
+        return
     connection.execute("BEGIN IMMEDIATE")
     with connection:
-        columns = {name for _, name, *_ in connection.execute("PRAGMA table_info (rows)")}
+        columns = _columns(connection)
         if columns and "look_at_ms" not in columns:
             for statement in _UPGRADE:
                 connection.execute(statement)
         for statement in _SCHEMA:
             connection.execute(statement)
+
+
+def _columns(connection: sqlite3.Connection) -> set[str]:
+    return {name for _, name, *_ in connection.execute("PRAGMA table_info (rows)")}
 
 
 def _read(connection: sqlite3.Connection, keys: Sequence[RowKey], now_ms: int) -> dict[RowKey, bytes]:

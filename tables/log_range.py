@@ -6,6 +6,7 @@ event loop, some records at a time, so that features are read from this worker i
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -88,23 +89,13 @@ async def open_log(kafka: Mapping[str, Any]) -> AsyncIterator[ReadableLog]:
         log.close()
 
 
-class _LastError:
-    """What a client said last. It knows no log: a circle would be freed by Python's collector alone, hours later."""
-
-    def __init__(self) -> None:
-        self.told = ""
-
-    def hear(self, error: KafkaError) -> None:
-        """Note an error."""
-        self.told = f"; it said: {error.str()}"
-
-
 class Log(ReadableLog):
     """A log that librdkafka reads."""
 
     def __init__(self, kafka: Mapping[str, Any]) -> None:
-        self._errors = _LastError()
-        self._client = Consumer({**_SETTINGS, **kafka, "error_cb": self._errors.hear})
+        # Told to this and not to us: a circle would be freed by Python's collector alone, hours later.
+        self._last_error: deque[KafkaError] = deque(maxlen=1)
+        self._client = Consumer({**_SETTINGS, **kafka, "error_cb": self._last_error.append})
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="freshet-log")
 
     def close(self) -> None:
@@ -165,7 +156,7 @@ class Log(ReadableLog):
 
     def _refuse_silence(self, heard_at: float, tps: Iterable[TopicPartition]) -> None:
         if asyncio.get_running_loop().time() - heard_at > _STALLED_S:
-            told = self._errors.told
+            told = "".join(f"; it said: {error.str()}" for error in self._last_error)
             raise BrokerError(f"the broker has given nothing of {sorted(tps)} for {_STALLED_S:.0f} s{told}")
 
     async def _offsets(self, times: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import time
 import traceback
+from contextlib import closing
 
 import pytest
 import redis
@@ -335,6 +336,11 @@ async def test_sqlite_keeps_rows_when_it_is_opened_again(record_path):
     await second.close()
 
 
+def keys_in(record_path) -> list[str]:
+    with closing(sqlite3.connect(record_path)) as connection:
+        return [pk for (pk,) in connection.execute("SELECT pk FROM rows")]
+
+
 async def test_sqlite_removes_expired_rows_from_the_file(record_path):
     """
     The file would grow with everyone who was ever seen.
@@ -350,9 +356,7 @@ async def test_sqlite_removes_expired_rows_from_the_file(record_path):
     await write(store, row(OTHER))
 
     await store.close()
-    connection = sqlite3.connect(record_path)
-    assert connection.execute("SELECT pk FROM rows").fetchall() == [(OTHER.pk,)]
-    connection.close()
+    assert keys_in(record_path) == [OTHER.pk]
 
 
 async def test_sqlite_keeps_a_row_whose_later_version_expires_later(record_path):
@@ -371,9 +375,7 @@ async def test_sqlite_keeps_a_row_whose_later_version_expires_later(record_path)
     await write(store, row(OTHER, ver=2))
 
     await store.close()
-    connection = sqlite3.connect(record_path)
-    assert connection.execute("SELECT pk FROM rows").fetchall() == [(OTHER.pk,)]
-    connection.close()
+    assert keys_in(record_path) == [OTHER.pk]
 
 
 async def test_sqlite_removes_a_row_that_did_not_expire_before_its_last_version(record_path):
@@ -389,9 +391,7 @@ async def test_sqlite_removes_a_row_that_did_not_expire_before_its_last_version(
     await write(store, row(OTHER))
 
     await store.close()
-    connection = sqlite3.connect(record_path)
-    assert connection.execute("SELECT pk FROM rows").fetchall() == [(OTHER.pk,)]
-    connection.close()
+    assert keys_in(record_path) == [OTHER.pk]
 
 
 async def test_sqlite_opens_a_file_of_a_former_release(record_path):
