@@ -12,6 +12,7 @@ from typing import Any
 
 from core.errors import EventError
 from core.topics import DEAD_LETTERS
+from tables.room import when_room
 
 PAYLOAD_BYTES_MAX = 900_000
 KEY_BYTES_MAX = 16_384
@@ -96,4 +97,6 @@ class DeadLetter:
 
 async def bury(letter: DeadLetter, producer: Any) -> Any:
     """Send a dead letter and return the future of its acknowledgement: before that nothing may be finished."""
-    return await producer.send(DEAD_LETTERS, key=letter.place, value=letter.payload, headers=letter.headers())
+    return await when_room(
+        producer.send, topic=DEAD_LETTERS, key=letter.place, value=letter.payload, headers=letter.headers()
+    )

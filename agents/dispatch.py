@@ -18,6 +18,7 @@ from core.errors import BrokerError, EventError
 from core.metrics import Metrics
 from core.packs import PACK_FORMAT, PACK_UPDATES_MAX, Pack, pack_bytes
 from core.topics import repartition_topic
+from tables.room import when_room
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Dispatcher:
                 await asyncio.sleep(0)
         self._metrics.dispatched(decoder.source.topic, dispatched)
         sends = [
-            await self._producer().send(repartition_topic(entity), value=packed, partition=partition)
+            await when_room(self._producer().send, topic=repartition_topic(entity), value=packed, partition=partition)
             for entity, partition, packed in packer.packs()
         ]
         return sends + [await self._bury(letter) for letter in letters]

@@ -15,6 +15,7 @@ from core.errors import BrokerError, FormatError, RowTooLargeError
 from core.keys import partition_key
 from core.ports import RowKey
 from core.versions import version_bytes, version_of
+from tables.room import when_room
 from tables.table import GroupTable, PackedRow, TablePartition
 
 _VERSION_HEADER = "ver"
@@ -165,7 +166,7 @@ class ChangelogWriter:
 
     async def _send(self, tp: TopicPartition, batch: Any) -> tuple[TopicPartition, int, Any]:
         records = batch.record_count()
-        acknowledgement = await self._producer().send_batch(batch, tp.topic, partition=tp.partition)
+        acknowledgement = await when_room(self._producer().send_batch, batch, topic=tp.topic, partition=tp.partition)
         return tp, records, acknowledgement
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
 from core.errors import BrokerError, StoreError
 from core.topics import changelog_topic
@@ -95,6 +95,7 @@ class FakeProducer:
     Attributes:
         sent: Everything in the order in which it was sent.
         held: Whether acknowledgements wait for the test.
+        full: How many sends find no room.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class FakeProducer:
         self.told: list[tuple[Any, ...]] = [] if told is None else told
         self.sent: list[Sent] = []
         self.held = held
+        self.full = 0
         self._batch_records_max = batch_records_max
         self._ends: defaultdict[tuple[str, int | None], int] = defaultdict(int)
 
@@ -119,12 +121,14 @@ class FakeProducer:
         )
         if size > REQUEST_BYTES_MAX:
             raise MessageSizeTooLargeError(f"{size} bytes")
+        self._find_room()
         return self._add(Sent(topic, partition, 0, key, value, list(headers or ())), 1)
 
     def create_batch(self) -> FakeBatch:
         return FakeBatch(self._batch_records_max)
 
     async def send_batch(self, batch: FakeBatch, topic: str, *, partition: int) -> "asyncio.Future[Metadata]":
+        self._find_room()
         return self._add(
             Sent(topic, partition, 0, rows=list(batch.rows), row_headers=list(batch.headers)), batch.record_count()
         )
@@ -135,6 +139,11 @@ class FakeProducer:
 
     def to(self, topic: str) -> list[Sent]:
         return [sent for sent in self.sent if sent.topic == topic]
+
+    def _find_room(self) -> None:
+        if self.full:
+            self.full -= 1
+            raise KafkaTimeoutError
 
     def _add(self, sent: Sent, records: int) -> "asyncio.Future[Metadata]":
         sent.offset = self._ends[sent.topic, sent.partition]

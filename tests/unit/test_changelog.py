@@ -69,6 +69,21 @@ async def test_a_write_ends_when_every_batch_is_acknowledged():
     assert writing.done()
 
 
+async def test_batches_that_find_no_room_are_written_when_there_is_some():
+    """
+    A worker ended when the broker was away for as long as a request may take, and its successor found it away too.
+    """
+    producer, writer = opened(batch_records_max=2)
+    producer.full = 2
+
+    await writer.write({TP: rows(3)})
+
+    assert [key for sent in producer.sent for key, _ in sent.rows] == [
+        f"user#i{user} fast@v1".encode() for user in range(3)
+    ]
+    assert writer.take_foreign() == {}
+
+
 async def test_a_refused_batch_is_told_with_its_place():
     """
     The process ends with this line; without coordinates nobody knows where to look.

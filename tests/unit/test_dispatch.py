@@ -240,6 +240,20 @@ async def test_a_record_that_is_too_large_to_be_buried_is_cut(size):
         assert letter.key == b"k" * KEY_BYTES_MAX
 
 
+async def test_what_finds_no_room_is_sent_when_there_is_some():
+    """
+    A worker ended when the broker was away for as long as a request may take, and its successor found it away too.
+    """
+    async with bench() as made:
+        for run in (run_of(record(0, user=1)), run_of(record(1, value=b"")), run_of(record(2, user=1))):
+            made.producer.full = 2
+            await made.dispatcher.take(run)
+        await until(lambda: len(made.finished) == 3)
+
+        assert [offset for _, pack in made.packs() for offset in pack.offsets] == [0, 2]
+        assert [letter.offset for _, letter in made.letters()] == [1]
+
+
 async def test_a_run_is_finished_when_every_send_is_acknowledged():
     """
     A run that is finished earlier is committed, and what the broker then refuses is lost (PROTOCOL, P6).
