@@ -48,7 +48,7 @@ def apply_pack(table: TablePartition, pack: Pack, offset: int) -> Applied:
 
     Raises:
         FormatError: The pack lacks a column that a group needs: the dispatcher runs older definitions.
-        SeenIdsFullError: No room for the ids; nothing was changed.
+        SeenIdsFullError: As ``judge``; no row was changed.
     """
     verdicts = judge(table, pack)
     columns = dict(zip(pack.names, pack.columns, strict=True))
@@ -68,7 +68,8 @@ def judge(table: TablePartition, pack: Pack) -> list[Verdict]:
     """Decide which updates repeat an event, remember the ids, and move the partition's progress on.
 
     Raises:
-        SeenIdsFullError: No room for the ids; nothing was changed.
+        SeenIdsFullError: An id does not fit. Those before it are remembered; when the pack is judged again, they are
+            replays.
     """
     seen = table.seen(pack.source)
     verdicts = seen.judge_all([_ids_of(pack)])[0] if seen is not None else [Verdict.FIRST] * len(pack.offsets)
@@ -80,7 +81,7 @@ def remember(table: TablePartition, packs: Sequence[Pack]) -> None:
     """Remember the ids of several packs, in their order, as ``judge`` does.
 
     Raises:
-        SeenIdsFullError: No room for the ids.
+        SeenIdsFullError: As ``judge``.
     """
     by_source: dict[str, list[Pack]] = {}
     for pack in packs:
