@@ -47,21 +47,21 @@ def apply_pack(table: TablePartition, pack: Pack, offset: int) -> Applied:
         offset: The record's offset in the repartition topic.
 
     Raises:
-        FormatError: The pack lacks a column that a group needs: the dispatcher runs older definitions.
+        FormatError: The pack lacks a column that a group needs: the dispatcher runs older definitions. Nothing was
+            changed.
         SeenIdsFullError: As ``judge``; no row was changed.
     """
-    verdicts = judge(table, pack)
+    program = compile_program(table.plans, pack.source)
     columns = dict(zip(pack.names, pack.columns, strict=True))
-    try:
-        program = compile_program(table.plans, pack.source)
-        counts = program(table.groups, pack, columns, verdicts, version(table.epoch, offset))
-    except KeyError as error:
-        raise FormatError(
-            f"a packed record of source {pack.source!r} lacks the column {error.args[0]!r}: it was dispatched "
-            f"with older definitions; let workers with those bring the lag to 0, then start dispatchers with the new "
-            f"ones, then this one"
-        ) from error
-    return Applied(*counts)
+    for name in program.columns:
+        if name not in columns:
+            raise FormatError(
+                f"a packed record of source {pack.source!r} lacks the column {name!r}: it was dispatched with older "
+                f"definitions; let workers with those bring the lag to 0, then start dispatchers with the new ones, "
+                f"then this one"
+            )
+    verdicts = judge(table, pack)
+    return Applied(*program.run(table.groups, pack, columns, verdicts, version(table.epoch, offset)))
 
 
 def judge(table: TablePartition, pack: Pack) -> list[Verdict]:

@@ -7,30 +7,39 @@ duplicates: verdicts come from ``tables.apply``.
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
 
 from core.aggregations import State
 from core.code import Code
 from core.dedupe import Verdict
 from core.plans import GroupPlan, Resolution, Step
 
-Program: TypeAlias = Callable[..., tuple[int, int, int, int]]
-"""``program(groups, pack, columns, verdicts, ver)``: groups are the tables of the plans, columns the pack's by name.
-
-It returns how many updates were applied, duplicates, conflicts among these, and replays. It raises ``KeyError`` before
-anything is changed if a column is missing."""
-
 _PROGRAMS_MAX = 10_000
 _COMMON = ("key", "offset", "record_ms", "time_ms", "event_id", "verdict")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a pack of one source does to the rows of one entity.
+
+    Attributes:
+        columns: Names of the columns that the pack must have, sorted.
+        run: ``run(groups, pack, columns, verdicts, ver)``: groups are the tables of the plans, columns the pack's by
+            name. It returns how many updates were applied, duplicates, conflicts among these, and replays.
+    """
+
+    columns: tuple[str, ...]
+    run: Callable[..., tuple[int, int, int, int]]
 
 
 @lru_cache(maxsize=_PROGRAMS_MAX)
 def compile_program(plans: tuple[GroupPlan, ...], source: str) -> Program:
     """Return the program of a source for the groups of one entity."""
-    code = Code("def program(groups, pack, columns, verdicts, ver):")
+    code = Code("def run(groups, pack, columns, verdicts, ver):")
     feeding = [(number, plan) for number, plan in enumerate(plans) if plan.steps.get(source)]
-    names = {text: f"c{place}" for place, text in enumerate(sorted(_columns(plans, source)))}
+    needed = _columns(plans, source)
+    names = {text: f"c{place}" for place, text in enumerate(needed)}
     code.add("origin, partition = pack.origin, pack.partition\napplied = duplicates = conflicts = replays = 0")
     for number, _ in feeding:
         code.add(f"rows{number}, dirty{number}, live{number} = groups[{number}].parts()")
@@ -44,12 +53,12 @@ def compile_program(plans: tuple[GroupPlan, ...], source: str) -> Program:
             _write_group(code, number, plan, plan.steps[source], names)
         _write_count(code)
     code.add("return applied, duplicates, conflicts, replays")
-    return code.compile()
+    return Program(needed, code.compile())
 
 
-def _columns(plans: Sequence[GroupPlan], source: str) -> set[str]:
+def _columns(plans: Sequence[GroupPlan], source: str) -> tuple[str, ...]:
     steps = [step for plan in plans for step in plan.steps.get(source, ())]
-    return {text for step in steps for text in (step.value, step.where) if text is not None}
+    return tuple(sorted({text for step in steps for text in (step.value, step.where) if text is not None}))
 
 
 def _write_group(code: Code, number: int, plan: GroupPlan, steps: Sequence[Step], names: dict[str, str]) -> None:

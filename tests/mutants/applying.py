@@ -22,9 +22,9 @@ APPLYING = (
         "the stamp is of the repartition offset",
         rule="P1",
         file="tables/apply.py",
-        old="program = compile_program(table.plans, pack.source)",
-        new="""program = compile_program(table.plans, pack.source)
-        pack.offsets = [offset << 10 | number for number in range(len(pack.offsets))]""",
+        old="verdicts = judge(table, pack)",
+        new="""verdicts = judge(table, pack)
+    pack.offsets = [offset << 10 | number for number in range(len(pack.offsets))]""",
         caught_by=(_APPLY + "test_every_event_counts_once_per_key", SIMULATION),
     ),
     Mutant(

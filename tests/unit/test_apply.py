@@ -1,22 +1,27 @@
 """The state of an aggregator against the demo's oracle, whatever producers, dispatchers and aggregators go through."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
 from hypothesis import given, settings
 
+from core.aggregations import Aggregation
+from core.definitions import FeatureGroup, aggregate
 from core.errors import FormatError
 from core.packs import Pack
+from core.plans import plan_group
 from core.rows import pack_change, pack_row
 from core.versions import version
+from core.windows import hours
 from tables.apply import Applied, apply_pack, judge
 from tables.disk import TablesDisk
 from tables.engine import MemoryEngine
-from tables.table import GroupTable, freeze, thaw
+from tables.table import GroupTable, TablePartition, freeze, thaw
 from tests.engines import disk_engine, using
 from tests.fakes import until
 from tests.packed import cool, empty_pack, packed_rows
-from tests.world import HOUR_MS, NOW_MS, WORLDS, flush, new_table, values_of
+from tests.world import DEFINITIONS, HOUR_MS, NOW_MS, WORLDS, flush, new_table, values_of
 
 on_each_engine = pytest.mark.usefixtures("each_engine")
 
@@ -236,9 +241,40 @@ def test_a_pack_of_older_definitions_is_refused():
     """
     pack = clicks((0, "a", 1, 0))
     pack.names[0] = "other"
+    table = new_table("user")
 
     with pytest.raises(FormatError, match="lacks the column 'video_id'"):
-        apply_pack(new_table("user"), pack, 0)
+        apply_pack(table, pack, 0)
+
+    assert (table.ids, table.as_of_ms, [len(group) for group in table.groups]) == (0, 0, [0] * len(table.groups))
+
+
+@dataclass(frozen=True, slots=True)
+class Priced(Aggregation):
+    """An aggregation of somebody's own, with a mistake."""
+
+    def zero(self):
+        return 0
+
+    def add(self, state, value, time_ms, event_id):
+        return state + {"usual": 1}["dear"]
+
+
+def test_a_mistake_in_an_aggregation_is_told_as_it_is():
+    """
+    It was told as a pack without a column named "dear", and everybody looked for old dispatchers.
+    """
+    source = DEFINITIONS.sources["clicks"]
+    group = FeatureGroup(
+        "prices",
+        entity=DEFINITIONS.entities["user"],
+        owner="o",
+        features=(aggregate("price", source, Priced(), over=(hours(1),)),),
+    )
+    table = TablePartition("user", 0, [GroupTable(plan_group(group), 1)], [source])
+
+    with pytest.raises(KeyError, match="dear"):
+        apply_pack(table, clicks((0, "a", 1, 0)), 0)
 
 
 def test_late_tiles_are_dropped_only_when_they_are_past():
