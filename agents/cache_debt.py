@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from agents.store_write import try_write
 from core.errors import PartialWriteError, StoreError
@@ -166,7 +167,7 @@ class CacheDebt:
             Whether it makes sense to offer the next ones at once.
         """
         singly = self._was_refused and len(self._owed) <= _SINGLY_MAX
-        batch = [self._owed[key] for key in list(self._owed)[: 1 if singly else _SETTLE_BATCH]]
+        batch = list(islice(self._owed.values(), 1 if singly else _SETTLE_BATCH))
         left = await self._try(batch)
         refused = {row.key for row in left}
         for row in batch:
