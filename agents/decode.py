@@ -17,14 +17,14 @@ import xxhash
 from agents.fields import DETAIL_MAX, RECORD_BYTES_MAX, FieldReader
 from agents.places import Place, Places, every_place, place_of
 from core.code import Code
-from core.definitions import Aggregate, Entity, FeatureGroup, Source
+from core.definitions import Aggregate, Entity, FeatureGroup, Registry, Source
 from core.errors import EventError
 from core.expressions import Explode, Expr, Writer, col
 from core.models import columns_of
 from core.values import TEXT_BYTES_MAX, ValueType
 from core.windows import FUTURE_MS, to_ms
 
-__all__ = ["EVENT_ID_BYTES_MAX", "RECORD_BYTES_MAX", "Decoded", "Place", "SourceDecoder", "Target"]
+__all__ = ["EVENT_ID_BYTES_MAX", "RECORD_BYTES_MAX", "Decoded", "Place", "SourceDecoder", "Target", "decoders_of"]
 
 EVENT_ID_BYTES_MAX = 128
 
@@ -39,13 +39,11 @@ class Target:
     Attributes:
         names: Texts of the expressions that the entity's groups need.
         places: Where their values stand in ``Decoded.values``.
-        texts: Those of the places whose values are texts.
     """
 
     entity: Entity
     names: list[str]
     places: list[int]
-    texts: list[int]
 
 
 class Decoded(msgspec.Struct, frozen=True, gc=False):
@@ -67,27 +65,35 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
 class SourceDecoder:
     """Decodes the records of one source."""
 
-    def __init__(self, source: Source, groups: Iterable[FeatureGroup]) -> None:
+    def __init__(
+        self, source: Source, groups: Iterable[FeatureGroup], *, places: dict[Entity, Places] | None = None
+    ) -> None:
+        """Write the source's function out.
+
+        Args:
+            source: What is decoded.
+            groups: Those that it may feed.
+            places: By entity, to be shared with the decoders of other sources; those that are missing are added.
+        """
         self.source = source
         columns = columns_of(source.model)
         wanted = _expressions(source, groups)
         every = {text: expression for expressions in wanted.values() for text, expression in expressions.items()}
-        places = {text: place for place, text in enumerate(sorted(every))}
-        texts = {places[text]: text for text in places if every[text].type_in(columns) is ValueType.STR}
+        numbers = {text: number for number, text in enumerate(sorted(every))}
         entities = {group.entity.name: group.entity for group in groups}
         self.targets = [
-            Target(
-                entities[name],
-                sorted(expressions),
-                [places[text] for text in sorted(expressions)],
-                [places[text] for text in sorted(expressions) if places[text] in texts],
-            )
+            Target(entities[name], sorted(expressions), [numbers[text] for text in sorted(expressions)])
             for name, expressions in sorted(wanted.items())
         ]
         reader = FieldReader(source.model)
         self._read = reader.read
         self._project = _projection(
-            source, self.targets, [every[text] for text in sorted(every)], columns, reader.attributes
+            source,
+            self.targets,
+            [every[text] for text in sorted(every)],
+            columns,
+            reader.attributes,
+            {} if places is None else places,
         )
 
     def decode(self, value: bytes | None, record_time_ms: int) -> Decoded:
@@ -104,12 +110,19 @@ class SourceDecoder:
         return self._project(self._read(value), value, record_time_ms)
 
 
+def decoders_of(registry: Registry) -> dict[str, SourceDecoder]:
+    """Return a decoder for each source; the place of a key is remembered once, whatever sources touch it."""
+    places: dict[Entity, Places] = {}
+    return {topic: SourceDecoder(one, registry.groups, places=places) for topic, one in registry.sources.items()}
+
+
 def _projection(
     source: Source,
     targets: Sequence[Target],
     expressions: Sequence[Expr],
     columns: Mapping[str, ValueType],
     attributes: Mapping[str, str],
+    places: dict[Entity, Places],
 ) -> Callable[[Any, bytes | None, int], Decoded]:
     """Write the function from an event's fields, its bytes and its record's time to what is sent on.
 
@@ -128,7 +141,7 @@ def _projection(
         with code.block(f"if not ({short}):"):
             code.add(f"event_id = {code.name('identity', partial(_identity, source.event_id))}(event_id)")
     with code.block("try:"):
-        found = [_write_places(out, target.entity, source.keys) for target in targets]
+        found = [_write_places(out, target.entity, source.keys, places) for target in targets]
         code.add("pass")
     with code.block("except ValueError as error:"):
         code.add(f"raise {code.name('refuse', _refuse_key)}(error) from error")
@@ -198,7 +211,7 @@ def _expressions(source: Source, groups: Iterable[FeatureGroup]) -> dict[str, di
     return wanted
 
 
-def _write_places(out: Writer, entity: Entity, keys: Mapping[str, Expr | Explode]) -> str:
+def _write_places(out: Writer, entity: Entity, keys: Mapping[str, Expr | Explode], places: dict[Entity, Places]) -> str:
     """Write the places of an entity that an event touches; return the name of them."""
     parts = [keys.get(name, col(name)) for name in entity.keys]
     values = ", ".join(
@@ -209,7 +222,8 @@ def _write_places(out: Writer, entity: Entity, keys: Mapping[str, Expr | Explode
         return out.new(f"{out.code.name('places', partial(every_place, entity.partitions, exploded))}({values})")
     if all(part.type_in(out.columns) in _KEY_TYPES for part in parts if isinstance(part, Expr)):
         # 1 and True would be one key of a dictionary, but none of these has both.
-        return out.new(f"{out.code.name('places', Places(entity.partitions))}[{values}]")
+        kept = places.setdefault(entity, Places(entity.partitions))
+        return out.new(f"{out.code.name('places', kept)}[{values}]")
     return out.new(f"{out.code.name('place', partial(place_of, entity.partitions))}({values})")
 
 

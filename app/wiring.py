@@ -12,7 +12,7 @@ from yarl import URL
 
 from agents.aggregate import Aggregator
 from agents.cache_debt import CacheDebt
-from agents.decode import SourceDecoder
+from agents.decode import decoders_of
 from agents.dispatch import Dispatcher
 from agents.guard import die, guarded
 from agents.intake import Intake
@@ -279,9 +279,7 @@ class Platform:
             consumer=lambda: self._consumer,
         )
         self.aggregator = Aggregator(self.tables, self.publisher, self.metrics, producer=self._producer)
-        self.decoders = {
-            topic: SourceDecoder(source, self.registry.groups) for topic, source in self.registry.sources.items()
-        }
+        self.decoders = decoders_of(self.registry)
         self.intake = Intake(self.access.for_aiokafka())
         self.dispatcher = Dispatcher(
             self.decoders,

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from agents.decode import SourceDecoder
+from agents.decode import decoders_of
 from agents.dispatch import Dispatcher
 from bench.w1 import REGISTRY as REGISTRY_W1
 from bench.w1 import purchases
@@ -132,9 +132,7 @@ class Bench:
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        self._decoders = {
-            topic: SourceDecoder(one, load.registry.groups) for topic, one in load.registry.sources.items()
-        }
+        self._decoders = decoders_of(load.registry)
         self._plans = {group.name: plan_group(group) for group in load.registry.groups}
         self.rows = 0
 

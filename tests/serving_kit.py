@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 import features
-from agents.decode import SourceDecoder
+from agents.decode import decoders_of
 from agents.dispatch import Dispatcher
 from core.definitions import (
     Count,
@@ -186,7 +186,7 @@ class ServingKit:
         self._source_offsets = count()
         self._keeps_copies = keeps_copies
         self._dispatcher = Dispatcher(
-            {topic: SourceDecoder(source, registry.groups) for topic, source in registry.sources.items()},
+            decoders_of(registry),
             producer=lambda: self,
             finish=lambda _: None,
             metrics=self.metrics,

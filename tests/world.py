@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from agents.decode import SourceDecoder
+from agents.decode import decoders_of
 from agents.dispatch import Dispatcher
 from core.definitions import Registry
 from core.metrics import Metrics
@@ -101,7 +101,7 @@ class World:
         """Send everything on in runs; now and then a dispatcher dies and another begins from an older commit."""
         producer = FakeProducer()
         dispatcher = Dispatcher(
-            {source.topic: SourceDecoder(source, DEFINITIONS.groups) for source in SOURCES},
+            decoders_of(DEFINITIONS),
             producer=lambda: producer,
             finish=lambda run: None,
             metrics=METRICS,

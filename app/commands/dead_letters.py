@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agents.decode import SourceDecoder
+from agents.decode import decoders_of
 from app.dead_letters import facts_of, find_dead_letter, list_dead_letters
 from app.replay import Replay
 from app.runtime import running_access
@@ -89,7 +89,7 @@ def replay(
     registry = settings.load_registry()
     if payload and not place:
         raise ConfigurationError("--payload mends one event: name it by topic/partition/offset")
-    decoders = {topic: SourceDecoder(one, registry.groups) for topic, one in registry.sources.items()}
+    decoders = decoders_of(registry)
     mended = _read(payload) if payload else None
     done = Replay(running_access(settings), decoders).run(
         place=place, reason=reason, source=source, limit=limit, payload=mended

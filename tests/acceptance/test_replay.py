@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Producer
 
 from agents.dead_letters import PAYLOAD_BYTES_MAX, DeadLetter
-from agents.decode import SourceDecoder
+from agents.decode import decoders_of
 from app.dead_letters import MARK, find_dead_letter, list_dead_letters, read_topic
 from app.kafka.access import KafkaAccess
 from app.replay import REPLAY_OF, Replay, Replayed
@@ -46,7 +46,7 @@ def bury(producer, offset: int, payload: bytes, *, topic: str = "clicks", reason
 
 
 def replay(broker, *, lease_s: float = 0.0, **chosen: Any) -> Replayed:
-    decoders = {topic: SourceDecoder(source, REGISTRY.groups) for topic, source in REGISTRY.sources.items()}
+    decoders = decoders_of(REGISTRY)
     wanted = {"place": "", "reason": "", "source": "", "limit": 100, **chosen}
     return Replay(broker, decoders, lease_s=lease_s).run(**wanted)
 

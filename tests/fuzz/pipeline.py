@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import TypeAlias
 
 from agents.dead_letters import KEY_BYTES_MAX, PAYLOAD_BYTES_MAX, DeadLetter
-from agents.decode import SourceDecoder
+from agents.decode import decoders_of
 from agents.dispatch import Dispatcher
 from core.keys import decode_key, kafka_partition
 from core.metrics import Metrics
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 _LATER_MS = (0, 300_000, 86_400_000)
 _PLANS = {group.name: plan_group(group) for group in REGISTRY.groups}
-_DECODERS = {topic: SourceDecoder(source, REGISTRY.groups) for topic, source in REGISTRY.sources.items()}
+_DECODERS = decoders_of(REGISTRY)
 _LETTER_REASONS = {"malformed", "too_large", "overflow", "late", "future"}
 
 Place: TypeAlias = tuple[str, int, int]

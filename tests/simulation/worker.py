@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 
 from agents.aggregate import Aggregator
 from agents.cache_debt import CacheDebt
-from agents.decode import SourceDecoder
+from agents.decode import decoders_of
 from agents.dispatch import Dispatcher
 from agents.fence import Fence
 from agents.guard import guarded
@@ -48,7 +48,7 @@ PLANS = {group.name: plan_group(group) for group in REGISTRY.groups}
 SOURCES = list(REGISTRY.sources)
 ENTITIES = {repartition_topic(name): name for name in REGISTRY.entities}
 INPUTS = [TopicPartition(topic, partition) for topic in (*SOURCES, *ENTITIES) for partition in range(PARTITIONS)]
-DECODERS = {topic: SourceDecoder(source, REGISTRY.groups) for topic, source in REGISTRY.sources.items()}
+DECODERS = decoders_of(REGISTRY)
 _AGENT_OF = dict.fromkeys(SOURCES, "dispatch") | dict.fromkeys(ENTITIES, "aggregate")
 _LIFETIMES = {row_name(group.name, 1): to_ms(group.serving.hard_ttl) for group in REGISTRY.groups}
 

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from agents.decode import EVENT_ID_BYTES_MAX, RECORD_BYTES_MAX, Decoded, SourceDecoder
+from agents.decode import EVENT_ID_BYTES_MAX, RECORD_BYTES_MAX, Decoded, SourceDecoder, decoders_of
 from core.definitions import (
     ApproxDistinct,
     Count,
@@ -15,6 +15,7 @@ from core.definitions import (
     FeatureGroup,
     Last,
     Max,
+    Registry,
     Source,
     Sum,
     aggregate,
@@ -421,3 +422,16 @@ def test_a_list_full_of_flaws_has_one_bounded_detail():
 
     assert error.reason == "malformed"
     assert "(and 9999 more)" in error.detail
+
+
+def test_the_place_of_a_key_is_remembered_once_for_all_sources():
+    """
+    Each of three sources kept up to 131,072 keys of the same users, 30 MB for each.
+    """
+    stops = Source("stops", Play, event_time="at", event_id="id")
+    group = FeatureGroup("stops", entity=USER, owner="feed", features=(aggregate("stops", stops, Count(), over=HOUR),))
+    decoders = decoders_of(Registry((*GROUPS, group), ()))
+
+    played, stopped = (decoders[topic].decode(raw(), NOW_MS).places for topic in ("plays", "stops"))
+
+    assert played[0] is stopped[0]

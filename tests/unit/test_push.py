@@ -11,7 +11,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from agents.decode import SourceDecoder
+from agents.decode import SourceDecoder, decoders_of
 from core.definitions import Count, Entity, FeatureGroup, Registry, Source, aggregate
 from core.errors import BrokerError, EventError
 from core.windows import hours
@@ -51,7 +51,7 @@ def topics(kit):
 @pytest.fixture
 async def client(kit, topics):
     app = kit.web_app(body_deadline_ms=300)
-    readers = {topic: SourceDecoder(source, REGISTRY.groups) for topic, source in REGISTRY.sources.items()}
+    readers = decoders_of(REGISTRY)
     pushing = PushRoutes(
         registry=REGISTRY, readers=lambda: readers, intake=lambda: topics, clock=kit.clock, metrics=kit.metrics
     )
