@@ -70,8 +70,11 @@ class Dispatcher:
             while self._sent:
                 message, acknowledgements = self._sent[0]
                 try:
-                    await asyncio.gather(*acknowledgements)
+                    for acknowledgement in acknowledgements:
+                        await acknowledgement
                 except Exception as error:
+                    # Others may fail as well, and asyncio would complain that nobody has asked them.
+                    asyncio.gather(*acknowledgements, return_exceptions=True)
                     raise BrokerError(f"a send of {message.topic}[{message.partition}] was refused: {error}") from error
                 self._sent.popleft()
                 self._finish(message)

@@ -47,8 +47,8 @@ DISPATCHING = (
         "a run is finished before its packs are acknowledged",
         rule="P1",
         file="agents/dispatch.py",
-        old="await asyncio.gather(*acknowledgements)",
-        new="await asyncio.gather(*acknowledgements[:0])",
+        old="for acknowledgement in acknowledgements:",
+        new="for acknowledgement in acknowledgements[:0]:",
         caught_by=(
             "tests/unit/test_dispatch.py::test_a_run_is_finished_when_every_send_is_acknowledged",
             "tests/unit/test_dispatch.py::test_a_refused_send_finishes_nothing_and_is_told",

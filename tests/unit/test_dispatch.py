@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import json
 import re
 from contextlib import asynccontextmanager
@@ -310,6 +311,31 @@ async def test_a_refused_send_finishes_nothing_and_is_told():
         await asyncio.wait_for(made.dispatcher.acknowledge(), 5)
 
     assert made.finished == []
+
+
+async def test_a_run_with_several_refused_sends_tells_the_first():
+    """
+    A broker that refuses one refuses more; asyncio's complaints about the others would bury the reason.
+    """
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+
+    async def refuse_all():
+        made = Bench(FakeProducer(held=True))
+        await made.dispatcher.take(run_of(*(record(0, user=user) for user in range(20))))
+        first, *others = made.producer.sent
+        first.refuse(RuntimeError("not enough replicas"))
+        with pytest.raises(BrokerError, match="not enough replicas"):
+            await made.dispatcher.acknowledge()
+        assert others
+        for sent in others:
+            sent.refuse(RuntimeError("the broker has gone"))
+        await idle()
+
+    await refuse_all()
+    gc.collect()
+
+    assert complaints == []
 
 
 async def test_settle_waits_for_all_acknowledgements():
