@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
+from aiokafka.errors import KafkaError
+
 from agents.dead_letters import DeadLetter, bury
 from agents.decode import Decoded, Place, SourceDecoder, Target
 from core.errors import BrokerError, EventError
@@ -72,7 +74,7 @@ class Dispatcher:
                 try:
                     for acknowledgement in acknowledgements:
                         await acknowledgement
-                except Exception as error:
+                except KafkaError as error:
                     # Others may fail as well, and asyncio would complain that nobody has asked them.
                     asyncio.gather(*acknowledgements, return_exceptions=True)
                     raise BrokerError(f"a send of {message.topic}[{message.partition}] was refused: {error}") from error

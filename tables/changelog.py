@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from core.errors import BrokerError, FormatError, RowTooLargeError
 from core.keys import partition_key
@@ -110,7 +111,7 @@ class ChangelogWriter:
         for tp, records, acknowledgement in sent:
             try:
                 metadata = await acknowledgement
-            except Exception as error:
+            except KafkaError as error:
                 raise BrokerError(f"changelog {tp.topic}[{tp.partition}] refused {records} records: {error}") from error
             # After a repeated send the broker may not say where the first one landed; the next end tells.
             if metadata.offset >= 0:

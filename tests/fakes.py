@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from core.errors import BrokerError, StoreError
 from core.topics import changelog_topic
@@ -65,7 +65,10 @@ class Sent:
     def acknowledge(self, *, offset: int | None = None) -> None:
         self.future.set_result(Metadata(self.offset if offset is None else offset))
 
-    def refuse(self, error: Exception) -> None:
+    def refuse(self, reason: str) -> None:
+        self.fail(KafkaError(reason))
+
+    def fail(self, error: Exception) -> None:
         self.future.set_exception(error)
 
 

@@ -91,9 +91,22 @@ async def test_a_refused_batch_is_told_with_its_place():
     producer, writer = opened(held=True)
     writing = asyncio.create_task(writer.write({TP: rows(3)}))
     await idle()
-    producer.sent[0].refuse(RuntimeError("too large"))
+    producer.sent[0].refuse("too large")
 
-    with pytest.raises(BrokerError, match=r"freshet.user.changelog\[0\] refused 3 records: too large"):
+    with pytest.raises(BrokerError, match=r"freshet.user.changelog\[0\] refused 3 records: KafkaError: too large"):
+        await writing
+
+
+async def test_a_mistake_of_ours_is_not_told_as_a_refusal():
+    """
+    Whoever reads that the broker has refused something looks at the broker.
+    """
+    producer, writer = opened(held=True)
+    writing = asyncio.create_task(writer.write({TP: rows(3)}))
+    await idle()
+    producer.sent[0].fail(ZeroDivisionError("ours"))
+
+    with pytest.raises(ZeroDivisionError, match="ours"):
         await writing
 
 

@@ -305,10 +305,24 @@ async def test_a_refused_send_finishes_nothing_and_is_told():
     await made.dispatcher.take(run_of(record(2)))
     for sent in made.producer.sent[1:]:
         sent.acknowledge()
-    made.producer.sent[0].refuse(RuntimeError("not enough replicas"))
+    made.producer.sent[0].refuse("not enough replicas")
 
-    with pytest.raises(BrokerError, match=r"a send of shown\[0\] was refused: not enough replicas"):
+    with pytest.raises(BrokerError, match=r"a send of shown\[0\] was refused: KafkaError: not enough replicas"):
         await asyncio.wait_for(made.dispatcher.acknowledge(), 5)
+
+    assert made.finished == []
+
+
+async def test_a_mistake_of_ours_is_not_told_as_a_refusal():
+    """
+    Whoever reads that the broker has refused something looks at the broker.
+    """
+    made = Bench(FakeProducer(held=True))
+    await made.dispatcher.take(run_of(record(0)))
+    made.producer.sent[0].fail(ZeroDivisionError("ours"))
+
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        await made.dispatcher.acknowledge()
 
     assert made.finished == []
 
@@ -324,12 +338,12 @@ async def test_a_run_with_several_refused_sends_tells_the_first():
         made = Bench(FakeProducer(held=True))
         await made.dispatcher.take(run_of(*(record(0, user=user) for user in range(20))))
         first, *others = made.producer.sent
-        first.refuse(RuntimeError("not enough replicas"))
+        first.refuse("not enough replicas")
         with pytest.raises(BrokerError, match="not enough replicas"):
             await made.dispatcher.acknowledge()
         assert others
         for sent in others:
-            sent.refuse(RuntimeError("the broker has gone"))
+            sent.refuse("the broker has gone")
         await idle()
 
     await refuse_all()
