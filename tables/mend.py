@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 
 from core.errors import BrokerError, FormatError
 from core.rows import fingerprint_of, unpack_change
-from core.topics import changelog_topic, repartition_topic
+from core.topics import repartition_topic
 from core.versions import version, version_of
 from tables.changelog import ChangelogWriter, find_row
 from tables.owned import OwnedTables
@@ -92,7 +92,7 @@ class ChangelogMender:
         return found.behind
 
     def _by_changelog(self) -> dict[TopicPartition, TablePartition]:
-        return {TopicPartition(changelog_topic(table.entity), table.partition): table for table in self._tables}
+        return {table.changelog: table for table in self._tables}
 
     def _tell(self, found: _Found) -> None:
         if found.behind:
@@ -120,7 +120,7 @@ class ChangelogMender:
             return 0
         if value is None:
             # A former owner's tombstone, of whatever version: behind our row, it would let compaction remove it.
-            group.dirty[name] = group.row(name)
+            group.touch(name)
             found.behind += 1
             return 0
         try:
@@ -128,7 +128,7 @@ class ChangelogMender:
             fingerprint = fingerprint_of(row)
         except FormatError:
             # Compaction keeps the last record of a key: it would be one that no restore can read.
-            group.dirty[name] = group.row(name)
+            group.touch(name)
             found.unreadable += 1
             found.behind += 1
             return 0
@@ -139,7 +139,7 @@ class ChangelogMender:
             )
             return 0
         if version_of(row) < known:
-            group.dirty[name] = group.row(name)
+            group.touch(name)
             found.behind += 1
         elif version_of(row) > known:
             found.ahead += 1

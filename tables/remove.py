@@ -6,7 +6,6 @@ from aiokafka import TopicPartition
 
 from core.keys import partition_key
 from core.ports import RowKey
-from core.topics import changelog_topic
 from tables.changelog import Tombstone
 from tables.owned import OwnedTables
 
@@ -27,7 +26,6 @@ async def take_past(tables: OwnedTables, *, limit: int, now_ms: int) -> dict[Top
     """
     gone: dict[TopicPartition, list[Tombstone]] = {}
     for table in tables:
-        place = TopicPartition(changelog_topic(table.entity), table.partition)
         progress_ms = min(table.as_of_ms, now_ms)
         for group in table.groups:
             looked = _AT_ONCE
@@ -35,7 +33,7 @@ async def take_past(tables: OwnedTables, *, limit: int, now_ms: int) -> dict[Top
                 looked, dropped = group.drop_past(progress_ms=progress_ms, limit=min(limit, _AT_ONCE))
                 limit -= looked
                 if dropped:
-                    gone.setdefault(place, []).extend(
+                    gone.setdefault(table.changelog, []).extend(
                         Tombstone(RowKey(partition_key(table.entity, key), group.sk), ver) for key, ver in dropped
                     )
                 if looked:

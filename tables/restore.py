@@ -17,7 +17,7 @@ from aiokafka import TopicPartition
 
 from core.errors import BrokerError, FormatError
 from core.rows import begin_of_row, inspect_change, row_begins_at
-from core.topics import changelog_topic, repartition_topic
+from core.topics import repartition_topic
 from core.versions import VERSION_BYTES, version_bytes, version_of
 from tables.changelog import find_row, tombstone_version
 from tables.cold import ColdRows
@@ -68,7 +68,7 @@ class ChangelogReader:
             BrokerError: A record cannot be read, or holds a row of another definition than the group's; the message
                 has its coordinates. Or a changelog has lost its beginning, or the broker gives nothing for 30 s.
         """
-        by_tp = {TopicPartition(changelog_topic(table.entity), table.partition): table for table in tables}
+        by_tp = {table.changelog: table for table in tables}
         restoration = Restoration(by_tp)
         async with self._open_log(self._kafka) as kafka_log:
             _refuse_loss(await kafka_log.beginnings(by_tp))
@@ -156,7 +156,7 @@ class Restoration:
         """
         set_back = self._others.set_back
         for group, name in set_back.values():
-            group.dirty[name] = group.row(name)
+            group.touch(name)
         if set_back:
             log.warning("rows were set back by late bytes, writing them again", extra={"rows": len(set_back)})
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import msgspec
+from aiokafka import TopicPartition
 
 from core.dedupe import SeenIds
 from core.definitions import Source
@@ -27,7 +28,7 @@ from core.rows import (
     version_of_change,
 )
 from core.tiles import finish_live
-from core.topics import row_name
+from core.topics import changelog_topic, row_name
 from core.windows import NEVER_MS, to_ms
 from tables.cold import ColdRows
 from tables.engine import MEMORY, Engine
@@ -107,6 +108,10 @@ class GroupTable:
         except FormatError as error:
             # A restore looks at a row's begin alone.
             raise FormatError(f"the row {self.sk} of {key} was restored and is broken: {error}") from error
+
+    def touch(self, key: str) -> None:
+        """Let a row be flushed again as it is."""
+        self.dirty[key] = self.row(key)
 
     def parts(self) -> tuple[dict[str, LiveRow], dict[str, LiveRow], Callable[[str], LiveRow]]:
         """Return the live rows, the dirty ones, and ``row``, for a loop over many updates."""
@@ -274,6 +279,11 @@ class TablePartition:
             seen = SeenIds(horizon_ms=to_ms(definition.dedupe), ids_max=definition.dedupe_ids_max)
             self._seen[source] = seen
         return seen
+
+    @property
+    def changelog(self) -> TopicPartition:
+        """Where its rows are written."""
+        return TopicPartition(changelog_topic(self.entity), self.partition)
 
     @property
     def horizons(self) -> dict[str, int]:

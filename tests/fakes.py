@@ -6,11 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from core.errors import BrokerError, StoreError
-from core.topics import changelog_topic
 from stores.memory import MemoryStore
 from tests.clock import ManualClock
 
@@ -195,7 +193,7 @@ class ToldChangelogs:
         self.failures = 0
 
     async def restore(self, tables):
-        return {TopicPartition(changelog_topic(table.entity), table.partition): 0 for table in tables}
+        return {table.changelog: 0 for table in tables}
 
     async def warm_ids(self, tables):
         pass

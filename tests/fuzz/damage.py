@@ -11,14 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
-from aiokafka import TopicPartition
 
 from core.errors import FormatError
 from core.packs import unpack
 from core.plans import GroupPlan, plan_group
 from core.progress import progress_as_of_ms, progress_row
 from core.rows import fingerprint_of, pack_change, unpack_change, unpack_row, unpack_tail
-from core.topics import changelog_topic
 from tables.restore import Restoration
 from tables.table import GroupTable, TablePartition, thaw
 from tests.fuzz.domain import REGISTRY
@@ -73,7 +71,7 @@ def _take_over(plan: GroupPlan, change: bytes) -> None:
     """Read a changelog record as the next owner does: restore its row, then look at it, then change it."""
     group = GroupTable(plan, 1)
     table = TablePartition(plan.group.entity.name, 0, [group], ())
-    place, entity = TopicPartition(changelog_topic(table.entity), 0), table.entity
+    place, entity = table.changelog, table.entity
     restoration = Restoration({place: table})
     key = f"{entity}#i1 {group.sk}".encode()
     restoration.take(place, SimpleNamespace(key=key, value=change, headers=[], offset=0))

@@ -125,7 +125,7 @@ OWNING = (
         "late bytes from before a take-over stay at the end of the changelog",
         rule="P7b",
         file="tables/restore.py",
-        old="            group.dirty[name] = group.row(name)\n        if set_back:",
+        old="            group.touch(name)\n        if set_back:",
         new="            group.row(name)\n        if set_back:",
         caught_by=(
             _REMOVAL + "test_a_restored_row_is_written_again_if_something_older_stands_last",
@@ -234,7 +234,7 @@ OWNING = (
         "a row behind which a tombstone landed is left alone",
         rule="P7b",
         file="tables/mend.py",
-        old="""            group.dirty[name] = group.row(name)
+        old="""            group.touch(name)
             found.behind += 1
             return 0
         try:""",

@@ -328,7 +328,7 @@ async def test_room_is_made_by_a_flush_that_does_not_wait():
         await made.take(clicks(0))
         await until(lambda: made.finished)
         table = made.tables.get(TOPIC, 0)
-        table.group(SLOW).dirty["i1"] = table.group(SLOW).row("i1")
+        table.group(SLOW).touch("i1")
         full = clicks(1)
         made.publisher.applied(table, full, updates=UPDATES_WAITING_MAX)
         waiting = asyncio.create_task(made.publisher.wait_for_room())
