@@ -190,10 +190,15 @@ class SeenIds:
         return self._clocks[entry[0] >> OFFSET_BITS] - entry[1] <= SLICES
 
     def _advance(self, partition: int, slice_number: int) -> int:
-        self._clocks[partition] = slice_number
-        # Once per horizon, so that a slice number, of which segments keep 16 bits, never comes round again.
-        if slice_number - self._purged_at.setdefault(partition, slice_number) > SLICES and self._worth_purging():
+        before, purged_at = self._clocks[partition], self._purged_at.setdefault(partition, slice_number)
+        is_far = slice_number - before > SLICES
+        # Once per horizon, and before a far step: a slice number, of which segments keep 16 bits, never comes round
+        # again, also where nothing came for as long as that takes.
+        if slice_number - purged_at > SLICES and (is_far or self._worth_purging()):
+            self._clocks[partition] = min(slice_number, before + SLICES + 1)
             self._purge()
+            self._purged_at[partition] = slice_number
+        self._clocks[partition] = slice_number
         return slice_number
 
     def _worth_purging(self) -> bool:

@@ -187,6 +187,24 @@ def test_time_that_falls_is_ignored():
     assert judge_one(seen, 2, 20, time_ms=57 * SLICE_MS) is DUPLICATE
 
 
+@pytest.mark.parametrize("entered", [10, MANY], ids=["young", "sealed"])
+@pytest.mark.parametrize("slices", [1 << 16, (1 << 16) + SLICES, 1 << 17])
+def test_ids_are_forgotten_over_a_silence_in_which_the_numbers_of_slices_come_round(entered, slices):
+    """
+    Segments keep 16 bits of them, which is 85 days of the usual horizon, and less of shorter ones: an id that was seen
+    before such a silence was a duplicate after it, and its event was lost.
+    """
+    seen, again = SeenIds(horizon_ms=HORIZON_MS, ids_max=3 * MANY), list(range(entered))
+    seen.judge(again, again, [0] * entered, [0] * entered, partition=0)
+    others = list(range(MANY, 2 * MANY))
+
+    seen.judge(others, others, [0] * MANY, [slices * SLICE_MS] * MANY, partition=0)
+
+    positions = [2 * MANY + number for number in again]
+    assert set(seen.judge(again, positions, [0] * entered, [slices * SLICE_MS] * entered, partition=0)) == {FIRST}
+    assert len(seen) == MANY + entered
+
+
 @pytest.mark.parametrize("names", [[7], [*range(MANY), 7]], ids=["young", "sealed"])
 def test_records_without_a_time_are_judged_too(names):
     """
