@@ -158,4 +158,7 @@ def are_good(entities: Sequence[ReadyEntity], *, instant_ms: int, now_ms: int) -
     from_ms: int = max(map(_from, entities))
     until_ms: int = min(map(_until, entities))
     sure_until_ms: int = min(map(_sure_until, entities))
-    return from_ms <= instant_ms < until_ms and sure_until_ms >= now_ms
+    if not (from_ms <= instant_ms < until_ms and sure_until_ms >= now_ms):
+        return False
+    # The instant may be ahead of the clock, which was put back since a copy was read: nobody knows how old that is.
+    return instant_ms <= now_ms or all(copy.read_at_ms <= now_ms for entity in entities for copy in entity.copies)

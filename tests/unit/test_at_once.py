@@ -3,14 +3,17 @@
 import asyncio
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
+from core.definitions import Registry, ServingPolicy
 from core.ports import RowKey
 from core.rows import unpack_row
-from core.windows import NEVER_MS, to_ms
+from core.windows import NEVER_MS, seconds, to_ms
 from features.videos import USER, USER_ENGAGEMENT
 from serving.answers.ready_entities import Address, ReadyEntities, ReadyEntity
+from serving.answers.requests import FeaturesRequest
 from serving.tiers.local import Copy, LocalCopies
 from tests.clock import ManualClock
 from tests.entity_reads import (
@@ -23,7 +26,7 @@ from tests.entity_reads import (
     some_request,
     something_happens,
 )
-from tests.serving_kit import ServingKit, click, impression
+from tests.serving_kit import CITY, CITY_AROUND, ServingKit, click, impression, visit
 
 
 @pytest.fixture
@@ -175,6 +178,30 @@ async def test_a_row_that_is_over_is_there_again_when_the_clock_is_put_back(kit)
         statuses.append(answered["results"][1]["statuses"][0])
 
     assert statuses == ["PRESENT", "PRESENT", "NOT_FOUND", "NOT_FOUND", "NOT_FOUND", "PRESENT"]
+
+
+async def test_a_copy_that_was_read_before_the_clock_was_put_back_is_read_again_although_its_row_is_ahead():
+    """
+    An answer's instant is that of its newest row, whose writer's clock may be ahead of ours: a copy of that row, of
+    whose changes nobody tells us, was served until our clock had come back to when it was read.
+    """
+    local = replace(CITY_AROUND, serving=ServingPolicy(tier="local", soft_ttl=seconds(5)))
+    writer = ServingKit(ManualClock(NOW_MS), registry=Registry(groups=(local,)))
+    kit = ServingKit(writer.clock, registry=writer.registry, keeps_copies=True)
+    kit.record, kit.cache = writer.record, writer.cache
+    kit.local = LocalCopies(bytes_max=1 << 20, is_announced=None)
+    kit.web_app()
+    asked = FeaturesRequest(entities={"city": ["Ulm"]}, features=["city_around:visits_1h"])
+    await writer.take("visits", visit(NOW_MS, "Ulm"), record_time_ms=NOW_MS + 500)
+    for _ in range(3):
+        await answer(kit.server, asked)
+    assert isinstance(kit.server.answer(asked), bytes)
+
+    kit.clock.advance(-600_000)
+    await writer.take("visits", visit(NOW_MS, "Ulm"), record_time_ms=NOW_MS + 500)
+    await kit.server._progress.as_of_ms([("city", partition) for partition in range(CITY.partitions)])
+
+    assert (await answer(kit.server, asked))["results"][1]["values"] == [2]
 
 
 def entity(key: int) -> ReadyEntity:
