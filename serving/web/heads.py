@@ -52,7 +52,9 @@ def read_head(head: bytes) -> Head | None:
         return None
     found = headers.found
     length = found.get(b"content-length", b"")
-    if not headers.are_plain or not length.isdigit() or int(length) > BODY_BYTES_MAX:
+    # Zeros before it may be thousands, and Python reads no number of so many digits.
+    is_number = length.isdigit() and len(length) <= len(str(BODY_BYTES_MAX))
+    if not headers.are_plain or not is_number or int(length) > BODY_BYTES_MAX:
         return None
     deadline = found.get(_DEADLINE)
     try:

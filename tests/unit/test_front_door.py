@@ -223,14 +223,19 @@ async def test_who_may_not_read_is_told_so_by_the_web_server(house):
         post(b"{}").replace(b"Content-Length: 2", b"Content-Length: 2, 2"),
         post(b"{}").replace(b"Host: freshet\r\n", b"Host: freshet\n"),
         post(b"{}").replace(b"Content-Length: 2", f"Content-Length: {BODY_BYTES_MAX + 1}".encode()),
+        post(b"{}").replace(b"Content-Length: 2", b"Content-Length: " + b"2".zfill(5_000)),
         post(b"{}").replace(b"Content-Length: 2\r\n", b""),
         b"\r\n" + post(b"{}"),
     ],
-    ids=["two lengths", "two ways", "signed", "a list", "bare line feed", "too long", "none", "empty line before"],
-)
+    ids=[
+        "two lengths", "two ways", "signed", "a list", "bare line feed", "too long", "many zeros", "none",
+        "empty line before",
+    ],
+)  # fmt: skip
 def test_a_request_with_two_meanings_is_not_for_the_door(head):
     """
-    Where a proxy and we read a request differently, one user's request could ride in another's.
+    Where a proxy and we read a request differently, one user's request could ride in another's. A length of thousands
+    of zeros was an error of Python's in the door.
     """
     assert read_head(head[: head.index(b"\r\n\r\n") + 4]) is None
 
