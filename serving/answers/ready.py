@@ -21,8 +21,8 @@ from serving.statuses import INVALID, NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PR
 
 EPOCH = "1970-01-01T00:00:00Z"
 
-_ROWS_MAX = 10_000
-"""With ten features each, 15 MB."""
+_ROWS_MAX, _TAIL_BYTES_MAX = 10_000, 64 << 20
+"""With ten features each, 15 MB, and the tiles of the rows, which may be copied nowhere else."""
 _RFC3339_MAX_MS = 253_402_300_799_999
 _SECONDS_MAX = 100_000
 
@@ -90,17 +90,22 @@ def kept_json(value: Any) -> bytes:
 class ReadyRows:
     """Ready rows of one server, those that were made last; a row counts only as the very object that was prepared."""
 
-    def __init__(self, *, empty_lists: bool = True, rows_max: int = _ROWS_MAX) -> None:
+    def __init__(
+        self, *, empty_lists: bool = True, rows_max: int = _ROWS_MAX, tail_bytes_max: int = _TAIL_BYTES_MAX
+    ) -> None:
         """Begin with none.
 
         Args:
             empty_lists: Whether an empty list is served as such, or as null: Feast's SDK (0.67) raises a TypeError at
                 one, whoever serves it.
             rows_max: How many are remembered.
+            tail_bytes_max: Of the tiles of these.
         """
         self._empty_lists = empty_lists
         self._ready: dict[RowKey, ReadyRow] = {}
         self._rows_max = rows_max
+        self._tail_bytes = 0
+        self._tail_bytes_max = tail_bytes_max
         self._missing: dict[bytes, ReadyRow] = {}
 
     def get_all(
@@ -126,11 +131,17 @@ class ReadyRows:
             return self._none(plan)
         ready = self.serve(plan, row, instant_ms)
         if ready.row is not None:
-            self._ready.pop(key, None)
+            self._forget(key)
             self._ready[key] = ready
-            if len(self._ready) > self._rows_max:
-                del self._ready[next(iter(self._ready))]
+            self._tail_bytes += _tail_bytes(ready)
+            while len(self._ready) > self._rows_max or self._tail_bytes > self._tail_bytes_max:
+                self._forget(next(iter(self._ready)))
         return ready
+
+    def _forget(self, key: RowKey) -> None:
+        ready = self._ready.pop(key, None)
+        if ready is not None:
+            self._tail_bytes -= _tail_bytes(ready)
 
     def serve(self, plan: GroupPlan, row: Row | None, instant_ms: int) -> ReadyRow:
         """Return what is served of one row, or of none, at an instant; it is not remembered."""
@@ -151,6 +162,10 @@ class ReadyRows:
         if ready is None:
             ready = self._missing[plan.fingerprint] = self.serve(plan, None, 0)
         return ready
+
+
+def _tail_bytes(ready: ReadyRow) -> int:
+    return memoryview(ready.row.tail).nbytes if ready.row is not None else 0
 
 
 def has_defaults(plan: GroupPlan) -> bool:

@@ -135,6 +135,22 @@ async def test_only_so_many_rows_are_remembered(kit):
     assert prepared(rows, ENGAGEMENT, key, row, NOW_MS) is not first
 
 
+async def test_the_tiles_of_what_is_remembered_are_bounded_in_bytes(kit):
+    """
+    A row may have 64 KB of them: 10,000 such rows held 400 MB of which nobody had an account.
+    """
+    await kit.take("impressions", impression(NOW_MS))
+    key, row = await stored(kit, ENGAGEMENT)
+    rows = ReadyRows(tail_bytes_max=2 * memoryview(row.tail).nbytes)
+    keys = [RowKey(f"user#i{user}", key.sk) for user in range(4)]
+    made = [prepared(rows, ENGAGEMENT, other, row, NOW_MS) for other in (keys[0], *keys, keys[3])]
+
+    # The third and the fourth are there yet; one that was made once more counted once.
+    assert prepared(rows, ENGAGEMENT, keys[2], row, NOW_MS) is made[3]
+    assert prepared(rows, ENGAGEMENT, keys[3], row, NOW_MS) is made[4]
+    assert prepared(rows, ENGAGEMENT, keys[1], row, NOW_MS) is not made[2]
+
+
 async def test_keys_that_are_asked_together_get_what_each_gets_alone(kit):
     """
     Answers to one key and to many are put together in different ways; they say the same, also of nulls and of nobody.
