@@ -260,7 +260,9 @@ async def _watch_demo(settings: Settings) -> None:
     async with open_demo(settings, any_port=False) as (session, worker, services):
         with keep_runtime(broker=services.broker, base_url=worker.base_url):
             out.print(Text.assemble("Serving at ", (worker.base_url, "bold"), f", log in {worker.log}"))
-            page_port = settings.page_port if settings.web_port in REFUSED_BY_BROWSERS else settings.web_port
+            page_port = settings.page_port_beside(settings.web_port)
+            if not page_port and settings.web_port not in REFUSED_BY_BROWSERS:
+                page_port = settings.web_port
             if page_port:
                 out.print(Text.assemble("Look at ", (f"{URL(settings.base_url).with_port(page_port)}/", "bold")))
             if services.redis_url is None:

@@ -19,7 +19,7 @@ from agents.transport import Transport
 from app.front_site import FrontSite
 from app.kafka.access import KafkaAccess
 from app.logs import logging_config
-from app.settings import REFUSED_BY_BROWSERS, Settings, refuse_open
+from app.settings import Settings, refuse_open
 from core.errors import ConfigurationError, FreshetError
 from serving.answers.requests import BODY_BYTES_MAX
 from serving.web.front_door import FrontDoor
@@ -59,7 +59,7 @@ class _Web(driver.Web):
         )
 
     async def start_server(self) -> None:
-        """Listen, and where browsers refuse the port, at one for them too."""
+        """Listen, and perhaps at a second port too: one that browsers take, or one that is shared with nobody."""
         conf, app = self.app.conf, cast("App", self.app)
         try:
             # Settings have asked this too, but options of ``faust worker`` have the last word.
@@ -74,11 +74,13 @@ class _Web(driver.Web):
                     f"perhaps of `make run`, stop it, or set FRESHET_WEB_PORT"
                 )
             )
-        page_port = app.page_port if conf.web_port in REFUSED_BY_BROWSERS else 0
+        page_port = app.page_port_beside(conf.web_port)
         if page_port:
             try:
                 await web.TCPSite(self._runner, conf.web_bind, page_port).start()
             except OSError as error:
+                if app.needs_page_port:
+                    _refuse(ConfigurationError(f"FRESHET_PAGE_PORT: {error.strerror}; give each worker one of its own"))
                 log.warning("the page is not at port %d: %s", page_port, error.strerror)
 
 
@@ -88,8 +90,9 @@ class App(faust.App):
     open_platform: Callable[[], Awaitable[None]]
     close_platform: Callable[[], Awaitable[None]]
     attach_routes: Callable[[web.Application], None]
+    page_port_beside: Callable[[int], int]
     instance = ""
-    page_port = 0
+    needs_page_port = False
     has_keys = False
     shares_port = False
     front_door: FrontDoor | None = None
@@ -160,7 +163,8 @@ def new_app(settings: Settings, access: KafkaAccess, *, ownership: Ownership) ->
         web_application_options={"client_max_size": BODY_BYTES_MAX},
         logging_config=logging_config(settings.log_level),
     )
-    app.instance, app.page_port, app.has_keys = settings.instance, settings.page_port, bool(settings.keys)
+    app.instance, app.has_keys = settings.instance, bool(settings.keys)
+    app.page_port_beside, app.needs_page_port = settings.page_port_beside, settings.page_port is not None
     app.shares_port = settings.share_port
     fence = Fence(session_timeout_ms=settings.session_timeout_ms, die=die)
     app.transport = Transport(app.conf.broker_consumer, app, fence=fence, ownership=ownership, die=die)

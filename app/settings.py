@@ -22,6 +22,8 @@ EMBEDDED = "embedded"
 REFUSED_BY_BROWSERS = frozenset((6566, 6665, 6666, 6667, 6668, 6669, 6697, 10080))
 """Those of the ports that the Fetch standard calls bad which a worker might be given; Feast's own is one of them."""
 
+_PAGE_PORT = 8566
+
 
 def refuse_open(host: str, *, has_keys: bool) -> None:
     """Refuse an address that others can reach where nobody is asked for a key.
@@ -126,8 +128,12 @@ class Settings(BaseSettings):
         default=False,
         description="Whether several serving workers may listen at one port; the kernel spreads connections over them.",
     )
-    page_port: int = Field(
-        8566, ge=0, le=65535, description="Port for browsers where they refuse the other, as 6566; 0 for none."
+    page_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port of this worker alone at which everything is served too, as of one that shares the other; 0 "
+        f"for none. By default {_PAGE_PORT} where browsers refuse the other, as 6566.",
     )
     apply: bool | None = Field(
         None, description="Whether to apply unknown definitions at start; by default with the embedded record only."
@@ -220,6 +226,12 @@ class Settings(BaseSettings):
     def base_url(self) -> str:
         """Where the worker serves; an IPv6 address stands in brackets there."""
         return str(URL.build(scheme="http", host=self.web_host, port=self.web_port))
+
+    def page_port_beside(self, web_port: int) -> int:
+        """Return the port at which everything is served too, or 0 for none."""
+        if self.page_port is not None:
+            return self.page_port
+        return _PAGE_PORT if web_port in REFUSED_BY_BROWSERS else 0
 
     @property
     def bootstrap(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -14,7 +15,7 @@ import pytest
 from app.dead_letters import list_dead_letters
 from app.endpoints import embedded_topics
 from app.kafka.access import KafkaAccess
-from app.worker_process import start_worker
+from app.worker_process import WorkerProcess, start_worker
 from demo.figures import read_figures
 from features import REGISTRY
 from services.embedded import start_embedded
@@ -312,20 +313,61 @@ def test_where_browsers_refuse_the_port_the_page_is_at_another(services):
         started.stop()
 
 
-def test_a_port_that_is_taken_is_told_in_one_sentence(services, worker):
+def test_each_worker_at_a_shared_port_has_one_of_its_own_where_its_metrics_are(services):
+    """
+    Each scrape of a shared port met another worker, so counters fell back; and the port that was set opened nothing.
+    """
+    shared, own = free_port(), [free_port(), free_port()]
+    workers = [
+        start_worker(
+            {**environment_of(services, "serving"), "FRESHET_SHARE_PORT": "true", "FRESHET_PAGE_PORT": str(port)},
+            web_port=shared,
+            log=services.directory / f"shared-{port}.log",
+        )
+        for port in own
+    ]
+    try:
+        for worker, port in zip(workers, own, strict=True):
+            WorkerProcess(worker.process, f"http://127.0.0.1:{port}", worker.log).wait_ready()
+        before = [_requests(port) for port in own]
+        for _ in range(3):
+            assert http(f"http://127.0.0.1:{own[1]}/get-online-features", _ONE_READ)[0] == 200
+
+        assert [after - was for after, was in zip(map(_requests, own), before, strict=True)] == [0, 3]
+        assert http(f"http://127.0.0.1:{shared}/ready")[0] == 200
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+_ONE_READ = {"entities": {"user_id": [1]}, "features": ["user_engagement:clicks_1h"]}
+
+
+def _requests(port: int) -> int:
+    _, text = http(f"http://127.0.0.1:{port}/metrics")
+    told = re.search(r'^freshet_requests_total\{status="200"\} (\d+)', text, re.MULTILINE)
+    return int(told[1]) if told else 0
+
+
+@pytest.mark.parametrize(("setting", "words"), [
+    ("FRESHET_WEB_PORT", "no worker can listen at 127.0.0.1:"), ("FRESHET_PAGE_PORT", "give each worker one of its own"),
+])  # fmt: skip
+def test_a_port_that_is_taken_is_told_in_one_sentence(services, worker, setting, words):
     """
     Beside a demo that still runs the tutorial's worker ended in forty lines, and the demo answered in its place.
     """
+    taken = int(worker.base_url.rpartition(":")[2])
     second = start_worker(
-        environment_of(services, "serving"),
-        web_port=int(worker.base_url.rpartition(":")[2]),
+        {**environment_of(services, "serving"), setting: str(taken)},
+        web_port=taken if setting == "FRESHET_WEB_PORT" else free_port(),
         log=services.directory / "taken.log",
     )
     second.wait_end(deadline_s=30)
 
     said = second.log.read_text()
     assert second.process.returncode == 1
-    assert "no worker can listen at 127.0.0.1:" in said
+    assert words in said
+    assert setting in said
     assert "Traceback" not in said
 
 

@@ -86,6 +86,15 @@ def test_without_any_setting_everything_is_embedded():
     assert isinstance(settings.load_registry(), Registry)
 
 
+def test_a_page_port_that_is_set_is_opened_whatever_the_other_is():
+    """
+    Set beside a port that browsers take, it opened nothing and nothing said so; unset, one is opened for browsers alone.
+    """
+    assert [load_settings().page_port_beside(port) for port in (6566, 7000)] == [8566, 0]
+    assert [load_settings(page_port=8571).page_port_beside(port) for port in (6566, 7000)] == [8571, 8571]
+    assert load_settings(page_port=0).page_port_beside(6566) == 0
+
+
 def test_secrets_are_not_told():
     """
     A password in FRESHET_REDIS must not come into a log with the settings, nor into the refusal of them.
