@@ -239,7 +239,7 @@ def _group_table(name: str, entries: Sequence[CatalogueEntry]) -> Table:
             entry.value_type.value,
             entry.unit,
             json.dumps(entry.default),
-            Text(entry.definition),
+            Text("\n".join(filter(None, (entry.description, entry.definition)))),
         )
     return table
 

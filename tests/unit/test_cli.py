@@ -185,6 +185,17 @@ def test_windows_of_a_feature_are_listed_together(run, monkeypatch):
     assert "Latest(duration_ms)" in listed[1]
 
 
+def test_what_a_feature_means_is_told_before_how_it_is_computed(run):
+    """
+    The list promises meanings, and had formulas alone: what their owners had written was nowhere on it.
+    """
+    lines = [line.rstrip() for line in run("features", "user_engagement").out.splitlines()]
+
+    told = next(place for place, line in enumerate(lines) if "user_engagement:ctr_1h" in line)
+    assert lines[told].endswith("Clicks per impression")
+    assert lines[told + 1].endswith("clicks / impressions")
+
+
 @pytest.mark.parametrize("page", ["settings", "aggregations"])
 def test_a_page_of_the_reference_is_a_table_on_a_terminal(run, monkeypatch, page):
     """
