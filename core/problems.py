@@ -47,7 +47,7 @@ def check_span(where: str, what: str, span: Any, *, most: timedelta) -> list[Pro
             Problem(
                 where,
                 f"{what} is {span!r}, no duration",
-                remedy="use milliseconds(...), seconds(...), hours(...) or days(...)",
+                remedy="use milliseconds(...), seconds(...), minutes(...), hours(...) or days(...)",
             )
         ]
     if span <= timedelta(0):
