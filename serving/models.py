@@ -206,7 +206,10 @@ class RowShown(Answer):
     offset: int = Field(description="Of the last packed record that was applied to the row.")
     epoch: int = Field(description="Raised when topic or changelog are made anew.")
     valid_from_ms: int = Field(description="The instant that the finished values were written for.")
-    valid_until_ms: int | None = Field(description="When a tile next enters or leaves a window, or null for never.")
+    valid_until_ms: int | None = Field(
+        description="Until when the finished values hold: a tile enters or leaves a window then. Tiles are merged for "
+        "reads after it; null for never."
+    )
     expires_at_ms: int | None = Field(description="When the last window is empty, or null for never.")
     read_from: Literal["head", "tiles"] = Field(description="Whether finished values were served or tiles merged.")
 
