@@ -139,6 +139,20 @@ def test_an_entity_is_looked_up_and_its_number_explained_as_tiles(seen):
     assert panel.locator("figcaption").inner_text() != first
 
 
+def test_a_window_that_begins_on_another_day_says_both_days_and_why_it_is_longer(seen):
+    """
+    "11-29 06:00 to 08:00" read as two hours; it was 26, of a feature of one day.
+    """
+    page = seen.open("/#/entity/user/501?feature=user_engagement%3Aimpressions_1d")
+
+    told = page.get_by_label("Explanation", exact=True).locator("figcaption")
+    expect(told).to_have_text(
+        re.compile(
+            r"^In the window: \d\d-\d\d \d\d:00 . \d\d-\d\d \d\d:00 UTC; whole tiles, so up to 2 h more than 1 d$"
+        )
+    )
+
+
 def ask_until(page: Page, value: str) -> None:
     """Ask again until a function is done within its deadline: a machine that is busy misses some."""
     answered = page.get_by_label("Explanation", exact=True).locator(".big")

@@ -47,11 +47,16 @@ export function ago(timeMs, instantMs) {
   return ms >= 0 ? `${duration(ms)} ago` : `in ${duration(-ms)}`;
 }
 
-/** "20:15:03", with the date in front where it is another day than the instant's. */
-export function clock(timeMs, instantMs, { seconds = true } = {}) {
-  const [day, time] = iso(timeMs).split("T");
+/** "20:15:03", with the date in front where it is another day than the instant's, or it is to be `dated`. */
+export function clock(timeMs, instantMs, { seconds = true, dated = false } = {}) {
+  const time = iso(timeMs).split("T")[1];
   const shown = seconds ? time.slice(0, 8) : time.slice(0, 5);
-  return day === iso(instantMs).split("T")[0] ? shown : `${day.slice(5)} ${shown}`;
+  return dated || day(timeMs) !== day(instantMs) ? `${day(timeMs).slice(5)} ${shown}` : shown;
+}
+
+/** "2026-11-24" */
+export function day(timeMs) {
+  return iso(timeMs).split("T")[0];
 }
 
 /** "2026-11-24T20:15:03.120Z", or the number where it is no time that a calendar knows. */

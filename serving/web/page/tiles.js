@@ -1,7 +1,7 @@
 // Tiles on a time line: which slices of time a value is made of, and where "now" is.
 
 import { h, svg } from "./dom.js";
-import { clock, value } from "./format.js";
+import { clock, day, duration, value } from "./format.js";
 
 const HEIGHT = 112;
 const FLOOR = 96;
@@ -20,7 +20,7 @@ export function drawTiles(told) {
   const near = tiles.filter((tile) => tile.start_ms >= from && tile.end_ms <= to);
   const readout = h("figcaption", { "aria-live": "polite" });
   const rest = () => {
-    readout.textContent = `In the window: ${range(window, instant)} UTC${near.length < tiles.length ? `; ${tiles.length - near.length} tiles further away are not drawn` : ""}`;
+    readout.textContent = `In the window: ${range(window, instant)} UTC${longer(window)}${near.length < tiles.length ? `; ${tiles.length - near.length} tiles further away are not drawn` : ""}`;
   };
   rest();
   const tell = (tile) => {
@@ -113,8 +113,13 @@ function partText(part) {
 }
 
 function range({ start_ms: start, end_ms: end }, instant) {
-  const seconds = (end - start) % 60_000 !== 0;
-  return start === null ? "all time" : `${clock(start, instant, { seconds })} – ${clock(end, instant, { seconds })}`;
+  if (start === null) return "all time";
+  const shown = { seconds: (end - start) % 60_000 !== 0, dated: day(start) !== day(end) };
+  return `${clock(start, instant, shown)} – ${clock(end, instant, shown)}`;
+}
+
+function longer({ start_ms: start, end_ms: end, size_ms: size, tile_ms: tile }) {
+  return end - start > size ? `; whole tiles, so up to ${duration(tile)} more than ${duration(size)}` : "";
 }
 
 function slots(from, to, tileMs) {
