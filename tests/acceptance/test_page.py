@@ -246,6 +246,25 @@ def test_live_figures_tell_dead_letters_with_reasons(seen, sender):
     expect(page.locator("#health")).to_contain_text("reading")
 
 
+def test_a_quiet_source_is_told_from_a_worker_that_is_behind(seen):
+    """
+    "Freshness 50 s" on a healthy worker frightened whoever had just read that events take 68 ms to readers.
+    """
+    page = seen.open("/#/live")
+    newest = page.locator(".figure", has_text="Newest record")
+    expect(newest).to_contain_text("quiet: nothing waits here")
+
+    def fall_behind(route):
+        told = route.fetch().json()
+        told["ingest"]["lag"] = 7
+        route.fulfill(json=told)
+
+    seen.page.route("**/console/figures", fall_behind)
+
+    expect(newest).to_contain_text("newer ones wait")
+    expect(page.locator(".figures")).not_to_contain_text("Freshness")
+
+
 @pytest.mark.parametrize(
     "place",
     [f"/#/entity/user/{HOSTILE}", f"/#/group/{HOSTILE}", f"/#/entity/{HOSTILE}/1", f"/#/ask/{HOSTILE}?user_id=1"],

@@ -8,8 +8,8 @@ import { clock, count, duration, rate } from "./format.js";
 const POLL_MS = 1_000;
 const KEPT = 120;
 const RATE_OVER = 5;
-/** The newest record that is read is older than this only if nothing comes in or something is behind. */
-const QUIET_MS = 60_000;
+/** Whether nothing comes in is asked only of a record older than this: a worker that is busy has a newer one. */
+const QUIET_MS = 2_000;
 
 const REASONS = {
   malformed: "not what the source's model says; the producer has to change",
@@ -91,7 +91,7 @@ function draw(main) {
     h("div", { class: "figures" },
       ingests && figure("Events", `${rate(perSecond(events))}/s`, `${count(events(now))} since the start`, history(events)),
       ingests && figure("Behind", count(ingest.lag ?? 0), "records written, not yet durable", now.lag && samples.map((one) => one.ingest.lag ?? 0)),
-      figure("Freshness", ...freshness(now)),
+      figure("Newest record", ...newestRecord(now)),
       now.serves && figure("Reads", `${rate(perSecond(reads))}/s`, latency(), history(reads)),
       ingests && figure("Dead letters", count(letters(now)), letters(now) ? "since the start, late ones included" : "none since the start", history(letters)),
     ),
@@ -195,11 +195,18 @@ function letters({ sources }) {
   return sum(sources.flatMap(({ buried }) => Object.values(buried)));
 }
 
-function freshness({ entities, instant_ms: instant }) {
+function newestRecord({ entities, instant_ms: instant, ingest }) {
   const newest = Math.max(0, ...entities.map((one) => one.newest_as_of_ms));
-  const ms = Math.max(0, instant - newest);
   if (newest === 0) return ["–", "nothing has been written yet"];
-  return [duration(ms), ms > QUIET_MS ? "since the newest record that reads see; sources are quiet, or something is behind" : "age of the newest record that reads see"];
+  const ms = Math.max(0, instant - newest);
+  return [`${duration(ms)} ago`, stillness(ms, ingest)];
+}
+
+/** Tell a quiet source from a worker that is behind; those that serve alone know neither. */
+function stillness(ms, ingest) {
+  if (SERVING[ingest.role] || !ingest.ready || ingest.restore) return "the newest that reads see";
+  if (ingest.lag) return "the newest that reads see; newer ones wait";
+  return ms > QUIET_MS && perSecond(events) === 0 ? "quiet: nothing waits here" : "the newest that reads see";
 }
 
 function latency() {
