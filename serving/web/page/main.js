@@ -24,7 +24,7 @@ function route() {
   const name = place?.path[0] ?? "";
   close();
   close = () => {};
-  mark(PAGES[name] ?? name);
+  mark(PAGES[name] ?? name, place?.path.slice(1) ?? []);
   const view = docs ? showDocs : VIEWS[name];
   if (!place || !view) {
     show(main, notice("There is no such place", "The address behind the # is none of this page; the catalogue is a good start."));
@@ -37,10 +37,14 @@ function route() {
   shown = name;
 }
 
-function mark(page) {
+/** Name the page in the header and in the window's title, which tells windows and bookmarks apart. */
+function mark(page, names) {
+  document.title = "Freshet";
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.dataset.page === page) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.dataset.page === page) {
+      link.setAttribute("aria-current", "page");
+      document.title = [names.join(" "), link.textContent, "Freshet"].filter(Boolean).join(" · ");
+    } else link.removeAttribute("aria-current");
   }
 }
 
