@@ -160,7 +160,9 @@ class Settings(BaseSettings):
         description="Rows of a group in one partition that stay ready to be changed; of others only bytes are kept.",
     )
     reads_log: Path | None = Field(
-        None, description="CSV file for a sample of reads and writes, for `freshet cache simulate`; keys are hashed."
+        None,
+        description="CSV file for a sample of reads and writes, for `freshet cache simulate`; keys are hashed, workers "
+        "of one machine may share it, and it ends at 256 MB.",
     )
     reads_log_share: float = Field(0.01, gt=0, le=1, description="Share of the keys that are in it.")
     on_demand_processes: int = Field(

@@ -161,6 +161,8 @@ class Platform:
             if settings.reads_log is not None
             else None
         )
+        if self.reads_log is not None:
+            self._start(self.reads_log.run(), what="log of reads")
         # Only a worker that aggregates hears of changes; elsewhere a copy may be old for a whole soft_ttl.
         hears, holds = settings.role.aggregates, any(group.serving.tier == "local" for group in self.registry.groups)
         self.local = LocalCopies(bytes_max=settings.local_bytes_max, is_announced=self._is_announced if hears else None)

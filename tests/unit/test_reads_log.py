@@ -1,12 +1,16 @@
 """A sample of reads, and what ``freshet cache simulate`` makes of it."""
 
+import asyncio
 import csv
 import json
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from app.cli import cli
+from core.errors import ConfigurationError
 from core.ports import RowKey, StoredRow
 from serving.answers.reads_log import FIELDS, ReadsLog
 from tests.clock import ManualClock
@@ -76,6 +80,74 @@ def test_a_log_goes_on_where_it_was(path):
 
     assert path.read_text().splitlines()[0] == ",".join(FIELDS)
     assert len(lines(path)) == 2
+
+
+def test_workers_of_one_machine_may_share_a_file(path):
+    """
+    A variable that is exported reaches all workers that are started: what one writes may not break the other's lines.
+    """
+    one, other = (ReadsLog(path, share=1, clock=ManualClock(7)) for _ in range(2))
+    for _ in range(3):
+        one.reads(KEYS)
+        other.reads(KEYS)
+    one.close()
+    other.close()
+
+    assert path.read_text().count(FIELDS[0]) == 1
+    found = lines(path)
+    assert len(found) == 6 * len(KEYS)
+    assert {(line["time_ms"], line["op"], line["group"], len(line["key"])) for line in found} == {
+        ("7", "read", "user_engagement", 16)
+    }
+
+
+async def test_a_line_is_in_the_file_soon(path):
+    """
+    Of 64 KB in memory nothing was seen for hours where one key in a hundred is sampled, and a worker that was killed
+    took them along.
+    """
+    log = ReadsLog(path, share=1, clock=ManualClock(7), flush_s=0)
+    log.reads(KEYS[:1])
+    assert lines(path) == []
+
+    with suppress(TimeoutError):
+        await asyncio.wait_for(log.run(), 0.01)
+
+    assert len(lines(path)) == 1
+    log.close()
+
+
+def test_that_it_is_full_is_told_once_and_again_after_a_start(path, caplog):
+    """
+    Whoever waits for the week's sample should know that it ended on Monday.
+    """
+    for start in (1, 2):
+        log = ReadsLog(path, share=1, clock=ManualClock(7), bytes_max=200)
+        for _ in range(10):
+            log.reads(KEYS[:10])
+        log.close()
+
+        assert [record.getMessage() for record in caplog.records] == ["log of reads is full"] * start
+    assert path.stat().st_size < 1_000
+
+
+def test_reads_go_on_when_the_disk_is_full(caplog):
+    """
+    A sample that nobody needs for an answer would fail all of them, and end the worker with the first row it writes.
+    """
+    log = ReadsLog(Path("/dev/full"), share=1, clock=ManualClock(7))
+    log.reads(KEYS)
+    log.close()
+
+    assert [record.getMessage() for record in caplog.records] == ["log of reads cannot be written"]
+
+
+def test_a_file_that_cannot_be_opened_is_told_with_its_setting(tmp_path):
+    """
+    A start that fails with a trace tells nobody which of forty settings it was.
+    """
+    with pytest.raises(ConfigurationError, match=r"FRESHET_READS_LOG: .*missing.* cannot be written: No such file"):
+        ReadsLog(tmp_path / "missing" / "reads.csv", share=1, clock=ManualClock(7))
 
 
 def simulate(path, *options):
