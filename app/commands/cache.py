@@ -1,26 +1,21 @@
 """``freshet cache``: choose policies and sizes by what one's own reads would have met."""
 
-import csv
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from app.cache_log import read_logs
 from app.cache_report import MB, TIERS, Bill, chart, figures_of, groups_table, policies_table, with_policy
 from app.settings import load_settings
-from core.definitions import FeatureGroup
-from core.errors import ConfigurationError
-from serving.answers.reads_log import FIELDS
-from serving.cache_model import Access, Sizes, run_model
+from serving.cache_model import Sizes, run_model
 
 cli = typer.Typer(no_args_is_help=True, help="Tell what caches are worth, by a log of reads.")
 out = Console()
 
-_ROW_BYTES = 500
 _SCALES = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4)
 _PICTURE_COLUMNS = 108
 
@@ -32,12 +27,18 @@ def cache() -> None:
 
 @cli.command()
 def simulate(
-    log: Annotated[Path, typer.Argument(help="CSV with time_ms,op,group,key,bytes; FRESHET_READS_LOG writes one.")],
+    logs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="LOG",
+            help="CSV with the header time_ms,op,group,key,bytes; FRESHET_READS_LOG writes one. Several are merged.",
+        ),
+    ],
     *,
     share: Annotated[float, typer.Option(min=1e-6, max=1, help="Of all keys that are in the log.")] = 1.0,
     local_mb: Annotated[float, typer.Option(min=0, help="Copies in each worker.")] = 64,
     redis_mb: Annotated[float, typer.Option(min=0, help="All Redis servers.")] = 1024,
-    workers: Annotated[int, typer.Option(min=1, help="Workers that aggregate and serve.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Of the role all, when the log was written.")] = 1,
     policy: Annotated[
         list[str] | None,
         typer.Option(
@@ -49,14 +50,12 @@ def simulate(
     json_: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Save tables and chart as an SVG.")] = None,
 ) -> None:
-    """Replay a log against policies, those declared and others.
+    """Replay logs of reads against policies, those declared and others.
 
     Tells what each tier would have answered, and what it costs.
     """
     groups = {group.name: group for group in load_settings().load_registry().groups}
-    accesses = list(_read(log, groups))
-    if not any(not one.is_write for one in accesses):
-        raise ConfigurationError(f"{log} has no reads: each line is time_ms,op,group,key,bytes, op is read or write")
+    accesses = read_logs(logs, groups)
     sizes = _sizes(local_mb, redis_mb, workers, share)
     days = max((accesses[-1].time_ms - accesses[0].time_ms) / 86_400_000, 1 / 86_400)
     bill = Bill(days, share, record_price, redis_price)
@@ -92,30 +91,3 @@ def simulate(
 def _sizes(local_mb: float, redis_mb: float, workers: int, share: float) -> Sizes:
     # A sample of the keys needs as small a share of the memory.
     return Sizes(int(local_mb * MB * share), int(redis_mb * MB * share), workers)
-
-
-def _read(path: Path, groups: dict[str, FeatureGroup]) -> Iterator[Access]:
-    """Yield the lines of a log; a read is as large as the row's last write, where the log knows it."""
-    known: dict[tuple[str, str], int] = {}
-    try:
-        with path.open(newline="") as file:
-            for number, line in enumerate(csv.DictReader(file), start=2):
-                yield _access(line, known, groups, where=f"{path}, line {number}")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from None
-
-
-def _access(
-    line: dict[str, Any], known: dict[tuple[str, str], int], groups: dict[str, FeatureGroup], *, where: str
-) -> Access:
-    try:
-        time_ms, op, group, key = int(line["time_ms"]), line["op"], line["group"], line["key"]
-        size = int(line["bytes"]) if line.get("bytes") else known.get((group, key), _ROW_BYTES)
-    except (KeyError, TypeError, ValueError):
-        raise ConfigurationError(f"{where}: expected {','.join(FIELDS)}") from None
-    if op not in ("read", "write"):
-        raise ConfigurationError(f"{where}: op is read or write, not {op!r}")
-    if group not in groups:
-        raise ConfigurationError(f"{where}: no group {group!r}; FRESHET_REGISTRY names the definitions")
-    known[group, key] = size
-    return Access(time_ms, group, key, op == "write", size)

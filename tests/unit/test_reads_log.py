@@ -156,6 +156,7 @@ def simulate(path, *options):
 
 def write_log(path, *rows):
     path.write_text("\n".join([",".join(FIELDS), *rows]) + "\n")
+    return path
 
 
 def test_a_policy_is_chosen_by_numbers(path):
@@ -226,6 +227,7 @@ def test_a_policy_that_is_none_is_told(path, policy):
         ("soon,read,user_engagement,a,", "line 2: expected time_ms,op,group,key,bytes"),
         ("1,look,user_engagement,a,", "op is read or write, not 'look'"),
         ("1,read,nothing,a,", "no group 'nothing'"),
+        ("1,read,user_engagement", "expected time_ms,op,group,key,bytes; there is no key"),
         ("1,write,user_engagement,a,5", "has no reads"),
     ],
 )
@@ -239,3 +241,51 @@ def test_a_log_that_is_none_is_told_with_its_line(path, line, told):
 
     assert result.exit_code == 1
     assert told in str(result.exception)
+
+
+def test_logs_of_several_workers_are_one_in_the_order_of_time(tmp_path):
+    """
+    A read that comes before the write it followed is a copy of age -1, and a bill of the wrong month.
+    """
+    writes = write_log(tmp_path / "writes.csv", "5000,write,user_engagement,a,700", "1000,write,user_engagement,a,400")
+    reads = write_log(tmp_path / "reads.csv", *(f"{time_ms},read,user_engagement,a," for time_ms in (6000, 2000, 3000)))
+
+    told = simulate(writes, str(reads), "--json")
+
+    figures = json.loads(told.output)
+    assert (figures["reads"], figures["local_share"], figures["redis_share"]) == (3, 0.3333, 0.6667)
+    assert (figures["copy_age_s_p50"], figures["days"]) == (1, round(5 / 86_400, 3))
+
+
+def test_workers_that_begin_a_file_together_write_its_header_twice(path):
+    """
+    Nobody can mend a line of a log that two programs make anew at each start.
+    """
+    write_log(path, "1,read,user_engagement,a,", ",".join(FIELDS), "2,read,user_engagement,a,")
+
+    assert json.loads(simulate(path, "--json").output)["reads"] == 2
+
+
+@pytest.mark.parametrize("end", ["3,read,user_eng", "3,read,user_engagement,a,7", "3", "3,read,user_engagement,a,\r"])
+def test_a_log_that_was_copied_while_it_grew_lacks_its_last_line(path, end):
+    """
+    Who looks at a log on another machine has half a line in every second copy.
+    """
+    write_log(path, "1,read,user_engagement,a,", "2,read,user_engagement,a,")
+    with path.open("a", newline="") as file:
+        file.write(end)
+
+    assert json.loads(simulate(path, "--json").output)["reads"] == 2
+
+
+@pytest.mark.parametrize("first", ["1,read,user_engagement,a,", "time_ms;op;group;key;bytes", ""])
+def test_a_log_without_its_header_is_told(path, first):
+    """
+    The first line was taken for one, and the second was complained about.
+    """
+    path.write_text(f"{first}\n1,read,user_engagement,a,\n")
+
+    result = simulate(path)
+
+    assert result.exit_code == 1
+    assert "the first line has to be the header, time_ms,op,group,key,bytes (" in str(result.exception)
