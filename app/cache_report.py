@@ -9,6 +9,7 @@ from typing import Any
 import plotext
 from rich.table import Table
 
+from core.check_policies import check_policies
 from core.definitions import FeatureGroup
 from core.errors import ConfigurationError
 from core.windows import seconds
@@ -16,6 +17,7 @@ from serving.cache_model import Outcome
 
 TIERS = ("local", "redis", "record")
 MB = 1 << 20
+_DIGITS_MAX = 12
 
 _FIGURES = {
     "local_share": ("answered by copies", "{:.1%}"),
@@ -59,26 +61,28 @@ def with_policy(group: FeatureGroup, text: str) -> FeatureGroup:
     """Return a group with another policy, told as ``soft_ttl_s=300,tier=direct,write=around``.
 
     Raises:
-        ConfigurationError: There is no such policy.
+        ConfigurationError: There is no such policy, or it cannot be, as ``freshet check`` tells it.
     """
     for part in text.split(","):
         changed = _change(group, *part.partition("=")[::2])
         if changed is None:
             raise ConfigurationError(
-                f"--policy {text}: {part!r} is none; write soft_ttl_s=300, hard_ttl_s=86400, tier=remote or direct, "
-                f"write=through or around, several with commas"
+                f"--policy {text}: {part!r} is none; write soft_ttl_s=300, hard_ttl_s=86400, tier=local, remote or "
+                f"direct, write=through or around, several with commas"
             )
         group = changed
+    # How large its rows are matters to warnings alone.
+    for problem in check_policies(f"group {group.name}", group, row_bytes=0):
+        if problem.severity == "error":
+            raise ConfigurationError(f"--policy {text}: {problem.where}: {problem.reason}; {problem.remedy}")
     return group
 
 
 def _change(group: FeatureGroup, name: str, value: str) -> FeatureGroup | None:
     serving = group.serving
     match name, value:
-        case "tier", "remote":
-            return replace(group, serving=replace(serving, tier="remote"))
-        case "tier", "direct":
-            return replace(group, serving=replace(serving, tier="direct"))
+        case "tier", "local" | "remote" | "direct" as tier:
+            return replace(group, serving=replace(serving, tier=tier))
         case "write", "through" | "around":
             return replace(group, writing=replace(group.writing, cached=value == "through"))
         case "soft_ttl_s", _ if _is_number(value):
@@ -89,7 +93,7 @@ def _change(group: FeatureGroup, name: str, value: str) -> FeatureGroup | None:
 
 
 def _is_number(text: str) -> bool:
-    return text.replace(".", "", 1).isdecimal() and text.isascii()
+    return text.replace(".", "", 1).isdecimal() and text.isascii() and len(text) <= _DIGITS_MAX
 
 
 def figures_of(outcome: Outcome, bill: Bill) -> dict[str, Any]:

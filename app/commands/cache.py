@@ -27,10 +27,9 @@ def cache() -> None:
 
 @cli.command()
 def simulate(
-    logs: Annotated[
+    log: Annotated[
         list[Path],
         typer.Argument(
-            metavar="LOG",
             help="CSV with the header time_ms,op,group,key,bytes; FRESHET_READS_LOG writes one. Several are merged.",
         ),
     ],
@@ -55,14 +54,15 @@ def simulate(
     Tells what each tier would have answered, and what it costs.
     """
     groups = {group.name: group for group in load_settings().load_registry().groups}
-    accesses = read_logs(logs, groups)
+    accesses = read_logs(log, groups)
     sizes = _sizes(local_mb, redis_mb, workers, share)
     days = max((accesses[-1].time_ms - accesses[0].time_ms) / 86_400_000, 1 / 86_400)
     bill = Bill(days, share, record_price, redis_price)
     declared = run_model(groups, sizes, accesses)
     policies = {"declared": figures_of(declared, bill)}
+    met = sorted({one.group for one in accesses})
     for text in policy or ():
-        changed = {name: with_policy(group, text) for name, group in groups.items()}
+        changed = {name: with_policy(groups[name], text) for name in met}
         policies[text] = figures_of(run_model(changed, sizes, accesses), bill)
     curve = [
         (local_mb * scale, run_model(groups, _sizes(local_mb * scale, redis_mb, workers, share), accesses))

@@ -208,7 +208,9 @@ def test_policies_are_compared_with_what_is_declared(path):
     assert direct["record_share"] == 1
 
 
-@pytest.mark.parametrize("policy", ["soft_ttl=3", "soft_ttl_s=soon", "tier=moon", "write=", "", "soft_ttl_s=3,"])
+@pytest.mark.parametrize(
+    "policy", ["soft_ttl=3", "soft_ttl_s=soon", "tier=moon", "write=", "", "soft_ttl_s=3,", "soft_ttl_s=1" + "0" * 400]
+)
 def test_a_policy_that_is_none_is_told(path, policy):
     """
     A policy that is silently another one is a month of the wrong bill.
@@ -219,6 +221,41 @@ def test_a_policy_that_is_none_is_told(path, policy):
 
     assert result.exit_code == 1
     assert "write soft_ttl_s=300, hard_ttl_s=86400" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        ("hard_ttl_s=1", "hard_ttl is shorter than soft_ttl; give it at least soft_ttl: a copy is refreshed first"),
+        ("soft_ttl_s=90000", "hard_ttl is shorter than soft_ttl"),
+        ("soft_ttl_s=0", "soft_ttl is 0 s; give a duration above 0"),
+    ],
+)
+def test_a_policy_that_cannot_be_is_told_as_the_check_tells_it(path, policy, told):
+    """
+    What was chosen by numbers was refused by the next start of a worker.
+    """
+    write_log(path, "1000,read,user_engagement,a,400")
+
+    result = simulate(path, "--policy", policy)
+
+    assert result.exit_code == 1
+    assert f"--policy {policy}: group user_engagement: {told}" in str(result.exception)
+    both = simulate(path, "--json", "--policy", "hard_ttl_s=1,soft_ttl_s=1")
+    assert json.loads(both.output)["policies"].keys() == {"hard_ttl_s=1,soft_ttl_s=1"}
+
+
+def test_copies_in_every_worker_can_be_compared(path):
+    """
+    It is the first row of the how-to's table.
+    """
+    write_log(path, *(f"{1_000 + n},read,user_engagement,a,400" for n in range(400)))
+
+    told = simulate(path, "--json", "--workers", "4", "--policy", "tier=local")
+
+    figures = json.loads(told.output)
+    assert figures["local_share"] < 0.4
+    assert figures["policies"]["tier=local"]["local_share"] == (400 - 4) / 400
 
 
 @pytest.mark.parametrize(
