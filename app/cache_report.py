@@ -1,12 +1,13 @@
 """What a simulated log of reads tells: figures of one policy, and tables and a chart for people. Pure."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-import plotext
+from rich.bar import Bar
 from rich.table import Table
 
 from core.check_policies import check_policies
@@ -18,6 +19,8 @@ from serving.cache_model import Outcome
 TIERS = ("local", "redis", "record")
 MB = 1 << 20
 _DIGITS_MAX = 12
+_DAYS_MIN = 1 / 24
+_BAR_COLUMNS = 50
 
 _FIGURES = {
     "local_share": ("answered by copies", "{:.1%}"),
@@ -142,8 +145,7 @@ def groups_table(outcome: Outcome) -> Table:
 
 def policies_table(policies: Mapping[str, Mapping[str, Any]]) -> Table:
     """Return policies beside each other, a figure in each line."""
-    # soft_ttl_s=300,tier=direct has to fit into a column.
-    heads = [name.replace(",", "\n").replace("_ttl_s", "").replace("=", " ") for name in policies]
+    heads = [_head(name) for name in policies]
     table = _table("", *heads, title="by policy")
     for figure, (name, form) in _FIGURES.items():
         told = [one[figure] for one in policies.values()]
@@ -151,21 +153,50 @@ def policies_table(policies: Mapping[str, Mapping[str, Any]]) -> Table:
     return table
 
 
-def chart(curve: list[tuple[float, float]]) -> str:
+def _head(policy: str) -> str:
+    """Return a policy as the head of its column.
+
+    >>> _head("soft_ttl_s=300,tier=direct").splitlines()
+    ['soft 300 s', 'tier direct']
+    """
+    return re.sub(r"_ttl_s=([\d.]+)", r" \1 s", policy).replace(",", "\n").replace("=", " ")
+
+
+def chart(curve: list[tuple[float, float]]) -> Table:
     """Return a chart of the share of reads that copies answer, by their size in MB."""
-    plotext.clear_figure()
-    plotext.theme("clear")
-    plotext.plotsize(72, 16)
-    plotext.title("% of reads answered by copies, by MB of copies in each worker")
-    plotext.bar([f"{megabytes:g}" for megabytes, _ in curve], [100 * share for _, share in curve])
-    plotext.ylim(0, 100)
-    drawn: str = plotext.uncolorize(plotext.build())
-    return drawn
+    table = _table("MB", "%", title="% of reads answered by copies, by MB of copies in each worker")
+    table.add_column(f"0{100:>{_BAR_COLUMNS - 1}}", width=_BAR_COLUMNS)
+    table.columns[0].justify = "right"
+    for megabytes, share in curve:
+        table.add_row(f"{megabytes:g}", f"{100 * share:.1f}", Bar(1, 0, share, width=_BAR_COLUMNS))
+    return table
+
+
+def told_length(days: float) -> str:
+    """Return how long a log is, for people.
+
+    >>> told_length(2.014), told_length(0.02), told_length(0)
+    ('2.01 days', '29 minutes', '0 minutes')
+    """
+    if days >= 1:
+        return f"{days:.2f} days"
+    return f"{24 * days:.1f} hours" if days >= _DAYS_MIN else f"{24 * 60 * days:.0f} minutes"
+
+
+def too_short(days: float) -> str | None:
+    """Return a warning of a log that says little about days and months, or None."""
+    if days >= _DAYS_MIN:
+        return None
+    return (
+        f"the log covers {told_length(days)}: what is read in a day and paid in a month is extrapolated from that; "
+        f"log for an hour at least, better for an evening"
+    )
 
 
 def _table(first: str, *heads: str, title: str) -> Table:
     table = Table(first, *heads, title=title, title_justify="left")
     table.columns[0].no_wrap = True
     for column in table.columns[1:]:
-        column.justify, column.overflow = "right", "fold"
+        # Where there is little room, the first half of a number would look like one.
+        column.justify, column.overflow = "right", "ellipsis"
     return table

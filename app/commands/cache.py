@@ -7,9 +7,21 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from app.cache_log import read_logs
-from app.cache_report import MB, TIERS, Bill, chart, figures_of, groups_table, policies_table, with_policy
+from app.cache_report import (
+    MB,
+    TIERS,
+    Bill,
+    chart,
+    figures_of,
+    groups_table,
+    policies_table,
+    told_length,
+    too_short,
+    with_policy,
+)
 from app.settings import load_settings
 from serving.cache_model import Sizes, run_model
 
@@ -65,18 +77,21 @@ def simulate(
         changed = {name: with_policy(groups[name], text) for name in met}
         policies[text] = figures_of(run_model(changed, sizes, accesses), bill)
     curve = [
-        (local_mb * scale, run_model(groups, _sizes(local_mb * scale, redis_mb, workers, share), accesses))
-        for scale in _SCALES
+        (megabytes, run_model(groups, _sizes(megabytes, redis_mb, workers, share), accesses))
+        for megabytes in dict.fromkeys(local_mb * scale for scale in _SCALES)
     ]
+    warning = too_short(days)
     if json_:
         told = {"reads": declared.reads, "days": round(days, 3), **policies.pop("declared"), "policies": policies}
+        told["warnings"] = [warning] if warning else []
         told["local_curve"] = [
             {"local_mb": megabytes, **{tier: round(one.share(tier), 4) for tier in TIERS}} for megabytes, one in curve
         ]
         out.print_json(json.dumps(told))
         return
     shown = [
-        f"{declared.reads:,} reads in {days:.2f} days",
+        f"{declared.reads:,} reads in {told_length(days)}",
+        *([Text(f"warning: {warning}", style="yellow")] if warning else []),
         groups_table(declared),
         policies_table(policies),
         chart([(megabytes, one.share("local")) for megabytes, one in curve]),

@@ -185,6 +185,41 @@ def test_what_is_told_can_be_looked_at(path):
     assert "user_engagement" in told
     assert "50.0%" in told
     assert "% of reads answered by copies" in told
+    bars = [line for line in told.splitlines() if "█" in line]
+    assert [bar.split()[1] for bar in bars] == ["1", "2", "4", "8", "16", "32", "64", "128", "256"]
+    assert {bar.count("█") for bar in bars} == {25}
+
+
+@pytest.mark.parametrize(
+    ("last_ms", "length", "warns"),
+    [(3_600_000 - 1, "60 minutes", True), (3_600_000, "1.0 hours", False), (172_800_000, "2.00 days", False)],
+)
+def test_a_log_of_less_than_an_hour_is_warned_of(path, last_ms, length, warns):
+    """
+    A month was paid by what half a minute had read.
+    """
+    write_log(path, "0,read,user_engagement,a,", f"{last_ms},read,user_engagement,a,")
+
+    told = " ".join(simulate(path).output.split())
+
+    assert f"2 reads in {length}" in told
+    assert (
+        f"warning: the log covers {length}: what is read in a day and paid in a month is extrapolated" in told
+    ) is warns
+    assert len(json.loads(simulate(path, "--json").output)["warnings"]) == warns
+
+
+def test_a_number_that_has_no_room_does_not_look_like_one(path):
+    """
+    Of 110,851 the first five figures stood in one line, and the last below.
+    """
+    write_log(path, *(f"{40_000 * n},read,user_engagement,a," for n in range(12_000)))
+    others = [option for ttl in range(31, 38) for option in ("--policy", f"soft_ttl_s={ttl}")]
+
+    told = simulate(path, *others).output
+
+    line = next(line for line in told.splitlines() if "too old when" in line)
+    assert all("…" in cell or cell.strip() == "11,999" for cell in line.split("│")[2:-1])
 
 
 def test_policies_are_compared_with_what_is_declared(path):
@@ -200,7 +235,7 @@ def test_policies_are_compared_with_what_is_declared(path):
     figures = json.loads(simulate(path, *others, "--json").output)
 
     assert "by policy" in told.output
-    assert "soft 300" in told.output
+    assert "soft 300 s" in told.output
     assert "loads per expiry" in picture.read_text().replace("&#160;", " ")
     assert (figures["local_share"], figures["copies_too_old"], figures["loads_per_expiry"]) == (0, 4, 1)
     longer, direct = figures["policies"].values()
