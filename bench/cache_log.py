@@ -1,4 +1,4 @@
-"""A log of reads with the times of the demo's two days, out of what a worker has recorded while it ran the demo.
+r"""A log of reads with the times of the demo's two days, out of what a worker has recorded while it ran the demo.
 
 The demo loads two days in seconds, so what its worker records (``FRESHET_READS_LOG``) has the keys and the sizes of all
 rows, and no times that mean anything. Who watched what when is in the events: a feed that is opened reads its user's
@@ -8,7 +8,8 @@ nobody has published: they are drawn from what others were shown last.
 
     FRESHET_READS_LOG=recorded.csv FRESHET_READS_LOG_SHARE=0.25 freshet demo --exit
     python -m bench.cache_log recorded.csv > reads.csv
-    freshet cache simulate reads.csv --share 0.25
+    freshet cache simulate reads.csv --share 0.25 --local-mb 1 --policy soft_ttl_s=300 --policy soft_ttl_s=3600 \
+        --policy write=around,soft_ttl_s=300 --policy tier=direct --picture docs/cache.svg
 """
 
 import argparse

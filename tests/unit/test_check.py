@@ -2,7 +2,8 @@ import enum
 import math
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
@@ -314,6 +315,19 @@ def test_each_problem_is_told_once(wrong, where, reason, remedy):
     assert where in problem.where
     assert reason in problem.reason
     assert remedy in problem.remedy
+
+
+def test_the_group_of_the_how_to_is_one_and_has_the_policies_that_are_default():
+    """
+    Whoever copies it begins with something that works.
+    """
+    code = (Path(__file__).parents[2] / "docs/how-to/policies.md").read_text().split("```python\n")[1].split("```")[0]
+    found: dict[str, Any] = {}
+    exec(code, found)  # noqa: S102  # our own text
+    group = found["VIDEO_REACH"]
+
+    assert check_registry(Registry(groups=(group,))) == []
+    assert (group.serving, group.writing) == (ServingPolicy(), WritePolicy())
 
 
 def test_all_problems_are_told_at_once():
