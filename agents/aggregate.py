@@ -55,16 +55,13 @@ class Aggregator:
                 # Given away while the run waited in the queue: its next owner reads it again.
                 return
             updates = await self._apply_run(table, message.value)
-            if self._owns(table):
+            if self._tables.owns(table):
                 self._publisher.applied(table, message, updates=updates)
 
     async def settle(self) -> None:
         """Wait until the run in hand is applied and everything applied is published."""
         async with self._working:
             await self._publisher.settle()
-
-    def _owns(self, table: TablePartition) -> bool:
-        return any(owned is table for owned in self._tables)
 
     async def _apply_run(self, table: TablePartition, records: Sequence[Any]) -> int:
         counts: dict[str, Applied] = {}
@@ -113,7 +110,7 @@ class Aggregator:
         )
 
     async def _apply(self, table: TablePartition, pack: Pack, offset: int) -> Applied:
-        while self._owns(table):
+        while self._tables.owns(table):
             try:
                 return apply_pack(table, pack, offset)
             except SeenIdsFullError as error:

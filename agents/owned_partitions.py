@@ -28,7 +28,8 @@ RUNS_PER_PARTITION = 128
 """Runs of a partition that may be handed out and unfinished: then it is not polled, so that runs grow instead.
 
 Many, because runs wait together for one flush and are no queue, and because a broker may give few records at a time;
-what waits to be published is bounded by the publisher, in updates."""
+those that have waited for one flush and wait for another, of a group that is written seldom, are one from then on. What
+waits to be published is bounded by the publisher, in updates."""
 
 _BLOCKED_S = 0.002
 
@@ -178,6 +179,10 @@ class OwnedPartitions:
     def finish(self, delivery: Delivery[TopicPartition]) -> None:
         """Note that everything in a run is durable."""
         self._owned.finish(delivery)
+
+    def join(self, first: Delivery[TopicPartition], second: Delivery[TopicPartition]) -> None:
+        """Make two neighbouring runs of a partition one: the first is finished with the second."""
+        self._owned.join(first, second)
 
     def finished(self, tp: TopicPartition) -> int:
         """Return the offset up to which a partition is finished."""

@@ -5,7 +5,7 @@ Neither is ever ahead of the rows that it speaks of, and neither is written with
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from agents.cache_debt import CacheDebt
@@ -35,57 +35,58 @@ class Step(NamedTuple):
 class ProgressPublisher:
     """Publishes the steps of partitions."""
 
-    def __init__(self, record: RecordWriter, cache: CacheDebt, *, wake: Callable[[], None]) -> None:
+    def __init__(self, record: RecordWriter, cache: CacheDebt) -> None:
         """Begin without any.
 
         Args:
             record: Where progress and marks go.
             cache: Where progress goes too.
-            wake: Called when a step that was held back is due: ``publish`` shall be called, with what there is.
         """
         self._record = record
         self._cache = cache
-        self._wake = wake
-        self._published_at: dict[TablePartition, float] = {}
+        self._era = 0
+        self._steps: dict[TablePartition, Step] = {}
         self._marked_at: dict[TablePartition, float] = {}
-        self._held_back: dict[TablePartition, Step] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._more = asyncio.Event()
 
     def given_away(self) -> None:
         """Forget everything: the partitions are somebody else's."""
-        self._published_at.clear()
+        self._era += 1
+        self._steps.clear()
         self._marked_at.clear()
-        self._held_back.clear()
 
-    async def publish(self, steps: Mapping[TablePartition, Step]) -> None:
-        """Publish steps, or hold them back for a moment where the last one is not long ago."""
-        now, steps = asyncio.get_running_loop().time(), self._held_back | dict(steps)
-        last = self._published_at
-        due = {table: step for table, step in steps.items() if now - last.get(table, -math.inf) >= _PROGRESS_EVERY_S}
-        self._held_back = {table: step for table, step in steps.items() if table not in due}
-        if self._held_back and self._timer is None:
-            # Nothing may come after: the last step before a silence must be published too. One timer is enough, and
-            # one for each flush would make flushes that make timers, without end.
-            self._timer = asyncio.get_running_loop().call_later(_PROGRESS_EVERY_S, self._on_timer)
-        if not due:
-            return
-        self._published_at.update(dict.fromkeys(due, now))
+    def note(self, steps: Mapping[TablePartition, Step]) -> None:
+        """Note steps to publish: every row up to them is written."""
+        if steps:
+            self._steps |= steps
+            self._more.set()
+
+    async def run(self) -> None:
+        """Publish the newest steps, for ever: beside the next flush, and once in a while."""
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            if self._steps:
+                steps, self._steps = self._steps, {}
+                await self._publish(steps)
+                await asyncio.sleep(_PROGRESS_EVERY_S)
+
+    async def _publish(self, steps: Mapping[TablePartition, Step]) -> None:
+        era = self._era
         # Asked before anything is awaited: partitions that are given away meanwhile take their debts along.
-        marks = self._take_marks(due, now) if self._cache.is_clear else []
+        marks = self._take_marks(steps) if self._cache.is_clear else []
         rows = [
             progress_row(table.entity, table.partition, ver=version(table.epoch, step.offset), as_of_ms=step.as_of_ms)
-            for table, step in due.items()
+            for table, step in steps.items()
         ]
         await self._record.write(rows + marks)
-        await self._cache.write(rows)
+        if era == self._era:
+            await self._cache.write(rows)
 
-    def _take_marks(self, steps: Mapping[TablePartition, Step], now: float) -> list[StoredRow]:
+    def _take_marks(self, steps: Mapping[TablePartition, Step]) -> list[StoredRow]:
+        now = asyncio.get_running_loop().time()
         due = [table for table in steps if now - self._marked_at.get(table, -math.inf) >= _MARK_EVERY_S]
         self._marked_at.update(dict.fromkeys(due, now))
         return [
             cached_row(table.entity, table.partition, ver=version(table.epoch, steps[table].offset)) for table in due
         ]
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._wake()

@@ -40,7 +40,7 @@ _REMOVED_MIN = 1_000
 
 @dataclass(slots=True)
 class _Waiting:
-    """An applied run that waits for its groups to be flushed."""
+    """A run that was applied, or several that wait for the same: for some groups to be flushed."""
 
     sequence: int
     message: Any
@@ -48,6 +48,11 @@ class _Waiting:
     updates: int
     as_of_ms: int
     groups: set[str] = field(default_factory=set)
+
+    def go_on_to(self, run: "_Waiting") -> None:
+        """Take in the next run of the table."""
+        self.sequence, self.message, self.as_of_ms = run.sequence, run.message, run.as_of_ms
+        self.updates += run.updates
 
 
 class Publisher:
@@ -61,6 +66,7 @@ class Publisher:
         record: Store,
         cache: CacheDebt,
         finish: Callable[[Any], None],
+        join: Callable[[Any, Any], None],
         announce: Callable[[Sequence[StoredRow]], None],
         metrics: Metrics,
         clock: Clock,
@@ -71,6 +77,7 @@ class Publisher:
         self._record = RecordWriter(record, metrics)
         self._cache = cache
         self._finish = finish
+        self._join = join
         self._announce = announce
         self._metrics = metrics
         self._waiting: deque[_Waiting] = deque()
@@ -78,7 +85,7 @@ class Publisher:
         self._sequence = 0
         self._times = FlushTimes()
         self._wake = asyncio.Event()
-        self._progress = ProgressPublisher(self._record, cache, wake=self._wake.set)
+        self._progress = ProgressPublisher(self._record, cache)
         self._room = asyncio.Event()
         self._room.set()
         self._flushed = asyncio.Condition()
@@ -123,7 +130,10 @@ class Publisher:
         self._room.set()
 
     async def run(self) -> None:
-        """Flush whenever something is due, for ever."""
+        """Flush whenever something is due and tell of progress, for ever."""
+        await asyncio.gather(self._progress.run(), self._flush_what_is_due())
+
+    async def _flush_what_is_due(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -249,13 +259,19 @@ class Publisher:
     async def _finish_runs(self, sequence: int, flushed: Collection[tuple[TablePartition, str]]) -> None:
         """Finish, in order, the runs up to a sequence of which every group was flushed since, with all its rows."""
         steps: dict[TablePartition, Step] = {}
-        blocked: set[TablePartition] = set()
+        blocking: dict[TablePartition, _Waiting] = {}
         left: deque[_Waiting] = deque()
         while self._waiting and self._waiting[0].sequence <= sequence:
             run = self._waiting.popleft()
             run.groups = {sk for sk in run.groups if (run.table, sk) not in flushed}
-            if run.groups or run.table in blocked:
-                blocked.add(run.table)
+            before = blocking.get(run.table)
+            if before is not None and before.groups == run.groups:
+                # A group that is flushed once an hour would leave a hundred thousand of them.
+                self._join(before.message, run.message)
+                before.go_on_to(run)
+                continue
+            if run.groups or before is not None:
+                blocking[run.table] = run
                 left.append(run)
                 continue
             self._finish(run.message)
@@ -264,6 +280,6 @@ class Publisher:
         self._waiting.extendleft(reversed(left))
         if self._updates < UPDATES_WAITING_MAX:
             self._room.set()
-        await self._progress.publish(steps)
+        self._progress.note(steps)
         async with self._flushed:
             self._flushed.notify_all()

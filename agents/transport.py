@@ -115,6 +115,10 @@ class Consumer(driver.Consumer):
         """Note that everything in a run is durable."""
         self.owned.finish(message.delivery)
 
+    def join(self, first: RunMessage, second: RunMessage) -> None:
+        """Make two neighbouring runs of a partition one: the first is finished with the second."""
+        self.owned.join(first.delivery, second.delivery)
+
     def lag(self) -> dict[TP, int]:
         """Return per partition how many records are written and not yet finished.
 

@@ -267,6 +267,7 @@ class Platform:
             record=self.record,
             cache=self.debt,
             finish=self._finish,
+            join=self._join,
             announce=self._announce,
             metrics=self.metrics,
             clock=self.clock,
@@ -350,6 +351,9 @@ class Platform:
 
     def _finish(self, message: RunMessage) -> None:
         self._consumer.finish(message)
+
+    def _join(self, first: RunMessage, second: RunMessage) -> None:
+        self._consumer.join(first, second)
 
     @property
     def _consumer(self) -> Consumer:

@@ -163,6 +163,7 @@ class Pipeline:
             record=self._record,
             cache=self._debt,
             finish=lambda _run: None,
+            join=lambda _first, _second: None,
             announce=self._copies.announce,
             metrics=metrics,
             clock=self._clock,

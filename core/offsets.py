@@ -58,6 +58,16 @@ class OwnedOffsets(Generic[P]):
         while queue and queue[0].done:
             self._done[delivery.partition] = queue.popleft().end
 
+    def join(self, first: Delivery[P], second: Delivery[P]) -> None:
+        """Make two neighbouring runs of a partition one: the first is finished with the second.
+
+        What waits for long, because it is written seldom, is one run then, however many came.
+        """
+        queue = self._queues.get(first.partition, deque())
+        if first in queue:
+            queue.remove(first)
+            second.records += first.records
+
     def outstanding(self, partition: P) -> int:
         """Return how many runs of a partition are handed out and not yet finished in order."""
         return len(self._queues.get(partition, ()))

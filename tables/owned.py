@@ -50,6 +50,10 @@ class OwnedTables:
         """Return the table of a repartition partition, or None if it is not owned."""
         return self._tables.get((topic, partition))
 
+    def owns(self, table: TablePartition) -> bool:
+        """Whether a table is still the one of its partition."""
+        return self._tables.get((repartition_topic(table.entity), table.partition)) is table
+
     async def take_over(self, committed: Mapping[TopicPartition, int], assigned: set[TopicPartition]) -> None:
         """Restore the tables of assigned partitions from changelog and input.
 

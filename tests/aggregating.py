@@ -11,6 +11,7 @@ from agents.cache_debt import CacheDebt
 from agents.publish import Publisher
 from core.definitions import Count, Entity, FeatureGroup, Registry, Source, WritePolicy, aggregate
 from core.metrics import Metrics
+from core.offsets import Delivery, OwnedOffsets
 from core.packs import pack_bytes
 from core.plans import plan_group
 from core.ports import RowKey
@@ -88,10 +89,14 @@ class Bench:
 
     Attributes:
         told: Names of the changelog topic, ``record`` and ``cache`` with what was written, ``announced``, ``finished``.
+        offsets: What was finished of the runs that have a place in ``deliveries``, by their ids.
     """
 
     def __init__(self, *, held=False) -> None:
         self.told: list[tuple] = []
+        self.offsets = OwnedOffsets[str]()
+        self.deliveries: dict[int, Delivery[str]] = {}
+        self._joined: dict[int, list[Run]] = {}
         self.clock = ManualClock(2 * NOW_MS)
         self.producer = FakeProducer(held=held, told=self.told)
         self.record, self.cache = ToldStore("record", self.told), ToldStore("cache", self.told)
@@ -113,7 +118,8 @@ class Bench:
             changelog=self.changelog,
             record=self.record,
             cache=self.debt,
-            finish=lambda run: self.told.append(("finished", run)),
+            finish=self._finish,
+            join=self._join,
             announce=lambda rows: self.told.append(("announced", tuple(rows))),
             metrics=Metrics(),
             clock=self.clock,
@@ -130,6 +136,18 @@ class Bench:
         self.tables.drop()
         self.publisher.given_away()
         self.debt.given_away()
+
+    def _finish(self, run: Run) -> None:
+        for one in self._joined.pop(id(run), ()):
+            self._finish(one)
+        self.told.append(("finished", run))
+        if (delivery := self.deliveries.get(id(run))) is not None:
+            self.offsets.finish(delivery)
+
+    def _join(self, first: Run, second: Run) -> None:
+        self._joined.setdefault(id(second), []).append(first)
+        if self.deliveries:
+            self.offsets.join(self.deliveries[id(first)], self.deliveries[id(second)])
 
     @property
     def finished(self) -> list[Run]:

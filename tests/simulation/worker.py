@@ -127,7 +127,7 @@ class Worker:
         )  # fmt: skip
         self.debt = CacheDebt(cache, record, METRICS, clock, lifetimes=_LIFETIMES, wait_owner=self.fence.wait_open)
         self.publisher = Publisher(
-            self.tables, changelog=writer, record=record, cache=self.debt, finish=self._finish, announce=_nothing,
+            self.tables, changelog=writer, record=record, cache=self.debt, finish=self._finish, join=self._join, announce=_nothing,
             metrics=METRICS, clock=clock,
         )  # fmt: skip
         self._dispatcher = Dispatcher(
@@ -195,6 +195,9 @@ class Worker:
 
     def _finish(self, message: Message) -> None:
         self.owned.finish(message.delivery)
+
+    def _join(self, first: Message, second: Message) -> None:
+        self.owned.join(first.delivery, second.delivery)
 
     def _die(self, reason: str) -> NoReturn:
         if self.process.is_alive:

@@ -229,14 +229,16 @@ async def test_a_partition_that_is_given_away_in_debt_is_not_marked():
         table, record = made.tables.get(TOPIC, 0), ToldStore("record")
         heir = new_debt(ToldStore("cache"), record)
         heir.inherit(restored(table), until=version(0, 0))
-        progress = ProgressPublisher(RecordWriter(record, Metrics()), heir, wake=lambda: None)
+        progress = ProgressPublisher(RecordWriter(record, Metrics()), heir)
         record.open.clear()
 
-        publishing = asyncio.create_task(progress.publish({table: Step(7, NOW_MS)}))
+        publishing = asyncio.create_task(progress.run())
+        progress.note({table: Step(7, NOW_MS)})
         await idle()
         heir.given_away()
         record.open.set()
-        await publishing
+        await until(lambda: record.told)
+        publishing.cancel()
 
         assert [row.key for _, rows in record.told for row in rows] == [progress_key("user", 0)]
 

@@ -106,3 +106,33 @@ def test_the_finished_offset_is_known_before_anything_finished():
 
     owned.finish(run)
     assert owned.finished("p", default=7) == 12
+
+
+def test_joined_runs_are_one_run_that_is_finished_with_its_last():
+    """
+    Of a thousand runs that wait for one flush a thousand deliveries would be kept, and their partition not be read.
+    """
+    owned = OwnedOffsets[str]()
+    first, second, third = (owned.deliver("p", end, 10) for end in (10, 20, 30))
+
+    owned.join(first, second)
+
+    assert (owned.outstanding("p"), owned.finished("p", default=7)) == (2, 0)
+    owned.finish(third)
+    assert owned.positions() == {}
+    owned.finish(second)
+    assert owned.positions() == {"p": 30}
+
+
+def test_runs_from_before_a_rebalance_are_not_joined():
+    """
+    They are forgotten; what has their place now is somebody else's.
+    """
+    owned = OwnedOffsets[str]()
+    first, second = owned.deliver("p", 10, 10), owned.deliver("p", 20, 10)
+    owned.forget()
+    new = owned.deliver("p", 30, 10)
+
+    owned.join(first, second)
+
+    assert (owned.outstanding("p"), new.records) == (1, 10)

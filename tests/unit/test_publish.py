@@ -307,6 +307,39 @@ async def test_the_last_progress_before_a_silence_is_published_too():
         assert progress_as_of_ms(found[key]) == NOW_MS + 7
 
 
+async def test_progress_does_not_wait_for_a_group_of_another_partition():
+    """
+    The publisher slept until a group was due, for an hour, and what had been held back for a moment slept with it.
+    """
+    async with bench() as made:
+        for offset in (0, 1):
+            await made.take(clicks(offset, partition=1))
+        for offset in (5, 6, 7):
+            await made.take(taps(offset))
+            await until(lambda: (FAST, version(0, offset)) in made.rows("record"))  # noqa: B023
+
+        await until(lambda: made.rows_of(progress_key("user", 0))[-1:] == [version(0, 7)])
+
+
+async def test_runs_that_wait_for_a_group_that_is_seldom_flushed_become_one():
+    """
+    Beyond a number of unfinished runs a partition is not read: an hourly group let it stand still for an hour.
+    """
+    async with bench() as made:
+        runs = [clicks(offset) for offset in range(20)]
+        deliveries = [made.offsets.deliver(TOPIC, offset + 1, 1) for offset in range(20)]
+        made.deliveries = dict(zip(map(id, runs), deliveries, strict=True))
+        for offset, run in enumerate(runs):
+            await made.take(run)
+            await until(lambda: (FAST, version(0, offset)) in made.rows("record"))  # noqa: B023
+            await idle()
+
+        assert made.offsets.outstanding(TOPIC) < 5
+        assert made.offsets.positions() == {TOPIC: 1}
+        await made.publisher.settle()
+        assert made.offsets.positions() == {TOPIC: 20}
+
+
 async def test_progress_that_waits_wakes_the_publisher_once():
     """
     Each flush set a timer and each timer made a flush: under load the publisher soon did nothing else.
