@@ -114,7 +114,7 @@ class Aggregator:
             try:
                 return apply_pack(table, pack, offset)
             except SeenIdsFullError as error:
-                log.error("partition waits: %s", error, extra={"entity": table.entity, "partition": table.partition})  # noqa: TRY400  # no trace needed
+                log.error("worker waits: %s", error, extra={"entity": table.entity, "partition": table.partition})  # noqa: TRY400  # no trace needed
                 await asyncio.sleep(self._full_retry_s)
         # Given away in the meantime, perhaps because it waited here; whoever waits for ever holds up what is owned now.
         return Applied()

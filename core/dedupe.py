@@ -41,7 +41,7 @@ class Verdict(Enum):
 
 
 class SeenIdsFullError(FreshetError):
-    """No room for another id; the partition waits until the limit is raised."""
+    """No room for another id; the worker waits until it is started with a higher limit."""
 
 
 _Entry: TypeAlias = tuple[int, int, int]

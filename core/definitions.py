@@ -69,8 +69,8 @@ class Source:
         event_id: Field with the producer's identity of the event, or None: then a producer's repetitions count twice.
         lateness: An event older than its record's timestamp by more than this is late and is not counted.
         dedupe: How long an ``event_id`` is remembered.
-        dedupe_ids_max: How many are remembered per partition at the most, 20 bytes each; a full memory makes the
-            partition wait.
+        dedupe_ids_max: How many are remembered per partition at the most, 20 bytes each; a full memory makes its
+            worker wait.
         keys: Where a key column is found if not in the field of its own name; ``explode(col(...))`` for lists.
         canary: Fields of an event, without time and id, of keys that are nobody's: workers that serve send one every
             few seconds and tell how long it takes until it can be read. Keys are ``OneOf`` where workers are several.
