@@ -18,17 +18,13 @@ from faust.types.tuples import ConsumerMessage
 from typing_extensions import override
 
 from agents.fence import Fence
+from agents.fetch_pace import FETCH_WAIT_MS, paced
 from agents.owned_partitions import GroupClient, OwnedPartitions, Ownership
 from core.offsets import Delivery
 
 _POLL_S = 0.02
 _RESET = "the handler is closed"
 _PREFETCH_BACKOFF_S = 0.005
-_FETCH_BYTES, _FETCH_WAIT_MS = 1, 10
-_PACES_MS = ((32, 3), (1_000, 12))
-"""How long the broker collects for the next fetch after one that brought fewer records than that: what comes meanwhile
-makes one run instead of several, and a run, of which each partition has its own, costs as much as many records."""
-_COLLECTED_BYTES = 1 << 20
 
 
 class RunMessage(ConsumerMessage):
@@ -55,7 +51,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         # Faust fixes 1,500 ms: a partition that was not part of the fetch in flight would wait as long for its turn.
-        consumer._fetch_max_wait_ms = _FETCH_WAIT_MS  # noqa: SLF001  # Faust offers no setting
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001  # Faust offers no setting
         return consumer
 
     async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -275,18 +271,6 @@ class Producer(driver.Producer):
         producer: Any = self._producer
         _tell_resets(producer.client)
         self.transport.fence.guard_sends(producer._sender)  # noqa: SLF001  # aiokafka's
-
-
-def paced(records: int) -> tuple[int, int]:
-    """Return after how many bytes and milliseconds the broker answers the fetch after one that brought so many records.
-
-    Where nothing came, the first record is answered at once; of many, the next are there already.
-
-    >>> [paced(records) for records in (0, 5, 500, 5_000)]
-    [(1, 10), (1048576, 3), (1048576, 12), (1, 10)]
-    """
-    wait_ms = next((pace_ms for below, pace_ms in _PACES_MS if 0 < records < below), None)
-    return (_FETCH_BYTES, _FETCH_WAIT_MS) if wait_ms is None else (_COLLECTED_BYTES, wait_ms)
 
 
 def _tell_resets(client: Any) -> None:

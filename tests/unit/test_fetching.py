@@ -2,7 +2,7 @@
 
 import pytest
 
-from agents.transport import paced
+from agents.fetch_pace import paced
 
 AT_ONCE, COLLECTED = (1, 10), 1 << 20
 
