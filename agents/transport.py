@@ -25,6 +25,8 @@ from core.offsets import Delivery
 _POLL_S = 0.02
 _RESET = "the handler is closed"
 _PREFETCH_BACKOFF_S = 0.005
+_LEADERLESS_S = 3_600.0
+"""How long a send may wait for its partition to have a leader: far longer than brokers take to start again."""
 
 
 class RunMessage(ConsumerMessage):
@@ -261,8 +263,8 @@ class Producer(driver.Producer):
     async def flush(self) -> None:
         """Do nothing: whoever needs an acknowledgement has awaited it.
 
-        Faust flushes once more when partitions are given away. An idempotent send is tried for ever, and while it is,
-        the member would not join: it would be expelled with everything that it owns.
+        Faust flushes once more when partitions are given away. An idempotent send is tried as long as the broker is
+        away, and while it is, the member would not join: it would be expelled with everything that it owns.
         """
 
     async def on_start(self) -> None:
@@ -270,6 +272,7 @@ class Producer(driver.Producer):
         await super().on_start()
         producer: Any = self._producer
         _tell_resets(producer.client)
+        _wait_for_leaders(producer)
         self.transport.fence.guard_sends(producer._sender)  # noqa: SLF001  # aiokafka's
 
 
@@ -290,6 +293,15 @@ def _tell_resets(client: Any) -> None:
             raise KafkaConnectionError(str(error)) from error
 
     client.send = told
+
+
+def _wait_for_leaders(producer: Any) -> None:
+    """Let an aiokafka producer keep what waits for a leader.
+
+    It tries a send again for ever, if it is idempotent, but not one whose partition the cluster says has no leader:
+    what is older than a request may take is given up then, and that would end the worker.
+    """
+    producer._message_accumulator._batch_ttl = _LEADERLESS_S  # noqa: SLF001  # aiokafka has no setting for it alone
 
 
 class Transport(driver.Transport):

@@ -155,6 +155,7 @@ RELIED_ON = [
     (MessageAccumulator, "add_message", "56ff7e6c19185f83", "Dispatcher._send_run: the order of sends"),
     (MessageAccumulator, "_pop_batch", "41cc98a298ef2628", "Dispatcher._send_run: no send overtakes"),
     (MessageAccumulator, "reenqueue", "f75f518a1ae27ade", "Dispatcher._send_run: no send overtakes"),
+    (MessageAccumulator, "drain_by_nodes", "fc995afbfc5718e2", "_wait_for_leaders"),
     (BatchBuilder, "append", "657d76f55157d9ca", "ChangelogWriter._batches"),
     (GroupCoordinator, "_maybe_leave_group", "016cd88a16e6c4b5", "_ConsumerThread.leave_at_stop"),
     (AIOKafkaClient, "send", "246b277687d7b687", "_tell_resets"),
@@ -213,6 +214,8 @@ def test_what_we_rely_on_is_as_it_was_read(owner, name, digest, where):
         (AIOKafkaConsumer, "_fetch_max_wait_ms"),
         (AIOKafkaConsumer, "_coordinator"),
         (AIOKafkaProducer, "_sender"),
+        (AIOKafkaProducer, "_message_accumulator"),
+        (MessageAccumulator, "_batch_ttl"),
     ],
 )
 def test_the_attributes_that_we_set_or_take_exist(owner, name):

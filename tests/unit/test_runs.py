@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import faust
 import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
@@ -424,6 +425,23 @@ async def test_a_connection_that_was_reset_is_told_as_such():
 
     with pytest.raises(KafkaConnectionError, match="handler is closed"):
         await client.send(1, object(), group=1)
+
+
+async def test_a_send_whose_partition_has_no_leader_waits_for_one():
+    """
+    After 20 s, in which its only replica's broker had not started again, it was given up, and the worker ended.
+    """
+    zero = TopicPartition("t", 0)
+    producer = AIOKafkaProducer(request_timeout_ms=1)
+    producer.client.cluster.leader_for_partition = lambda _tp: -1
+    transport._wait_for_leaders(producer)
+
+    acknowledgement = await producer._message_accumulator.add_message(zero, None, b"x", 1)
+    await asyncio.sleep(0.01)
+    producer._message_accumulator.drain_by_nodes(ignore_nodes=())
+
+    assert not acknowledgement.done()
+    producer._closed = True
 
 
 async def test_a_commit_that_moves_on_during_a_take_over_is_no_loss():
