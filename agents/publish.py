@@ -21,7 +21,6 @@ from agents.progress import ProgressPublisher, Step
 from agents.record_writer import RecordWriter
 from core.metrics import Metrics
 from core.ports import Clock, Store, StoredRow
-from core.topics import changelog_topic
 from core.versions import version_bytes
 from tables.changelog import ChangelogWriter
 from tables.owned import OwnedTables
@@ -232,7 +231,7 @@ class Publisher:
 
     async def _freeze(self, taken: Sequence[Taken]) -> AsyncIterator[dict[TopicPartition, list[PackedRow]]]:
         rows: dict[TopicPartition, list[PackedRow]] = {}
-        places = {one.table: TopicPartition(changelog_topic(one.table.entity), one.table.partition) for one in taken}
+        places = {one.table: one.table.changelog for one in taken}
         for count, (one, key, row) in enumerate(await in_key_order(taken), 1):
             rows.setdefault(places[one.table], []).append(freeze(one.group, key, row))
             if count % _ROWS_PER_CALL == 0:

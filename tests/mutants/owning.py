@@ -127,10 +127,7 @@ OWNING = (
         file="tables/restore.py",
         old="            group.touch(name)\n        if set_back:",
         new="            group.row(name)\n        if set_back:",
-        caught_by=(
-            _REMOVAL + "test_a_restored_row_is_written_again_if_something_older_stands_last",
-            SIMULATION,
-        ),
+        caught_by=(_REMOVAL + "test_a_restored_row_is_written_again_if_something_older_stands_last",),
     ),
     Mutant(
         "events that were deleted unread are passed over",

@@ -133,8 +133,8 @@ PUBLISHING = (
         "a partition is marked as cached while rows are owed",
         rule="2",
         file="agents/progress.py",
-        old="marks = self._take_marks(due, now) if self._cache.is_clear else []",
-        new="marks = self._take_marks(due, now)",
+        old="marks = self._take_marks(steps) if self._cache.is_clear else []",
+        new="marks = self._take_marks(steps)",
         caught_by=(_DEBT + "test_a_partition_is_marked_as_cached_only_without_debt",),
     ),
 )
