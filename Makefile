@@ -72,7 +72,7 @@ bench-state: $(READY) ## What a key costs in memory and on disk, and an event in
 bench-scale: $(READY) ## How cost grows with events, groups, keys, windows, hot keys and workers; some minutes: ROUNDS=3 KEYS=10000000
 	@$(BIN)/python -m bench.scale --rounds $(or $(ROUNDS),3) --keys-max $(or $(KEYS),10000000)
 
-bench-memory: $(READY) ## Memory of a worker under a load that stays as it is, after 8 minutes of it: MINUTES=30
+bench-memory: $(READY) ## Memory of a worker under a load that stays as it is, after 15 minutes of it: MINUTES=30
 	@$(BIN)/python -m bench.steady --minutes $(or $(MINUTES),30)
 
 profile: $(READY) ## Where each microsecond of an event goes; renews the table in docs/explanation/hot-path.md

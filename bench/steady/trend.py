@@ -81,9 +81,9 @@ def is_good(found: Trend, *, lost: int, reads: Mapping[int, int]) -> bool:
     return found.is_flat and lost == 0 and reads.keys() <= {200}
 
 
-def table(samples: Sequence[Sample], *, title: str) -> Table:
+def table(samples: Sequence[Sample]) -> Table:
     """Return a line for each tenth of the time."""
-    shown = Table(title=title, title_justify="left", box=None, header_style="bold")
+    shown = Table(box=None, header_style="bold")
     for name in ("minute", "MB", "rows", "lag"):
         shown.add_column(name, justify="right")
     for sample in samples[:: max(1, len(samples) // 10)]:
