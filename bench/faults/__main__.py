@@ -12,17 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.faults.away import watch_away
-from bench.faults.expiry import count_loads
+from bench.faults.expiry import EXPIRIES, PROCESSES, READERS, count_loads
 from bench.faults.ground import open_ground
 from bench.faults.overload import overload
 from bench.faults.staleness import measure
 
-_PROCESSES = 4
-
 
 def main(
-    readers: int = 10_000,
-    expiries: int = 30,
+    readers: int = READERS,
+    expiries: int = EXPIRIES,
     reads: int = 1_000_000,
     rps: float = 100.0,
     seconds: int = 5,
@@ -39,7 +37,7 @@ def main(
         only: Cases with this in their names alone.
     """
     found: dict[str, Any] = {}
-    with open_ground(serving=_PROCESSES) as ground:
+    with open_ground(serving=PROCESSES) as ground:
         cases: dict[str, Callable[[], Any]] = {
             "staleness": lambda: asyncio.run(measure(ground, reads=reads, rps=rps)),
             "redis killed": lambda: asyncio.run(watch_away(ground, end=ground.kill_redis, heal=ground.restart_redis)),

@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.faults.ground import Ground
 from bench.serving.load import write_script
 
+PROCESSES, READERS, EXPIRIES = 4, 10_000, 30
 _FEATURE, _ROW = "g0:g0_items_1h", "g0@v1"
 _HOT = 20
 _WARM_S, _SETTLE_S = 4.0, 1.5

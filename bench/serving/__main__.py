@@ -1,8 +1,10 @@
 """``make bench-serving``: requests per second of one core, ours beside Feast's in one run; last, one line of JSON.
 
-Cases take turns, each server has its own core and the load generator the other; medians of the rounds count.
+Cases take turns, each server has its own core and the load generator the other; medians of the rounds count. Then rows
+expire under the readers of four workers, as in ``make bench-faults``: how often is each read in the record?
 """
 
+import asyncio
 import json
 import statistics
 import sys
@@ -15,6 +17,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench.faults.expiry import EXPIRIES, PROCESSES, READERS, count_loads
+from bench.faults.ground import open_ground
 from bench.serving.domain import USERS
 from bench.serving.load import Load, bodies, pace, saturate
 from bench.serving.servers import FEASTS, OURS, feast, freshet, wait_idle
@@ -38,7 +42,9 @@ def main(rounds: int = 3, seconds: int = 5) -> None:
     except ConfigurationError as error:
         sys.exit(f"bench: {error}")
     rps = {case: round(statistics.median(load.rps for load in some)) for case, some in loads.items()}
-    Console().print(_table(loads))
+    Console(width=100).print(_table(loads, rps))
+    with open_ground(serving=PROCESSES) as ground:
+        expiry = asyncio.run(count_loads(ground, readers=READERS, expiries=EXPIRIES))
     figures = {
         "local_1_rps": rps["local, 1 entity"],
         "local_100_rps": rps["local, 100 entities"],
@@ -47,6 +53,7 @@ def main(rounds: int = 3, seconds: int = 5) -> None:
         "x_feast_1": round(rps["local, 1 entity"] / rps["feast, 1 entity"], 1),
         "x_feast_100": round(rps["local, 100 entities"] / rps["feast, 100 entities"], 1),
         "p99_ms_at_70": round(statistics.median(load.p99_ms for load in loads["local, 1 entity, at 70 %"]), 2),
+        "loads_per_expiry": round(expiry.mean, 2),
         "failed": sum(load.failed for case, some in loads.items() if "feast" not in case for load in some),
     }
     sys.stdout.write(json.dumps(figures) + "\n")
@@ -84,17 +91,22 @@ def _asker(seconds: int, *, connections: int) -> Callable[[str, list[bytes]], Lo
     return ask
 
 
-def _table(loads: dict[str, list[Load]]) -> Table:
-    table = Table("case", "requests/s", "least - most", "p50 ms", "p99 ms", "failed", title="50 features in 5 groups")
+def _table(loads: dict[str, list[Load]], rps: dict[str, int]) -> Table:
+    table = Table(title="50 features in 5 groups")
+    for name in ("case", "requests/s", "least - most", "p50 ms", "p99 ms", "failed", "x Feast"):
+        table.add_column(name, no_wrap=True, justify="left" if name == "case" else "right")
     for case, some in loads.items():
-        rps = sorted(load.rps for load in some)
+        each = sorted(load.rps for load in some)
+        _, told = case.split(", ", 1)
+        peer = rps.get(f"feast, {told}")
         table.add_row(
             case,
-            f"{statistics.median(rps):,.0f}",
-            f"{rps[0]:,.0f} - {rps[-1]:,.0f}",
+            f"{rps[case]:,}",
+            f"{each[0]:,.0f} - {each[-1]:,.0f}",
             f"{statistics.median(load.p50_ms for load in some):.2f}",
             f"{statistics.median(load.p99_ms for load in some):.2f}",
             str(sum(load.failed for load in some)),
+            f"{rps[case] / peer:.1f}" if peer else "",
         )
     return table
 
