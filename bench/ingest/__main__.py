@@ -140,7 +140,7 @@ def _write(out: Path, rows: Sequence[Row], *, title: str) -> None:
     Console(width=150).print(shown)
     out.with_suffix(".json").write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
     out.with_suffix(".md").write_text(markdown(rows) + "\n")
-    picture = Console(record=True, width=150, file=io.StringIO())
+    picture = Console(record=True, width=140, file=io.StringIO())
     picture.print(shown)
     picture.save_svg(str(out.with_suffix(".svg")), title="make bench-ingest")
 

@@ -91,8 +91,8 @@ def _told(costs: Iterator[Cost]) -> list[Cost]:
 
 
 def _write(out: Path, found: Found) -> None:
-    picture = Console(record=True, width=150, file=io.StringIO())
-    for console in (Console(width=150), picture):
+    picture = Console(record=True, width=120, file=io.StringIO())
+    for console in (Console(width=120), picture):
         for table in tables(found):
             console.print(table)
             console.print()
