@@ -77,6 +77,14 @@ APPLYING = (
         caught_by=(_DEDUPE + "test_every_verdict_is_that_of_a_plain_dict",),
     ),
     Mutant(
+        "ids are young again when the numbers of time's slices have come round in a silence",
+        rule="P3",
+        file="core/dedupe.py",
+        old="and (is_far or self._worth_purging()):",
+        new="and self._worth_purging():",
+        caught_by=(_DEDUPE + "test_ids_are_forgotten_over_a_silence_in_which_the_numbers_of_slices_come_round",),
+    ),
+    Mutant(
         "a topic that was made anew has the positions of the old one",
         rule="P3",
         file="core/dedupe.py",

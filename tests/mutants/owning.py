@@ -70,6 +70,17 @@ OWNING = (
         ),
     ),
     Mutant(
+        "a run that waits with the next one is committed before it",
+        rule="P9",
+        file="core/offsets.py",
+        old="            queue.remove(first)\n",
+        new="            self.finish(first)\n",
+        caught_by=(
+            "tests/unit/test_offsets.py::test_joined_runs_are_one_run_that_is_finished_with_its_last",
+            "tests/unit/test_publish.py::test_runs_that_wait_for_a_group_that_is_seldom_flushed_become_one",
+        ),
+    ),
+    Mutant(
         "partitions are given away uncommitted",
         rule="P9",
         file="agents/owned_partitions.py",

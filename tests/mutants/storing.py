@@ -269,6 +269,17 @@ STORING = (
         caught_by=(_AT_ONCE + "test_what_was_remembered_grows_old_with_its_copies",),
     ),
     Mutant(
+        "a copy counts as young after the clock was put back, if a row of the answer is ahead",
+        rule="2",
+        file="serving/answers/ready_entities.py",
+        old="return instant_ms <= now_ms or all(",
+        new="return True or all(",
+        caught_by=(
+            _AT_ONCE
+            + "test_a_copy_that_was_read_before_the_clock_was_put_back_is_read_again_although_its_row_is_ahead",
+        ),
+    ),
+    Mutant(
         "what was made of a row outlives that another request was served a newer one",
         rule="2",
         file="serving/tiers/served_rows.py",
