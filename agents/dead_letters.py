@@ -12,7 +12,7 @@ from typing import Any
 
 from core.errors import EventError
 from core.topics import DEAD_LETTERS
-from tables.room import when_room
+from tables.waiting_sends import when_room
 
 PAYLOAD_BYTES_MAX = 900_000
 KEY_BYTES_MAX = 16_384

@@ -20,7 +20,7 @@ from core.errors import BrokerError, EventError
 from core.metrics import Metrics
 from core.packs import PACK_FORMAT, PACK_UPDATES_MAX, Pack, pack_bytes
 from core.topics import repartition_topic
-from tables.room import when_room
+from tables.waiting_sends import when_room
 
 log = logging.getLogger(__name__)
 

@@ -11,22 +11,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
 import faust
-from aiokafka.errors import KafkaConnectionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from typing_extensions import override
 
+from agents.aiokafka_mends import tell_resets, wait_for_leaders
 from agents.fence import Fence
 from agents.fetch_pace import FETCH_WAIT_MS, paced
 from agents.owned_partitions import GroupClient, OwnedPartitions, Ownership
 from core.offsets import Delivery
 
 _POLL_S = 0.02
-_RESET = "the handler is closed"
 _PREFETCH_BACKOFF_S = 0.005
-_LEADERLESS_S = 3_600.0
-"""How long a send may wait for its partition to have a leader: far longer than brokers take to start again."""
 
 
 class RunMessage(ConsumerMessage):
@@ -74,7 +71,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         # What lies there of a partition that is not read at the moment would hold up all others for 0.1 s.
         consumer._fetcher._prefetch_backoff = _PREFETCH_BACKOFF_S  # noqa: SLF001  # aiokafka's
-        _tell_resets(consumer._client)  # noqa: SLF001  # aiokafka's
+        tell_resets(consumer._client)  # noqa: SLF001  # aiokafka's
         self.transport.fence.watch_coordinator(consumer._coordinator)  # noqa: SLF001  # aiokafka's
 
 
@@ -271,37 +268,9 @@ class Producer(driver.Producer):
         """Start and guard every request that is written."""
         await super().on_start()
         producer: Any = self._producer
-        _tell_resets(producer.client)
-        _wait_for_leaders(producer)
+        tell_resets(producer.client)
+        wait_for_leaders(producer)
         self.transport.fence.guard_sends(producer._sender)  # noqa: SLF001  # aiokafka's
-
-
-def _tell_resets(client: Any) -> None:
-    """Let an aiokafka client tell of a connection that was reset, and try again, whatever the loop says of it.
-
-    uvloop raises a RuntimeError where asyncio's own loop raises an OSError. aiokafka takes that for the end: the
-    producer sends nothing any more [found by the torture].
-    """
-    send = client.send
-
-    async def told(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return await send(*args, **kwargs)
-        except RuntimeError as error:
-            if _RESET not in str(error):
-                raise
-            raise KafkaConnectionError(str(error)) from error
-
-    client.send = told
-
-
-def _wait_for_leaders(producer: Any) -> None:
-    """Let an aiokafka producer keep what waits for a leader.
-
-    It tries a send again for ever, if it is idempotent, but not one whose partition the cluster says has no leader:
-    what is older than a request may take is given up then, and that would end the worker.
-    """
-    producer._message_accumulator._batch_ttl = _LEADERLESS_S  # noqa: SLF001  # aiokafka has no setting for it alone
 
 
 class Transport(driver.Transport):

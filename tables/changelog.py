@@ -16,8 +16,8 @@ from core.errors import BrokerError, FormatError, RowTooLargeError
 from core.keys import partition_key
 from core.ports import RowKey
 from core.versions import version_bytes, version_of
-from tables.room import when_room
 from tables.table import GroupTable, PackedRow, TablePartition
+from tables.waiting_sends import when_room
 
 _VERSION_HEADER = "ver"
 

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
 from agents import transport
+from agents.aiokafka_mends import tell_resets, wait_for_leaders
 from agents.fence import Fence
 from agents.owned_partitions import RUNS_PER_PARTITION
 from agents.transport import Consumer, Transport
@@ -421,7 +422,7 @@ async def test_a_connection_that_was_reset_is_told_as_such():
             raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
 
     client = Client()
-    transport._tell_resets(client)
+    tell_resets(client)
 
     with pytest.raises(KafkaConnectionError, match="handler is closed"):
         await client.send(1, object(), group=1)
@@ -434,7 +435,7 @@ async def test_a_send_whose_partition_has_no_leader_waits_for_one():
     zero = TopicPartition("t", 0)
     producer = AIOKafkaProducer(request_timeout_ms=1)
     producer.client.cluster.leader_for_partition = lambda _tp: -1
-    transport._wait_for_leaders(producer)
+    wait_for_leaders(producer)
 
     acknowledgement = await producer._message_accumulator.add_message(zero, None, b"x", 1)
     await asyncio.sleep(0.01)

@@ -7,7 +7,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.producer.message_accumulator import MessageAccumulator
 
-from tables.room import when_room
+from tables.waiting_sends import when_room
 from tests.fakes import until
 
 TP = TopicPartition("t", 0)

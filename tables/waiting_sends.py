@@ -1,4 +1,4 @@
-"""Room at the producer: a send that finds none waits for it, however long the broker is away.
+"""Sends that wait for room at the producer, however long the broker is away.
 
 aiokafka keeps one batch per partition ready and gives up what waits behind it after its request timeout. An end of the
 worker would help nobody then: its successor would wait for the same broker.
