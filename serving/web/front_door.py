@@ -142,6 +142,7 @@ class _Connection(asyncio.Protocol):
         self._can_write = True
         self._has_asked = False
         self._since = door.monotonic()
+        self._came_at: float | None = None
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -180,6 +181,7 @@ class _Connection(asyncio.Protocol):
             self._transport.pause_reading()
         if not self._is_in_line:
             self._is_in_line = True
+            self._came_at = time.perf_counter()
             self._door.turns.do(self._come)
 
     def close_when_idle(self) -> None:
@@ -239,7 +241,7 @@ class _Connection(asyncio.Protocol):
     def _answer(self, body: bytes, deadline_ms: int) -> None:
         self._has_asked = self._is_answering = True
         try:
-            answer = self._door.reads.answer(body, deadline_ms=deadline_ms)
+            answer = self._door.reads.answer(body, deadline_ms=deadline_ms, came_at=self._came_at)
         except BaseException:
             # A bug. Nothing can be answered; the loop tells the error.
             self._transport.abort()
@@ -270,6 +272,8 @@ class _Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         self._is_answering = False
+        # It has waited for the answers before it, as its client meant it to.
+        self._came_at = None
         self._go_on()
 
     def _write(self, answer: Answer, *, is_last: bool) -> None:

@@ -33,7 +33,9 @@ class Reads:
         self._metrics = metrics
         self._admission = Admission()
 
-    def answer(self, body: bytes, *, deadline_ms: int = DEADLINE_MS) -> Answer | Coroutine[Any, Any, Answer]:
+    def answer(
+        self, body: bytes, *, deadline_ms: int = DEADLINE_MS, came_at: float | None = None
+    ) -> Answer | Coroutine[Any, Any, Answer]:
         """Return the answer to the body of a request, at once where nothing has to be waited for.
 
         Whoever is given a coroutine has to await it: its place among those who wait is taken until it ends.
@@ -41,8 +43,9 @@ class Reads:
         Args:
             body: JSON.
             deadline_ms: How long its client waits for it.
+            came_at: When the request had come, on ``time.perf_counter``, if it has stood in line since.
         """
-        started = time.perf_counter()
+        started = time.perf_counter() if came_at is None else came_at
         server = self._server()
         if server.always_waits and not self._admission.admits(server.line):
             # Before anything is done for it: a request of many keys costs as much to be planned as to be answered.
@@ -72,7 +75,7 @@ class Reads:
     ) -> Answer:
         is_answered = True
         try:
-            async with asyncio.timeout(deadline_ms / 1000):
+            async with asyncio.timeout(started + deadline_ms / 1000 - time.perf_counter()):
                 answer = Answer(200, await answered)
         except ANSWERED as error:
             is_answered = not isinstance(error, StoreError)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
+from core.metrics import Metrics
 from serving.answers.requests import BODY_BYTES_MAX
 from serving.turns import Turns
 from serving.web.answer import Answer
@@ -37,9 +39,9 @@ class House:
         self._app = kit.web_app()
         self._app.middlewares.append(self._watch())
 
-    def answer(self, body: bytes, *, deadline_ms: int = 0) -> Any:
+    def answer(self, body: bytes, *, deadline_ms: int = 0, came_at: float | None = None) -> Any:
         """Play the reads of the door."""
-        return self.reads.answer(body, deadline_ms=deadline_ms)
+        return self.reads.answer(body, deadline_ms=deadline_ms, came_at=came_at)
 
     def _watch(self) -> Any:
         @web.middleware
@@ -263,7 +265,7 @@ class SlowReads:
         self.asked, self.go_on = asyncio.Event(), asyncio.Event()
         self.bodies: list[bytes] = []
 
-    def answer(self, body: bytes, *, deadline_ms: int = 0) -> Any:
+    def answer(self, body: bytes, *, deadline_ms: int = 0, came_at: float | None = None) -> Any:
         """Answer what was asked, later."""
         self.bodies.append(body)
         self.asked.set()
@@ -297,7 +299,7 @@ async def test_the_door_knows_how_long_a_client_waits_and_leaves_to_the_server_w
     A deadline that counted on one way and not on the other would be found in production.
     """
     told = []
-    house.reads.answer = lambda _, *, deadline_ms: told.append(deadline_ms) or Answer(200, b"{}")
+    house.reads.answer = lambda _, *, deadline_ms, came_at: told.append(deadline_ms) or Answer(200, b"{}")
     reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
     writer.write(post(b"1", "Freshet-Deadline-Ms: 70") + post(b"2"))
     await answers(reader, 2)
@@ -353,7 +355,7 @@ async def test_a_client_that_takes_no_answers_is_cut_off(house):
     body = b"x" * (1 << 20)
 
     class Large:
-        def answer(self, _: bytes, *, deadline_ms: int = 0) -> Answer:
+        def answer(self, _: bytes, *, deadline_ms: int = 0, came_at: float | None = None) -> Answer:
             return Answer(200, body)
 
     house.reads = Large()
@@ -376,7 +378,7 @@ class Echo:
         self.times = times
         self.asked = 0
 
-    def answer(self, body: bytes, *, deadline_ms: int = 0) -> Answer:
+    def answer(self, body: bytes, *, deadline_ms: int = 0, came_at: float | None = None) -> Answer:
         """Answer at once."""
         self.asked += 1
         return Answer(200, body * self.times)
@@ -408,7 +410,7 @@ async def test_what_a_client_sends_ahead_of_its_answers_is_bounded(house):
     """
 
     class Waiting:
-        def answer(self, body: bytes, *, deadline_ms: int = 0) -> Any:
+        def answer(self, body: bytes, *, deadline_ms: int = 0, came_at: float | None = None) -> Any:
             return self._wait(body)
 
         async def _wait(self, body: bytes) -> Answer:
@@ -512,7 +514,7 @@ async def test_a_bug_in_a_read_costs_its_connection(house):
     """
 
     class Buggy(Echo):
-        def answer(self, body: bytes, *, deadline_ms: int = 0) -> Answer:
+        def answer(self, body: bytes, *, deadline_ms: int = 0, came_at: float | None = None) -> Answer:
             if self.asked:
                 raise RuntimeError("a bug")
             return super().answer(body)
@@ -590,9 +592,9 @@ async def test_a_crowd_is_met_in_several_turns_of_the_loop(house):
     clients = [await asyncio.open_connection("127.0.0.1", house.port) for _ in range(20)]
     reads, met = house.reads, [0]
 
-    def answer(body: bytes, *, deadline_ms: int) -> Any:
+    def answer(body: bytes, *, deadline_ms: int, came_at: float | None) -> Any:
         met[-1] += 1
-        return reads.answer(body, deadline_ms=deadline_ms)
+        return reads.answer(body, deadline_ms=deadline_ms, came_at=came_at)
 
     def turn() -> None:
         met.append(0)
@@ -662,6 +664,42 @@ async def test_a_request_that_stands_in_line_at_the_end_is_answered(house):
 
     assert values(answer) == [[1], [1]]
     writer.close()
+
+
+async def test_a_request_counts_from_when_it_came_not_from_when_it_was_its_turn(house):
+    """
+    A worker to whom a crowd had come told of answers within 50 us, and its clients had waited for 25 ms.
+    """
+    told: list[float] = []
+    line = house.door.turns = Line()
+    house.reads = SimpleNamespace(
+        answer=lambda _, *, deadline_ms, came_at: told.append(came_at) or Answer(200, b"{}")
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(post())
+    await asyncio.sleep(0.05)
+    stood_until = time.perf_counter()
+    line.turn()
+
+    await answers(reader, 1)
+
+    assert told[0] < stood_until
+    writer.close()
+
+
+async def test_time_in_line_is_part_of_the_deadline():
+    """
+    Who has stood in line for as long as its client waits would ask the stores for nobody.
+    """
+    metrics = Metrics()
+    server: Any = SimpleNamespace(
+        always_waits=False, line=(), answer=lambda _: asyncio.sleep(5), waits_for_stores_alone=lambda _: True
+    )
+
+    answer = await Reads(lambda: server, metrics).answer(BODY, deadline_ms=500, came_at=time.perf_counter() - 1)
+
+    assert answer.status == 504
+    assert metrics.registry.get_sample_value("feast_feature_server_request_latency_seconds_sum") >= 1
 
 
 async def test_a_connection_that_has_gone_to_the_web_server_does_not_go_once_more(house):

@@ -21,7 +21,7 @@ class Named:
     def __init__(self, name: str, asked: Counter[str]) -> None:
         self._name, self._asked = name, asked
 
-    def answer(self, _body: bytes, *, deadline_ms: int = 0) -> Answer:
+    def answer(self, _body: bytes, *, deadline_ms: int = 0, came_at: float | None = None) -> Answer:
         self._asked[self._name] += 1
         return Answer(200, b"{}")
 
