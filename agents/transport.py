@@ -7,6 +7,7 @@ decided by ``agents.owned_partitions``, which knows nothing of Faust.
 Everything overridden is held by ``tests/contract/test_transport.py`` against the exactly pinned versions.
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
@@ -24,6 +25,8 @@ from core.offsets import Delivery
 
 _POLL_S = 0.02
 _PREFETCH_BACKOFF_S = 0.005
+_ENDS: tuple[type[BaseException], ...] = (asyncio.CancelledError, *driver.Consumer.consumer_stopped_errors)
+"""How the delivery of runs may end at a stop."""
 
 
 class RunMessage(ConsumerMessage):
@@ -127,7 +130,8 @@ class Consumer(driver.Consumer):
         try:
             while not (self.should_stop or fetcher.should_stop):
                 await self.owned.deliver_next()
-        except self.consumer_stopped_errors:
+        except _ENDS:
+            # Faust takes a cancellation in the middle of a rebalance for a crash, also where it stops.
             if not self.app.should_stop:
                 raise
 

@@ -672,9 +672,7 @@ async def test_a_request_counts_from_when_it_came_not_from_when_it_was_its_turn(
     """
     told: list[float] = []
     line = house.door.turns = Line()
-    house.reads = SimpleNamespace(
-        answer=lambda _, *, deadline_ms, came_at: told.append(came_at) or Answer(200, b"{}")
-    )
+    house.reads = SimpleNamespace(answer=lambda _, *, deadline_ms, came_at: told.append(came_at) or Answer(200, b"{}"))
     reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
     writer.write(post())
     await asyncio.sleep(0.05)

@@ -411,6 +411,27 @@ async def test_a_send_that_never_ends_does_not_hold_up_a_rebalance():
         await asyncio.wait_for(producer.flush(), timeout=5)
 
 
+@pytest.mark.parametrize("stops", [True, False])
+async def test_a_stop_in_the_middle_of_a_rebalance_is_no_crash(stops):
+    """
+    Faust restarts what was cancelled in a rebalance; where the worker was asked to stop, it ended with a trace and a
+    status as if it had failed. Found by the torture.
+    """
+    async with bench() as made:
+        await made.own(ZERO)
+        made.thread.fetching.clear()
+        draining = asyncio.create_task(made.consumer._drain_messages(SimpleNamespace(should_stop=False)))
+        await idle()
+        if stops:
+            made.app._stopped.set()
+        draining.cancel()
+
+        (ended,) = await asyncio.gather(draining, return_exceptions=True)
+
+        assert isinstance(ended, asyncio.CancelledError) is not stops
+        made.thread.fetching.set()
+
+
 async def test_a_connection_that_was_reset_is_told_as_such():
     """
     What uvloop says of it is its own; aiokafka's producer ended for good, and with it the worker, at a broken
